@@ -1,0 +1,67 @@
+// What one worker counts. Written by the worker, read by the metrics exporter at any time.
+//
+// Conservation law, per arrival interface, summed over workers:
+//   received = forwarded + local + punted + sum(dropped) + held
+// `forwarded` is counted when the output ring has taken the packet, so a full ring is a drop.
+#ifndef SLUICE_BASE_WORKER_COUNTERS_H_
+#define SLUICE_BASE_WORKER_COUNTERS_H_
+
+#include <array>
+#include <cstddef>
+#include <string_view>
+
+#include "base/counter.h"
+#include "base/ids.h"
+#include "base/reason.h"
+
+namespace sluice {
+
+// Packets that Sluice makes itself.
+enum class GeneratedKind : uint8_t {
+  kNone, kArpRequest, kArpReply, kNeighborSolicitation, kNeighborAdvertisement,
+  kEchoReply, kIcmpError, kRedirect, kFragment,
+};
+inline constexpr std::string_view kGeneratedKinds[] = {
+    "none", "arp_request", "arp_reply", "neighbor_solicitation", "neighbor_advertisement",
+    "echo_reply", "icmp_error", "redirect", "fragment"};
+inline constexpr size_t kGeneratedKindCount = sizeof kGeneratedKinds / sizeof kGeneratedKinds[0];
+
+// What the kernel said when it was asked to send.
+enum class TxError : uint8_t { kBusy, kNoBuffers, kDown, kOther };
+inline constexpr std::string_view kTxErrors[] = {"busy", "no_buffers", "down", "other"};
+inline constexpr size_t kTxErrorCount = sizeof kTxErrors / sizeof kTxErrors[0];
+
+struct alignas(64) InterfaceCounters {
+  // By arrival interface: the terms of the conservation law.
+  Counter received_packets;
+  Counter received_bytes;
+  Counter forwarded_packets;
+  Counter local_packets;
+  Counter punted_packets;
+  Counter held_packets;  // a gauge
+  std::array<Counter, kDropReasonCount> dropped_packets;
+  std::array<Counter, kPuntReasonCount> punts;  // punted_packets by reason
+  Counter punt_copies;                          // ARP/ND handled here and shown to the kernel as well
+  Counter checksums_completed;
+  // By output interface.
+  Counter transmitted_packets;
+  Counter transmitted_bytes;
+  std::array<Counter, kTxErrorCount> tx_errors;
+};
+
+struct WorkerCounters {
+  std::array<InterfaceCounters, kMaxInterfaces> interfaces;
+  std::array<Counter, kGeneratedKindCount> generated;
+  Counter icmp_rate_limited;  // ICMP errors not sent because of the limits
+  Counter loops;              // turns of the worker's loop
+  Counter busy_ns;            // time in turns that had work
+  Counter sleeps;             // times it waited in poll()
+  Counter frames_handed_over; // to other workers
+
+  InterfaceCounters& of(IfaceSlot slot) { return interfaces[slot.value]; }
+  const InterfaceCounters& of(IfaceSlot slot) const { return interfaces[slot.value]; }
+};
+
+}  // namespace sluice
+
+#endif  // SLUICE_BASE_WORKER_COUNTERS_H_
