@@ -52,6 +52,7 @@ struct alignas(64) InterfaceCounters {
 struct WorkerCounters {
   std::array<InterfaceCounters, kMaxInterfaces> interfaces;
   std::array<Counter, kGeneratedKindCount> generated;
+  Counter generated_dropped;  // packets of our own that no output ring took
   Counter icmp_rate_limited;  // ICMP errors not sent because of the limits
   Counter loops;              // turns of the worker's loop
   Counter busy_ns;            // time in turns that had work

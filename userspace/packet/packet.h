@@ -52,6 +52,8 @@ enum PacketFlag : uint16_t {
   kFlagFragment = 1,         // an IP fragment (any, also the first)
   kFlagLaterFragment = 2,    // a fragment without the transport header
   kFlagOptions = 4,          // IPv4 options or an IPv6 hop-by-hop header
+  kFlagOptionsForKernel = 64,  // ... that ask a router to act: the kernel does
+  kFlagRoutingHeader = 128,  // an IPv6 routing header with segments left
   kFlagPartialChecksum = 8,  // the L4 checksum is only the pseudo-header's: must be completed
   kFlagLinkMulticast = 16,   // link-layer destination is multicast or broadcast
   kFlagDontRedirect = 32,    // no ICMP redirect for this one (source routed)

@@ -45,6 +45,8 @@ struct NeighborSettings {
   uint32_t mcast_solicit = 3;
   uint32_t ucast_solicit = 3;
   uint32_t unres_qlen_packets = 101;  // what unres_qlen_bytes (212992) amounts to in the kernel
+
+  bool operator==(const NeighborSettings&) const = default;
 };
 
 struct Interface {
@@ -95,6 +97,8 @@ struct IcmpSettings {
   bool echo_ignore_all4 = false;
   bool echo_ignore_all6 = false;
   bool errors_use_inbound_address = false;  // icmp_errors_use_inbound_ifaddr
+
+  bool operator==(const IcmpSettings&) const = default;
 };
 
 // Our own addresses, for "is it ours" tests without a FIB lookup. Small and open-addressed.

@@ -1,0 +1,139 @@
+"""Results as JSON, as a Markdown table and as a plot (SVG)."""
+
+import dataclasses
+import json
+import os
+import statistics
+
+METRICS = ("rate", "offered", "good_share", "core_busy", "device_busy", "sink_astray", "per_core")
+# More of the device's core than this used by others: the row says so.
+DISTURBED = 0.08
+COLOURS = {"kernel": "#8a8f98", "bare": "#e0a458", "sluice": "#2f7ed8"}
+
+
+def summarise(results):
+    """{case: {device: [Sample]}} -> plain data with medians, ranges and paired ratios."""
+    cases = []
+    for case, by_device in results.items():
+        devices = {name: _device(samples) for name, samples in by_device.items()}
+        cases.append({"case": case, "devices": devices, "ratios": _ratios(by_device)})
+    return cases
+
+
+def _device(samples):
+    found = {metric: statistics.median(getattr(s, metric) for s in samples) for metric in METRICS}
+    rates = [s.rate for s in samples]
+    found.update(lowest=min(rates), highest=max(rates),
+                 samples=[dataclasses.asdict(s) for s in samples])
+    return found
+
+
+def _ratios(by_device):
+    """Medians of the ratios within each repetition, which drift together."""
+    ratios = {}
+    for other in ("bare", "kernel"):
+        if other in by_device and "sluice" in by_device:
+            pairs = zip(by_device["sluice"], by_device[other])
+            ratios[f"sluice/{other}"] = statistics.median(
+                ours.rate / theirs.rate if theirs.rate else 0.0 for ours, theirs in pairs)
+    return ratios
+
+
+def markdown(cases, about):
+    lines = [f"Frames of {about['size']} bytes, millions of packets per second, medians of "
+             f"{about['repetitions']} × {about['seconds']:g} s, one core ({about['cpu']}), kernel "
+             f"{about['kernel']}, {about['date']}.", ""]
+    names = list(dict.fromkeys(name for case in cases for name in case["devices"]))
+    ratios = list(dict.fromkeys(name for case in cases for name in case["ratios"]))
+    lines += ["| case | " + " | ".join(names + ratios) + " |",
+              "|---|" + "---:|" * len(names + ratios)]
+    for case in cases:
+        cells = [f"{case['devices'][name]['rate'] / 1e6:.2f}" if name in case["devices"] else "–"
+                 for name in names]
+        cells += [f"{case['ratios'][name]:.2f}" if name in case["ratios"] else "–"
+                  for name in ratios]
+        lines.append(f"| {case['case']} | " + " | ".join(cells) + " |")
+    lines += ["", "How each was measured: the range of the repetitions, what the generator "
+              "offered, how busy the device's core was and how much of that was the device, and "
+              "the share of the frames arriving that had been forwarded properly (TTL or hop limit "
+              "63; the bare forwarder leaves 64).", "",
+              "| case | device | M packets/s | range | offered | core busy | by device | proper |",
+              "|---|---|---:|---:|---:|---:|---:|---:|"]
+    for case in cases:
+        for name, found in case["devices"].items():
+            lines.append(_detail(case["case"], name, found))
+    return "\n".join(lines) + "\n"
+
+
+def _detail(case, name, found):
+    disturbed = found["core_busy"] - found["device_busy"] > DISTURBED
+    return (f"| {case} | {name} | {found['rate'] / 1e6:.2f} | {found['lowest'] / 1e6:.2f}–"
+            f"{found['highest'] / 1e6:.2f} | {found['offered'] / 1e6:.1f} | "
+            f"{found['core_busy']:.0%} | {found['device_busy']:.0%}"
+            f"{' (disturbed)' if disturbed else ''} | {found['good_share']:.2%} |")
+
+
+def svg(cases, about):
+    names = list(dict.fromkeys(name for case in cases for name in case["devices"]))
+    top = max((d["highest"] for c in cases for d in c["devices"].values()), default=1) / 1e6
+    top = max(top, 0.01)
+    bar, gap, left, base, height = 20, 26, 46, 300, 250
+    group = bar * len(names) + gap
+    width = left + group * len(cases) + 20
+    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} 400" '
+           'font-family="sans-serif" font-size="11">',
+           f'<rect width="{width}" height="400" fill="white"/>',
+           f'<text x="{left}" y="20" font-size="14">Forwarding, one core, {about["size"]}-byte '
+           f'frames (M packets/s, kernel {about["kernel"]})</text>']
+    step = next(s for s in (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 50) if top / s <= 8 or s == 50)
+    for i in range(int(top / step) + 1):
+        y = base - height * i * step / top
+        out.append(f'<line x1="{left}" x2="{width - 10}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>'
+                   f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{i * step:g}</text>')
+    for number, case in enumerate(cases):
+        x = left + gap / 2 + number * group
+        for name in names:
+            if name in case["devices"]:
+                out.append(_bar(x, base, height / top, bar, name, case["devices"][name]))
+            x += bar
+        middle = left + gap / 2 + number * group + bar * len(names) / 2
+        out.append(f'<text transform="translate({middle:.1f},{base + 12}) rotate(25)">'
+                   f'{case["case"]}</text>')
+    for number, name in enumerate(names):
+        x = left + number * 90
+        out.append(f'<rect x="{x}" y="30" width="12" height="12" fill="{_colour(name)}"/>'
+                   f'<text x="{x + 17}" y="40">{name}</text>')
+    return "\n".join(out) + "\n</svg>\n"
+
+
+def _colour(name):
+    return COLOURS.get(name, "#6b4fa0")
+
+
+def _bar(x, base, scale, bar, name, found):
+    rate, low, high = (found[key] / 1e6 * scale for key in ("rate", "lowest", "highest"))
+    middle = x + bar / 2
+    return (f'<rect x="{x + 1:.1f}" y="{base - rate:.1f}" width="{bar - 2}" height="{rate:.1f}" '
+            f'fill="{_colour(name)}"/><line x1="{middle:.1f}" x2="{middle:.1f}" '
+            f'y1="{base - low:.1f}" y2="{base - high:.1f}" stroke="#333"/>')
+
+
+def write(directory, results, about):
+    os.makedirs(directory, exist_ok=True)
+    cases = summarise(results)
+    contents = {"forwarding.json": json.dumps({"about": about, "cases": cases}, indent=1) + "\n",
+                "forwarding.md": markdown(cases, about), "forwarding.svg": svg(cases, about)}
+    for name, text in contents.items():
+        with open(os.path.join(directory, name), "w", encoding="utf-8") as file:
+            file.write(text)
+    return contents["forwarding.md"]
+
+
+def update_readme(path, table, picture):
+    """Puts the table between the README's markers."""
+    begin, end = "<!-- forwarding -->", "<!-- /forwarding -->"
+    with open(path, encoding="utf-8") as file:
+        before, rest = file.read().split(begin)
+    after = rest.split(end)[1]
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(f"{before}{begin}\n![Forwarding rates]({picture})\n\n{table}{end}{after}")

@@ -1,0 +1,224 @@
+// Sends frames out of a device from inside the kernel: BPF_PROG_RUN with live frames, on one core.
+//   rig_generator --interface IF --targets FILE --source ADDRESS --source-mac MAC --gateway-mac MAC
+//                 [--size BYTES] [--rate FRAMES_PER_SECOND] [--cpu N] [--batch N] [--frames N]
+// FILE has one destination per line; the family is that of --source. Sending starts at once and
+// ends with the input; "read" answers with the frames sent so far. With --frames it sends that many
+// and ends. Frames carry correct IPv4 and UDP checksums.
+#include <arpa/inet.h>
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <getopt.h>
+#include <linux/bpf.h>
+#include <net/if.h>
+#include <netinet/ether.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include "command_loop.h"
+#include "generator.skel.h"
+#include "rig_abi.h"
+
+namespace sluice::rig {
+namespace {
+
+// Each call of BPF_PROG_RUN has a fixed cost; a million frames take some tenths of a second.
+constexpr uint32_t kFramesPerCall = 1000000;
+constexpr size_t kEthernetBytes = 14, kUdpBytes = 8;
+
+struct Options {
+  std::string interface, targets, source, source_mac, gateway_mac;
+  uint32_t size = 64, batch = 64, frames = 0;
+  uint64_t rate = 0;
+  int cpu = 0;
+};
+
+Options ParseOptions(int argc, char** argv) {
+  static const option kLong[] = {{"interface", 1, nullptr, 'i'},   {"targets", 1, nullptr, 't'},
+                                 {"source", 1, nullptr, 's'},      {"source-mac", 1, nullptr, 'm'},
+                                 {"gateway-mac", 1, nullptr, 'g'}, {"size", 1, nullptr, 'l'},
+                                 {"rate", 1, nullptr, 'r'},        {"cpu", 1, nullptr, 'c'},
+                                 {"batch", 1, nullptr, 'b'},       {"frames", 1, nullptr, 'n'},
+                                 {nullptr, 0, nullptr, 0}};
+  Options options;
+  for (int c; (c = getopt_long(argc, argv, "", kLong, nullptr)) != -1;) {
+    switch (c) {
+      case 'i':
+        options.interface = optarg;
+        break;
+      case 't':
+        options.targets = optarg;
+        break;
+      case 's':
+        options.source = optarg;
+        break;
+      case 'm':
+        options.source_mac = optarg;
+        break;
+      case 'g':
+        options.gateway_mac = optarg;
+        break;
+      case 'l':
+        options.size = std::stoul(optarg);
+        break;
+      case 'r':
+        options.rate = std::stoull(optarg);
+        break;
+      case 'c':
+        options.cpu = std::stoi(optarg);
+        break;
+      case 'b':
+        options.batch = std::stoul(optarg);
+        break;
+      case 'n':
+        options.frames = std::stoul(optarg);
+        break;
+      default:
+        Fail("bad option");
+    }
+  }
+  return options;
+}
+
+uint32_t Sum(std::span<const uint8_t> bytes) {
+  uint32_t sum = 0;
+  for (size_t i = 0; i < bytes.size(); ++i) sum += uint32_t(bytes[i]) << (i % 2 == 0 ? 8 : 0);
+  return sum;
+}
+
+uint16_t Finish(uint32_t sum) {
+  while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
+  return htons(uint16_t(~sum));
+}
+
+// The checksums of what generator.bpf.c writes: TTL 64, don't fragment, ports 4000 and 4001,
+// payload of zeros.
+rig_target MakeTarget(std::span<const uint8_t> source, std::span<const uint8_t> address,
+                      uint32_t frame_size) {
+  rig_target target = {};
+  std::memcpy(target.address, address.data(), address.size());
+  const uint32_t addresses = Sum(source) + Sum(address);
+  const uint32_t ip_header = address.size() == 4 ? 20 : 40;
+  const uint32_t udp_length = frame_size - kEthernetBytes - ip_header;
+  target.ip_checksum =
+      Finish(0x4500 + ip_header + udp_length + 0x4000 + (64 << 8) + IPPROTO_UDP + addresses);
+  target.udp_checksum = Finish(addresses + IPPROTO_UDP + 2 * udp_length + 4000 + 4001);
+  return target;
+}
+
+void ReadMac(const std::string& text, uint8_t* to) {
+  const ether_addr* mac = ether_aton(text.c_str());
+  if (mac == nullptr) Fail("bad MAC address " + text);
+  std::memcpy(to, mac, 6);
+}
+
+class Generator {
+ public:
+  explicit Generator(const Options& options) : options_(options) {
+    family_ = options.source.find(':') == std::string::npos ? AF_INET : AF_INET6;
+    address_bytes_ = family_ == AF_INET ? 4 : 16;
+    if (options.size < kEthernetBytes + (family_ == AF_INET ? 20 : 40) + kUdpBytes) {
+      Fail("frame too short for its headers");
+    }
+    ifindex_ = if_nametoindex(options.interface.c_str());
+    if (ifindex_ == 0) Fail("no interface " + options.interface);
+    Load(ReadTargets());
+  }
+  ~Generator() { generator_bpf__destroy(skeleton_); }
+  Generator(const Generator&) = delete;
+  Generator& operator=(const Generator&) = delete;
+
+  void Run(uint32_t frames) {
+    std::vector<uint8_t> frame(options_.size);
+    xdp_md context = {};
+    context.data_end = options_.size;
+    context.ingress_ifindex = ifindex_;
+    LIBBPF_OPTS(bpf_test_run_opts, run, .data_in = frame.data(), .data_size_in = options_.size,
+                .ctx_in = &context, .ctx_size_in = sizeof(context), .repeat = int(frames),
+                .flags = BPF_F_TEST_XDP_LIVE_FRAMES, .batch_size = options_.batch);
+    if (bpf_prog_test_run_opts(bpf_program__fd(skeleton_->progs.generate), &run) != 0 &&
+        errno != EINTR) {
+      Fail(std::string("BPF_PROG_RUN: ") + std::strerror(errno));
+    }
+  }
+
+  uint64_t sent() const {
+    return *static_cast<const volatile __u64*>(&skeleton_->bss->sent_frames);
+  }
+
+ private:
+  std::vector<rig_target> ReadTargets() {
+    std::array<uint8_t, 16> source = {};
+    if (inet_pton(family_, options_.source.c_str(), source.data()) != 1) Fail("bad --source");
+    source_ = source;
+    std::ifstream file(options_.targets);
+    std::vector<rig_target> targets;
+    for (std::string line; std::getline(file, line);) {
+      std::array<uint8_t, 16> address = {};
+      if (inet_pton(family_, line.c_str(), address.data()) != 1) Fail("bad target " + line);
+      targets.push_back(MakeTarget(std::span(source).first(address_bytes_),
+                                   std::span(address).first(address_bytes_), options_.size));
+    }
+    if (targets.empty() || targets.size() > RIG_MAX_TARGETS) Fail("bad number of targets");
+    return targets;
+  }
+
+  void Load(const std::vector<rig_target>& targets) {
+    skeleton_ = generator_bpf__open();
+    if (skeleton_ == nullptr) Fail("cannot open the generator's program");
+    auto* rodata = skeleton_->rodata;
+    rodata->target_count = targets.size();
+    rodata->is_ipv6 = family_ == AF_INET6;
+    rodata->interval_ns = options_.rate == 0 ? 0 : 1000000000u / options_.rate;
+    ReadMac(options_.source_mac, skeleton_->bss->source_mac);
+    ReadMac(options_.gateway_mac, skeleton_->bss->gateway_mac);
+    std::memcpy(skeleton_->bss->source_address, source_.data(), source_.size());
+    if (generator_bpf__load(skeleton_) != 0) Fail("cannot load the generator's program");
+    const int map = bpf_map__fd(skeleton_->maps.targets);
+    for (uint32_t i = 0; i < targets.size(); ++i) {
+      if (bpf_map_update_elem(map, &i, &targets[i], BPF_ANY) != 0) Fail("cannot fill the map");
+    }
+  }
+
+  Options options_;
+  int family_ = AF_INET;
+  size_t address_bytes_ = 4;
+  uint32_t ifindex_ = 0;
+  std::array<uint8_t, 16> source_ = {};
+  generator_bpf* skeleton_ = nullptr;
+};
+
+int Main(int argc, char** argv) {
+  const Options options = ParseOptions(argc, argv);
+  PinThread(options.cpu);
+  Generator generator(options);
+  if (options.frames > 0) {
+    generator.Run(options.frames);
+    return 0;
+  }
+  std::atomic<bool> stop = false;
+  std::thread sender([&] {
+    while (!stop.load(std::memory_order_relaxed)) generator.Run(kFramesPerCall);
+  });
+  Say("{\"ready\":true}");
+  RunCommands([&](const std::string& line) {
+    if (line != "read") return false;
+    Say("{\"time_ns\":" + std::to_string(MonotonicNanos()) +
+        ",\"sent\":" + std::to_string(generator.sent()) + "}");
+    return true;
+  });
+  stop = true;
+  sender.join();
+  return 0;
+}
+
+}  // namespace
+}  // namespace sluice::rig
+
+int main(int argc, char** argv) { return sluice::rig::Main(argc, argv); }

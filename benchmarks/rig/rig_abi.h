@@ -1,0 +1,26 @@
+// What the rig's BPF programs and their loaders share. Plain C, so that both sides include it.
+#ifndef SLUICE_BENCHMARKS_RIG_RIG_ABI_H_
+#define SLUICE_BENCHMARKS_RIG_RIG_ABI_H_
+
+#include <linux/types.h>
+
+// The generator's list of destinations holds at most this many.
+#define RIG_MAX_TARGETS 131072u
+
+// One destination with the checksums of the frame that goes to it, in network order and computed
+// by the loader, so that the program only copies.
+struct rig_target {
+  __u8 address[16];  // IPv4 uses the first four bytes
+  __u16 ip_checksum;
+  __u16 udp_checksum;
+};
+
+// What the sink saw. `forwarded` frames have the TTL or hop limit that one router leaves (63).
+struct rig_sink_count {
+  __u64 forwarded;  // TTL 63
+  __u64 untouched;  // TTL 64: passed on by something that is no router
+  __u64 other;      // anything else: ARP, ND, errors, another TTL
+  __u64 bytes;
+};
+
+#endif  // SLUICE_BENCHMARKS_RIG_RIG_ABI_H_

@@ -1,0 +1,49 @@
+// The far end: counts frames by TTL or hop limit, per core, and drops them.
+// The helpers need the types first.
+// clang-format off
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_endian.h>
+// clang-format on
+
+#include "rig_abi.h"
+
+struct {
+  __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+  __uint(max_entries, 1);
+  __type(key, __u32);
+  __type(value, struct rig_sink_count);
+} counts SEC(".maps");
+
+// The TTL or hop limit; 0 for what is neither IPv4 nor IPv6.
+static __always_inline __u32 ttl_of(void* data, void* end) {
+  struct ethhdr* eth = data;
+  struct ipv6hdr* ip6 = (void*)(eth + 1);
+  if ((void*)(ip6 + 1) > end) return 0;  // no frame of the generator is shorter
+  if (eth->h_proto == bpf_htons(ETH_P_IP)) return ((struct iphdr*)(eth + 1))->ttl;
+  return eth->h_proto == bpf_htons(ETH_P_IPV6) ? ip6->hop_limit : 0;
+}
+
+SEC("xdp")
+int count(struct xdp_md* ctx) {
+  __u32 key = 0;
+  struct rig_sink_count* seen = bpf_map_lookup_elem(&counts, &key);
+  if (!seen) return XDP_ABORTED;
+  void* data = (void*)(long)ctx->data;
+  void* end = (void*)(long)ctx->data_end;
+  __u32 ttl = ttl_of(data, end);
+  seen->bytes += end - data;
+  if (ttl == 63) {
+    seen->forwarded++;
+  } else if (ttl == 64) {
+    seen->untouched++;
+  } else {
+    seen->other++;
+  }
+  return XDP_DROP;
+}
+
+char _license[] SEC("license") = "GPL";

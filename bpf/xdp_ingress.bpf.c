@@ -1,0 +1,71 @@
+/* The first thing that sees a received frame: to the worker's AF_XDP socket of this receive queue,
+ * or to the kernel (classify.h says which). Nothing is dropped here, and when no socket takes the
+ * frame, the kernel does.
+ *
+ * One instance is loaded per interface. The two entry points differ only in whether the kernel may
+ * hand over frames in several buffers (6.6 and later).
+ */
+#include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "classify.h"
+
+struct {
+  __uint(type, BPF_MAP_TYPE_XSKMAP);
+  __uint(max_entries, SLUICE_MAX_QUEUES);
+  __type(key, __u32);
+  __type(value, __u32);
+} xsks SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+  __uint(max_entries, 1);
+  __type(key, __u32);
+  __type(value, struct sluice_xdp_stats);
+} stats SEC(".maps");
+
+/* Written by user space at any time, hence volatile. */
+volatile struct sluice_xdp_config config;
+
+SLUICE_INLINE int finish(enum sluice_xdp_reason reason, int action) {
+  const __u32 zero = 0;
+  struct sluice_xdp_stats* cell = bpf_map_lookup_elem(&stats, &zero);
+  if (cell && reason < SLUICE_XDP_REASON_COUNT) ++cell->packets[reason];
+  return action;
+}
+
+/* Whether the frame is one that a worker gave back (see sluice_punt_header). */
+SLUICE_INLINE int is_punted(const __u8* data, const __u8* end, __u64 cookie) {
+  const struct sluice_punt_header* header = (const struct sluice_punt_header*)data;
+  __u64 seen;
+  if (data + sizeof(*header) + SLUICE_ETHERNET_SIZE > end) return 0;
+  if (sluice_be16(header->ether_type) != SLUICE_PUNT_ETHERTYPE) return 0;
+  __builtin_memcpy(&seen, header->cookie, sizeof(seen));
+  return seen == cookie;
+}
+
+SLUICE_INLINE int ingress(struct xdp_md* ctx) {
+  struct sluice_cursor c = {(const __u8*)(long)ctx->data, (const __u8*)(long)ctx->data_end};
+  const __u64 cookie = config.punt_cookie;
+  enum sluice_xdp_reason reason;
+  int action;
+  /* Before `enabled`: a frame of ours must reach the kernel without the mark in any case. */
+  if (cookie && is_punted(c.at, c.end, cookie)) {
+    if (bpf_xdp_adjust_head(ctx, sizeof(struct sluice_punt_header)) != 0) return XDP_ABORTED;
+    return finish(SLUICE_XDP_PUNTED, XDP_PASS);
+  }
+  if (!config.enabled) return finish(SLUICE_XDP_DISABLED, XDP_PASS);
+  reason = sluice_classify(c, config.own_mac);
+  if (!sluice_is_redirect(reason)) return finish(reason, XDP_PASS);
+  action = (int)bpf_redirect_map(&xsks, ctx->rx_queue_index, XDP_PASS);
+  return finish(action == XDP_REDIRECT ? reason : SLUICE_XDP_NO_SOCKET, action);
+}
+
+SEC("xdp")
+int xdp_ingress(struct xdp_md* ctx) { return ingress(ctx); }
+
+SEC("xdp.frags")
+int xdp_ingress_frags(struct xdp_md* ctx) { return ingress(ctx); }
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

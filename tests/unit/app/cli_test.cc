@@ -1,0 +1,175 @@
+#include "app/cli.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "app/control_server.h"
+#include "unit/app/fake_views.h"
+
+namespace sluice::app {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+struct Outcome {
+  int code;
+  std::string out, err;
+};
+
+class CliTest : public ::testing::Test {
+ protected:
+  Outcome Run(std::vector<std::string> arguments) {
+    std::ostringstream out, err;
+    const int code = RunCli(std::move(arguments), out, err, [this](const RunOptions& options) {
+      run_ = options;
+      return 42;
+    });
+    return {code, out.str(), err.str()};
+  }
+  // With the control socket of the test.
+  Outcome Ask(std::vector<std::string> arguments) {
+    arguments.insert(arguments.end(), {"--control", path_});
+    return Run(std::move(arguments));
+  }
+  void StartServer() {
+    server_.HandleViews(views_);
+    ASSERT_TRUE(server_.Start(path_).ok());
+  }
+
+  FakeViews views_;
+  TemporaryDirectory directory_;
+  const std::string path_ = directory_ / "s.sock";
+  ControlServer server_;
+  std::optional<RunOptions> run_;
+};
+
+TEST_F(CliTest, HelpAndVersion) {
+  const Outcome version = Run({"--version"});
+  EXPECT_EQ(version.code, 0);
+  EXPECT_THAT(version.out, ::testing::MatchesRegex("sluice [0-9]+\\.[0-9]+\\.[0-9]+\n"));
+  const Outcome help = Run({"--help"});
+  EXPECT_EQ(help.code, 0);
+  for (const char* word : {"run", "check", "wait-ready", "show", "--control"}) {
+    EXPECT_THAT(help.out, HasSubstr(word));
+  }
+  EXPECT_EQ(Run({"show", "--help"}).code, 0);
+}
+
+TEST_F(CliTest, BadUsageIsTwo) {
+  for (const std::vector<std::string>& bad :
+       std::vector<std::vector<std::string>>{{},
+                                             {"nothing"},
+                                             {"run"},
+                                             {"check"},
+                                             {"show"},
+                                             {"show", "status", "extra"},
+                                             {"run", "--config"},
+                                             {"run", "--config", "f", "--log-level", "loud"},
+                                             {"wait-ready", "--timeout", "soon"},
+                                             {"wait-ready", "--timeout", "-1"},
+                                             {"show", "everything"},
+                                             {"show", "status", "--limit", "5"},
+                                             {"show", "status", "--all"},
+                                             {"show", "routes", "--destination", "here"},
+                                             {"--bad"}}) {
+    const Outcome outcome = Run(bad);
+    EXPECT_EQ(outcome.code, 2) << ::testing::PrintToString(bad);
+    EXPECT_NE(outcome.err, "") << ::testing::PrintToString(bad);
+    EXPECT_EQ(outcome.out, "");
+  }
+  EXPECT_FALSE(run_.has_value());
+}
+
+TEST_F(CliTest, RunGetsItsOptions) {
+  EXPECT_EQ(Run({"run", "--config", "f.yaml"}).code, 42);
+  EXPECT_EQ(run_->config_path, "f.yaml");
+  EXPECT_EQ(run_->control_path, "/run/sluice/sluice.sock");
+  EXPECT_EQ(run_->log_level, LogLevel::kInfo);
+  EXPECT_EQ(Run({"run", "--config", "f.yaml", "--control", "/s", "--log-level", "debug"}).code, 42);
+  EXPECT_EQ(run_->control_path, "/s");
+  EXPECT_EQ(run_->log_level, LogLevel::kDebug);
+  EXPECT_EQ(Run({"--control", "/t", "run", "--config=g.yaml"}).code, 42);
+  EXPECT_EQ(run_->control_path, "/t");
+  EXPECT_EQ(run_->config_path, "g.yaml");
+}
+
+TEST_F(CliTest, Check) {
+  const std::string good = directory_ / "good.yaml", bad = directory_ / "bad.yaml";
+  std::ofstream(good) << "interfaces:\n  - name: lan0\n";
+  std::ofstream(bad) << "interfaces:\n  - name: lan0\n    color: red\n  - {}\n";
+  const Outcome fine = Run({"check", "--config", good});
+  EXPECT_EQ(fine.code, 0);
+  EXPECT_EQ(fine.out, good + ": the configuration is valid\n");
+  EXPECT_EQ(fine.err, "");
+  const Outcome wrong = Run({"check", "--config", bad});
+  EXPECT_EQ(wrong.code, 2);
+  EXPECT_EQ(wrong.err, bad + ":3:5: unknown key \"color\" in \"interfaces\"\n" + bad +
+                           ":4:5: an interface needs a \"name\"\n");
+  const Outcome missing = Run({"check", "--config", directory_ / "none.yaml"});
+  EXPECT_EQ(missing.code, 2);
+  EXPECT_THAT(missing.err, StartsWith("sluice: cannot read configuration file "));
+}
+
+TEST_F(CliTest, NotRunningIsThree) {
+  const Outcome show = Ask({"show", "status"});
+  EXPECT_EQ(show.code, 3);
+  EXPECT_THAT(show.err, StartsWith("sluice: sluice is not running"));
+  EXPECT_EQ(Ask({"wait-ready", "--timeout", "0"}).code, 3);
+}
+
+TEST_F(CliTest, ShowPrintsTablesAndJson) {
+  StartServer();
+  const Outcome status = Ask({"show", "status"});
+  EXPECT_EQ(status.code, 0) << status.err;
+  EXPECT_THAT(status.out, StartsWith("sluice          1.2.3"));
+  const Outcome json = Ask({"show", "status", "--json"});
+  EXPECT_EQ(json.code, 0);
+  EXPECT_THAT(json.out, HasSubstr("\"version\": \"1.2.3\""));
+  for (const char* what : {"interfaces", "routes", "neighbors", "workers", "drops"}) {
+    EXPECT_EQ(Ask({"show", what}).code, 0) << what;
+    EXPECT_EQ(Ask({"show", what, "--json"}).code, 0) << what;
+  }
+  EXPECT_EQ(Run({"--control", path_, "show", "status"}).code, 0);
+}
+
+TEST_F(CliTest, ShowHidesDropsThatNeverHappened) {
+  StartServer();
+  EXPECT_THAT(Ask({"show", "drops"}).out, Not(HasSubstr("checksum")));
+  EXPECT_THAT(Ask({"show", "drops", "--all"}).out, HasSubstr("checksum"));
+}
+
+TEST_F(CliTest, ShowRoutesPassesTheFilterOn) {
+  StartServer();
+  EXPECT_EQ(Ask({"show", "routes", "--destination", "10.1.2.3", "--limit", "7"}).code, 0);
+  EXPECT_EQ(views_.last_filter.destination, IpAddress(Ipv4(10, 1, 2, 3)));
+  EXPECT_EQ(views_.last_filter.limit, 7u);
+  EXPECT_EQ(Ask({"show", "routes", "--limit", "0"}).code, 2);
+}
+
+TEST_F(CliTest, WhatBelongsToLaterVersionsSaysSo) {
+  for (const char* what : {"flows", "nat", "rules", "sockets"}) {
+    const Outcome outcome = Ask({"show", what});
+    EXPECT_EQ(outcome.code, 2);
+    EXPECT_THAT(outcome.err, HasSubstr("not in this version"));
+  }
+}
+
+TEST_F(CliTest, WaitReady) {
+  StartServer();
+  views_.ready_after = 2;
+  EXPECT_EQ(Ask({"wait-ready"}).code, 0);
+  views_.ready = false;
+  const Outcome outcome = Ask({"wait-ready", "--timeout", "0.1"});
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_EQ(outcome.err, "sluice: not ready: no interface is up\n");
+}
+
+}  // namespace
+}  // namespace sluice::app

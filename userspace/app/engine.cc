@@ -1,0 +1,244 @@
+#include "app/engine.h"
+
+#include <poll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+
+#include "app/clock.h"
+#include "app/log.h"
+#include "app/notify.h"
+#include "control/mirror/snapshot_builder.h"
+#include "io/af_xdp/interface_probe.h"
+
+namespace sluice::app {
+namespace {
+
+constexpr Nanos kHousekeeping = Seconds(1);
+// The kernel tells of few of them by netlink; the rest is found by reading them again.
+constexpr Nanos kSysctlInterval = Seconds(5);
+// Checks without a turn of its loop until a worker counts as stuck. It turns twice a second when idle.
+constexpr uint32_t kStalledChecks = 3;
+
+}  // namespace
+
+absl::Status Engine::Run() {
+  next_housekeeping_ = last_housekeeping_ = MonotonicNow();
+  while (true) {
+    if (const absl::Status status = Turn(); !status.ok()) {
+      return status.code() == absl::StatusCode::kCancelled ? absl::OkStatus() : status;
+    }
+  }
+}
+
+absl::Status Engine::Turn() {
+  Nanos now = MonotonicNow();
+  const auto [events, requests] = mirror_->fds();
+  pollfd fds[] = {{signal_fd_, POLLIN, 0},
+                  {tasks_.fd(), POLLIN, 0},
+                  {events, POLLIN, 0},
+                  {requests, POLLIN, 0},
+                  {netfilter_->fd(), POLLIN, 0}};
+  const Nanos deadline = std::min(
+      {next_housekeeping_, mirror_->NextDeadline(), netfilter_->NextDeadline()});
+  const Nanos wait = std::max(deadline - now, Nanos(0));
+  const timespec timeout{.tv_sec = wait.count() / Seconds(1).count(),
+                         .tv_nsec = wait.count() % Seconds(1).count()};
+  ppoll(fds, std::size(fds), &timeout, nullptr);
+
+  if (!TakeSignals()) return absl::CancelledError("asked to stop");
+  now = MonotonicNow();
+  if (const absl::Status status = mirror_->Run(now); !status.ok()) return status;
+  if (const absl::Status status = FollowKernel(); !status.ok()) return status;
+  tasks_.RunAll();
+  if (now >= next_housekeeping_) Housekeeping(now);
+  epochs_.Reclaim();
+  return absl::OkStatus();
+}
+
+bool Engine::TakeSignals() {
+  signalfd_siginfo info;
+  bool go_on = true;
+  while (read(signal_fd_, &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
+    if (info.ssi_signo == SIGHUP) {
+      Reload();
+    } else {
+      LogInfo("{}: stopping", info.ssi_signo == SIGINT ? "SIGINT" : "SIGTERM");
+      go_on = false;
+    }
+  }
+  return go_on;
+}
+
+absl::Status Engine::FollowKernel() {
+  const uint32_t changes = mirror_->TakeChanges();
+  bool publish = (changes & control::mirror_change::kSnapshot) != 0;
+  if ((changes & control::mirror_change::kLinks) != 0) {
+    ReconcileInterfaces();
+    publish = true;
+  }
+  if ((changes & control::mirror_change::kSysctls) != 0) publish |= ReadSysctls();
+  const auto firewall_changed = netfilter_->Run(MonotonicNow());
+  if (!firewall_changed.ok()) return firewall_changed.status();
+  if (*firewall_changed) {
+    const std::vector<std::string> lines = KernelDecides();
+    for (const std::string& line : lines) LogWarning("{}", line);
+    if (lines.empty()) LogInfo("no netfilter rules or ip rules in the way any more");
+    publish = true;
+  }
+  if (publish) PublishSnapshot();
+  if (!neighbor_events_.empty()) SendNeighbors();
+  return absl::OkStatus();
+}
+
+bool Engine::ReadSysctls() {
+  std::vector<std::string> names;
+  for (const ServedInterface& served : interfaces_->all()) {
+    if (served.attached()) names.push_back(served.config.name);
+  }
+  control::Sysctls sysctls = sysctl_reader_.Read(names);
+  next_sysctls_ = MonotonicNow() + kSysctlInterval;
+  if (sysctls == sysctls_) return false;
+  sysctls_ = std::move(sysctls);
+  return true;
+}
+
+void Engine::ReconcileInterfaces() {
+  std::array<bool, kMaxInterfaces> before{};
+  for (size_t i = 0; i < kMaxInterfaces; ++i) before[i] = interfaces_->all()[i].attached();
+  const auto changed =
+      interfaces_->Reconcile(mirror_->state(), /*strict=*/false, MonotonicNow());
+  if (!changed.ok() || !*changed) return;
+  mirror_->OnSlotsChanged();
+  PublishSnapshot();
+  for (uint8_t i = 0; i < kMaxInterfaces; ++i) {
+    if (!before[i] && interfaces_->all()[i].attached()) FillNeighborsFromKernel(IfaceSlot{i});
+  }
+}
+
+void Engine::PublishSnapshot() {
+  std::vector<control::ServedInterface> served;
+  for (uint8_t i = 0; i < kMaxInterfaces; ++i) {
+    const ServedInterface& interface = interfaces_->all()[i];
+    if (!interface.attached()) continue;
+    const control::Choice checksum = interface.config.checksum;
+    const bool complete = checksum == control::Choice::kOn ||
+                          (checksum == control::Choice::kAuto &&
+                           interface.attachment->interface().is_virtual);
+    served.push_back({.slot = IfaceSlot{i},
+                      .name = interface.config.name,
+                      .checksum = complete ? tables::ChecksumMode::kComplete
+                                           : tables::ChecksumMode::kTrust});
+    if (!sysctls_.interfaces.contains(interface.config.name)) ReadSysctls();
+  }
+  auto snapshot = std::make_unique<tables::Snapshot>(control::BuildSnapshot(
+      mirror_->state(), sysctls_, served, netfilter_->presence(), ++generation_));
+  if (config_.limits.neighbor_queue) {
+    for (tables::Interface& interface : snapshot->interfaces) {
+      interface.neighbor4.unres_qlen_packets = *config_.limits.neighbor_queue;
+      interface.neighbor6.unres_qlen_packets = *config_.limits.neighbor_queue;
+    }
+  }
+  const tables::Snapshot* const old =
+      snapshot_.exchange(snapshot.release(), std::memory_order_acq_rel);
+  if (old != nullptr) {
+    epochs_.RetireObject(std::unique_ptr<tables::Snapshot>(const_cast<tables::Snapshot*>(old)));
+  }
+}
+
+void Engine::SendNeighbors() {
+  for (const auto& thread : workers_) {
+    thread->Call([&](WorkerThread::Worker& worker) {
+      for (const control::NeighborEvent& event : neighbor_events_) {
+        const IfaceSlot slot = interfaces_->SlotOf(event.key.ifindex);
+        if (!slot.valid()) continue;
+        if (event.removed) {
+          worker.pipeline().RemoveKernelNeighbor(slot, event.key.address, worker.now());
+        } else {
+          worker.pipeline().ApplyKernelNeighbor(slot, event.key.address, event.neighbor.mac,
+                                                event.neighbor.state, worker.snapshot(),
+                                                worker.now());
+        }
+      }
+    });
+  }
+  neighbor_events_.clear();
+}
+
+void Engine::FillNeighborsFromKernel(IfaceSlot slot) {
+  const IfIndex ifindex = interfaces_->all()[slot.value].ifindex();
+  if (ifindex.value == 0) return;
+  for (const auto& [key, neighbor] : mirror_->state().neighbors) {
+    if (key.ifindex == ifindex) neighbor_events_.push_back({key, neighbor, false});
+  }
+  if (!neighbor_events_.empty()) SendNeighbors();
+}
+
+void Engine::Housekeeping(Nanos now) {
+  WatchWorkers();
+  ReconcileInterfaces();
+  if (now >= next_sysctls_ && ReadSysctls()) PublishSnapshot();
+  NotifyWatchdog();
+  last_housekeeping_ = now;
+  next_housekeeping_ = now + kHousekeeping;
+}
+
+void Engine::WatchWorkers() {
+  const Nanos now = MonotonicNow();
+  const double elapsed = std::max((now - last_housekeeping_).seconds(), 1e-3);
+  for (const auto& thread : workers_) {
+    WorkerWatch& watch = watches_[thread->worker().id().value];
+    const uint64_t loops = thread->worker().counters().loops.Read();
+    const uint64_t busy = thread->worker().counters().busy_ns.Read();
+    watch.busy_ratio = static_cast<double>(busy - watch.busy_ns) / 1e9 / elapsed;
+    watch.busy_ns = busy;
+    const bool turns = loops != watch.loops;
+    watch.loops = loops;
+    watch.idle_checks = turns ? 0 : watch.idle_checks + 1;
+    const bool stalled = watch.idle_checks >= kStalledChecks;
+    if (stalled == watch.stalled) continue;
+    watch.stalled = stalled;
+    interfaces_->Shed(thread->worker().id(), stalled);
+    if (stalled) {
+      LogError("worker {} does not turn; the kernel forwards until it does",
+               thread->worker().id().value);
+    } else {
+      LogInfo("worker {} turns again", thread->worker().id().value);
+    }
+  }
+}
+
+void Engine::Reload() {
+  NotifyReloading();
+  control::ConfigFileResult file = control::LoadConfig(options_.config_path);
+  if (!file.unreadable.empty() || !file.result.config) {
+    LogError("reload: {}; the running configuration stays",
+             file.unreadable.empty() ? "the configuration has errors" : file.unreadable);
+    for (const control::ConfigError& error : file.result.errors) LogError("{}", ToString(error));
+    NotifyReady();
+    return;
+  }
+  control::Config config = std::move(*file.result.config);
+  if (config.workers != config_.workers || config.limits != config_.limits ||
+      config.metrics != config_.metrics) {
+    LogWarning("reload: workers, limits and metrics change at the next start only");
+    config.workers = config_.workers;
+    config.limits = config_.limits;
+    config.metrics = config_.metrics;
+  }
+  const absl::Status status = interfaces_->Configure(config.interfaces);
+  if (!status.ok()) {
+    LogError("reload: {}; the running configuration stays", std::string(status.message()));
+  } else {
+    config_ = std::move(config);
+    mirror_->OnSlotsChanged();
+    PublishSnapshot();
+    ReconcileInterfaces();
+    LogInfo("reloaded {}", options_.config_path);
+  }
+  NotifyReady();
+}
+
+}  // namespace sluice::app

@@ -1,0 +1,145 @@
+// The running Sluice: everything the control thread owns, and its loop.
+//
+//   kernel mirror --> FIBs, routes (in place)          interfaces --> sockets, XDP programs
+//             \--> snapshot (published whole) --> workers <--/
+//
+// Start order: checks, listening sockets, the kernel's state, workers, interfaces, and only then is
+// XDP told to hand over frames. Stop is the reverse: XDP passes everything to the kernel first. When
+// the process dies instead, its bpf_links vanish with it, which comes to the same.
+//
+// Thread: control; the HTTP servers come in through the task queue.
+#ifndef SLUICE_APP_ENGINE_H_
+#define SLUICE_APP_ENGINE_H_
+
+#include <array>
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "app/control_server.h"
+#include "app/interfaces.h"
+#include "app/run.h"
+#include "app/task_queue.h"
+#include "app/worker_thread.h"
+#include "control/config.h"
+#include "control/mirror/kernel_mirror.h"
+#include "control/mirror/sysctl.h"
+#include "control/netfilter/netfilter_watch.h"
+#include "control/rib/fib_sink.h"
+#include "packet/frame_arena.h"
+#include "packet/frame_pool.h"
+#include "tables/epoch.h"
+#include "tables/fib.h"
+#include "tables/route_table.h"
+#include "tables/snapshot.h"
+#include "telemetry/exporter.h"
+#include "telemetry/views.h"
+
+namespace sluice::app {
+
+class Engine final : public telemetry::ViewSource, public telemetry::MetricSource {
+ public:
+  Engine(RunOptions options, control::Config config);
+  ~Engine() override;
+
+  // Everything up to forwarding. On an error nothing stays attached.
+  absl::Status Start();
+  // Until SIGTERM or SIGINT; SIGHUP reloads.
+  absl::Status Run();
+  void Stop();
+
+  // telemetry::ViewSource, on the control thread.
+  telemetry::ReadyView Ready() override;
+  telemetry::StatusView Status() override;
+  std::vector<telemetry::InterfaceView> Interfaces() override;
+  telemetry::RoutesView Routes(const telemetry::RouteFilter& filter) override;
+  std::vector<telemetry::NeighborView> Neighbors() override;
+  std::vector<telemetry::WorkerView> Workers() override;
+  std::vector<telemetry::DropView> Drops() override;
+  // telemetry::MetricSource: called on the HTTP thread, answered by the control thread.
+  telemetry::MetricSample Sample() override;
+
+ private:
+  // --- Start (engine_start.cc) ---
+  absl::Status StartServers();
+  absl::Status StartMirror();
+  absl::Status CreateTables();
+  absl::Status CreateFrames();  // and the workers that own them
+  absl::Status StartForwarding();
+  void CreateWorkers();
+  uint32_t WorkerCount() const;
+  std::vector<uint32_t> WorkerCpus(uint32_t count) const;
+
+  // --- The loop ---
+  absl::Status Turn();
+  bool TakeSignals();  // false: asked to stop
+  void Housekeeping(Nanos now);
+  void WatchWorkers();
+  void Reload();
+  void ReconcileInterfaces();
+  absl::Status FollowKernel();
+  bool ReadSysctls();  // true when any has changed
+  void PublishSnapshot();
+  void SendNeighbors();
+  void FillNeighborsFromKernel(IfaceSlot slot);
+
+  // --- Views (engine_views.cc) ---
+  telemetry::MetricSample SampleHere();
+  telemetry::PacketTotals Totals() const;
+  std::vector<telemetry::TableUse> TableUses() const;
+  std::vector<telemetry::LabeledCount> FramesOf(const WorkerThread& thread) const;
+  uint64_t Sum(IfaceSlot slot, Counter InterfaceCounters::*counter) const;
+  std::string NotReadyReason() const;
+  std::vector<std::string> KernelDecides() const;
+
+  struct WorkerWatch {
+    uint64_t loops = 0;
+    uint32_t idle_checks = 0;  // housekeepings without a turn
+    bool stalled = false;
+    uint64_t busy_ns = 0;
+    double busy_ratio = 0;
+  };
+
+  const RunOptions options_;
+  control::Config config_;
+  const Nanos started_;
+  const uint64_t seed_;
+  int signal_fd_ = -1;
+
+  tables::EpochDomain epochs_;
+  std::unique_ptr<tables::RouteTable> routes_;
+  std::unique_ptr<tables::Fib4> fib4_;
+  std::unique_ptr<tables::Fib6> fib6_;
+  std::unique_ptr<control::FibSink> sink_;
+  std::unique_ptr<control::KernelMirror> mirror_;
+  std::unique_ptr<control::NetfilterWatch> netfilter_;
+  control::SysctlReader sysctl_reader_;
+  control::Sysctls sysctls_;
+  Nanos next_sysctls_;
+
+  std::unique_ptr<packet::FrameArena> arena_;
+  std::unique_ptr<packet::FramePool> spare_;
+  std::vector<std::unique_ptr<dataplane::Mailbox>> mailboxes_;
+  std::vector<std::unique_ptr<WorkerThread>> workers_;
+  std::array<WorkerWatch, kMaxWorkers> watches_;
+  std::unique_ptr<app::Interfaces> interfaces_;
+
+  std::atomic<const tables::Snapshot*> snapshot_{nullptr};
+  uint64_t generation_ = 0;
+  std::vector<control::NeighborEvent> neighbor_events_;
+
+  TaskQueue tasks_;
+  ControlServer control_server_;
+  telemetry::Exporter exporter_;
+  bool exporter_running_ = false;
+  bool forwarding_ = false;
+  Nanos next_housekeeping_;
+  Nanos last_housekeeping_;
+};
+
+}  // namespace sluice::app
+
+#endif  // SLUICE_APP_ENGINE_H_

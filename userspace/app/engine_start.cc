@@ -1,0 +1,275 @@
+// The engine's way from nothing to forwarding, and back.
+#include <sched.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <random>
+
+#include "absl/strings/str_format.h"
+#include "app/clock.h"
+#include "app/engine.h"
+#include "app/log.h"
+#include "app/notify.h"
+#include "app/startup_checks.h"
+#include "control/linux_setup.h"
+#include "io/af_xdp/interface_probe.h"
+#include "io/af_xdp/kernel_features.h"
+
+namespace sluice::app {
+namespace {
+
+constexpr Nanos kLoadTimeout = Seconds(60);
+// With 2048-byte chunks a frame has 1792 bytes behind the headroom.
+constexpr uint32_t kLargestMtuOfSmallFrames = 1750;
+
+uint64_t RandomSeed() {
+  std::random_device device;
+  return uint64_t{device()} << 32 | device();
+}
+
+// Signals are taken from a descriptor by the control thread; every thread inherits the mask.
+int BlockSignals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, signal);
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+  return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+}
+
+}  // namespace
+
+Engine::Engine(RunOptions options, control::Config config)
+    : options_(std::move(options)),
+      config_(std::move(config)),
+      started_(MonotonicNow()),
+      seed_(RandomSeed()),
+      control_server_([this](const std::function<void()>& task) { return tasks_.Run(task); }),
+      exporter_(*this) {}
+
+Engine::~Engine() {
+  Stop();
+  if (signal_fd_ >= 0) close(signal_fd_);
+}
+
+absl::Status Engine::Start() {
+  signal_fd_ = BlockSignals();
+  if (signal_fd_ < 0) return absl::ErrnoToStatus(errno, "signalfd");
+  absl::Status status = CheckKernel(KernelRelease());
+  if (status.ok()) status = CheckPrivileges();
+  if (status.ok()) status = StartServers();
+  if (status.ok()) status = CreateTables();
+  if (status.ok()) status = control::InstallLinuxConfig(config_.linux_setup);
+  if (status.ok()) status = StartMirror();
+  if (status.ok()) status = CreateFrames();
+  if (status.ok()) status = StartForwarding();
+  return status;
+}
+
+absl::Status Engine::StartServers() {
+  control_server_.HandleViews(*this);
+  if (const absl::Status status = control_server_.Start(options_.control_path); !status.ok()) {
+    return status;
+  }
+  if (!config_.metrics.listen) return absl::OkStatus();
+  const control::ListenAddress& listen = *config_.metrics.listen;
+  if (const absl::Status status = exporter_.Start(ToString(listen.address), listen.port);
+      !status.ok()) {
+    return status;
+  }
+  exporter_running_ = true;
+  return absl::OkStatus();
+}
+
+uint32_t Engine::WorkerCount() const {
+  if (config_.workers.count) return *config_.workers.count;
+  if (!config_.workers.cpus.empty()) return static_cast<uint32_t>(config_.workers.cpus.size());
+  uint32_t queues = 1;
+  for (const control::InterfaceConfig& config : config_.interfaces) {
+    const auto info = io::af_xdp::ProbeInterface(config.name);
+    if (!info.ok()) continue;  // missing: Reconcile says so in a moment
+    queues = std::max<uint32_t>(queues, config.queues.value_or(info->receive_queues));
+  }
+  const auto cpus = static_cast<uint32_t>(WorkerCpus(1).size());
+  return std::min({queues, cpus, static_cast<uint32_t>(kMaxWorkers)});
+}
+
+std::vector<uint32_t> Engine::WorkerCpus(uint32_t) const {
+  if (!config_.workers.cpus.empty()) return config_.workers.cpus;
+  std::vector<uint32_t> cpus;
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return {0};
+  for (uint32_t cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (CPU_ISSET(cpu, &set)) cpus.push_back(cpu);
+  }
+  return cpus;
+}
+
+absl::Status Engine::CreateFrames() {
+  const uint32_t workers = WorkerCount();
+  uint32_t frames = workers * 2048;
+  const bool multi_buffer = HasMultiBuffer(io::af_xdp::RunningKernel());
+  uint32_t chunk = multi_buffer ? 2048 : 4096;
+  for (const control::InterfaceConfig& config : config_.interfaces) {
+    const auto info = io::af_xdp::ProbeInterface(config.name);
+    const uint32_t queues =
+        config.queues.value_or(info.ok() ? std::max<uint32_t>(info->receive_queues, 1) : workers);
+    frames += queues * app::Interfaces::kFramesPerQueue;
+    if (info.ok() && info->mtu > kLargestMtuOfSmallFrames) chunk = 4096;
+  }
+  frames = config_.limits.frames.value_or(frames);
+  chunk = config_.limits.frame_size.value_or(chunk);
+  arena_ = packet::FrameArena::Create(frames, chunk);
+  if (!arena_) {
+    return absl::ResourceExhaustedError(absl::StrFormat(
+        "no memory for %d frames of %d bytes; set limits.frames lower", frames, chunk));
+  }
+  spare_ = std::make_unique<packet::FramePool>(*arena_);
+  for (packet::FrameIndex frame = frames; frame-- > 0;) spare_->Free(frame);
+  LogInfo("{} frames of {} bytes, {} worker(s)", frames, chunk, workers);
+
+  CreateWorkers();
+  interfaces_ = std::make_unique<app::Interfaces>(*arena_, *spare_, workers_);
+  if (const absl::Status status = interfaces_->Configure(config_.interfaces); !status.ok()) {
+    return status;
+  }
+  // The workers' share: all but what the interfaces borrow to fill their rings.
+  uint32_t queues = 0;
+  for (const control::InterfaceConfig& config : config_.interfaces) {
+    const auto info = io::af_xdp::ProbeInterface(config.name);
+    queues += config.queues.value_or(info.ok() ? std::max<uint32_t>(info->receive_queues, 1)
+                                               : workers);
+  }
+  const uint32_t fill = std::min(frames / 2, queues * app::Interfaces::kFillFrames);
+  const uint32_t each = (frames - fill) / workers;
+  for (const auto& thread : workers_) {
+    for (uint32_t i = 0; i < each; ++i) thread->pool().Free(spare_->Alloc());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Engine::StartForwarding() {
+  const auto attached = interfaces_->Reconcile(mirror_->state(), /*strict=*/true, MonotonicNow());
+  if (!attached.ok()) return attached.status();
+  mirror_->OnSlotsChanged();
+  PublishSnapshot();
+  for (const auto& thread : workers_) thread->Start();
+  for (uint8_t slot = 0; slot < kMaxInterfaces; ++slot) FillNeighborsFromKernel(IfaceSlot{slot});
+  interfaces_->SetEnabled(true);
+  forwarding_ = true;
+  NotifyReady();
+  const std::string not_ready = NotReadyReason();
+  LogInfo("forwarding{}", not_ready.empty() ? "" : "; not ready yet: " + not_ready);
+  return absl::OkStatus();
+}
+
+void Engine::CreateWorkers() {
+  const uint32_t count = WorkerCount();
+  const std::vector<uint32_t> cpus = WorkerCpus(count);
+  for (uint32_t i = 0; i < count; ++i) {
+    mailboxes_.push_back(std::make_unique<dataplane::Mailbox>(count));
+  }
+  const dataplane::Shared shared{snapshot_, epochs_, mailboxes_};
+  const dataplane::PipelineConfig pipeline{
+      .tables = {*fib4_, *fib6_, *routes_},
+      .neighbor_limit = config_.limits.neighbors,
+      .seed = seed_,
+      .start = MonotonicNow()};
+  for (uint8_t i = 0; i < count; ++i) {
+    workers_.push_back(std::make_unique<WorkerThread>(WorkerId{i}, cpus[i % cpus.size()], *arena_,
+                                                      shared, pipeline));
+  }
+}
+
+absl::Status Engine::CreateTables() {
+  tables::FibLimits limits4 = tables::Fib4::kDefaultLimits;
+  tables::FibLimits limits6 = tables::Fib6::kDefaultLimits;
+  limits4.routes = config_.limits.routes4;
+  limits6.routes = config_.limits.routes6;
+  routes_ = std::make_unique<tables::RouteTable>(epochs_, config_.limits.route_results);
+  fib4_ = std::make_unique<tables::Fib4>(epochs_, limits4);
+  fib6_ = std::make_unique<tables::Fib6>(epochs_, limits6);
+  sink_ = std::make_unique<control::FibSink>(*routes_, *fib4_, *fib6_);
+  return absl::OkStatus();
+}
+
+absl::Status Engine::StartMirror() {
+  auto mirror = control::KernelMirror::Open(
+      {}, *sink_,
+      [this](IfIndex ifindex) {
+        return interfaces_ ? interfaces_->SlotOf(ifindex) : IfaceSlot::None();
+      },
+      MonotonicNow());
+  if (!mirror.ok()) return mirror.status();
+  mirror_ = std::move(*mirror);
+  mirror_->set_neighbor_observer(
+      [this](const control::NeighborEvent& event) { neighbor_events_.push_back(event); });
+  if (const absl::Status status =
+          mirror_->LoadAll(MonotonicNow, MonotonicNow() + kLoadTimeout);
+      !status.ok()) {
+    return status;
+  }
+  neighbor_events_.clear();  // the workers take them from the state when they start
+  auto netfilter = control::NetfilterWatch::Open(MonotonicNow());
+  if (!netfilter.ok()) return netfilter.status();
+  netfilter_ = std::move(*netfilter);
+  const control::MirrorStats stats = mirror_->stats();
+  LogInfo("kernel state loaded: {} IPv4 and {} IPv6 prefixes", stats.rib4.prefixes,
+          stats.rib6.prefixes);
+  return absl::OkStatus();
+}
+
+void Engine::Stop() {
+  if (forwarding_) {
+    NotifyStopping();
+    interfaces_->SetEnabled(false);  // from here on the kernel forwards
+    // What is already in the rings still goes out: a few turns, then the rest is dropped.
+    for (int turn = 0; turn < 4; ++turn) {
+      for (const auto& thread : workers_) thread->Call([](WorkerThread::Worker&) {});
+      usleep(5000);
+    }
+    forwarding_ = false;
+  }
+  // Nobody asks any more, and nobody who asked waits for ever.
+  tasks_.Close();
+  control_server_.Stop();
+  if (exporter_running_) exporter_.Stop();
+  exporter_running_ = false;
+  if (interfaces_) interfaces_->CloseAll();
+  for (const auto& thread : workers_) thread->Stop();
+  interfaces_.reset();
+  workers_.clear();
+  mailboxes_.clear();
+  mirror_.reset();
+  sink_.reset();
+  delete snapshot_.exchange(nullptr);
+  fib4_.reset();
+  fib6_.reset();
+  routes_.reset();
+  spare_.reset();
+  arena_.reset();
+}
+
+int RunDaemon(const RunOptions& options) {
+  InitLogging(options.log_level);
+  control::ConfigFileResult file = control::LoadConfig(options.config_path);
+  if (!file.unreadable.empty()) {
+    LogError("{}", file.unreadable);
+    return kExitUsage;
+  }
+  if (!file.result.config) {
+    for (const control::ConfigError& error : file.result.errors) LogError("{}", ToString(error));
+    return kExitUsage;
+  }
+  Engine engine(options, std::move(*file.result.config));
+  absl::Status status = engine.Start();
+  if (status.ok()) status = engine.Run();
+  engine.Stop();
+  if (status.ok()) return kExitOk;
+  LogError("{}", std::string(status.message()));
+  return kExitFailed;
+}
+
+}  // namespace sluice::app

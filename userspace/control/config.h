@@ -1,0 +1,123 @@
+// The configuration file: YAML in, a plain struct or every mistake with its position out.
+//
+// Only the interfaces must be named; all else has a default that suits a container rig and a server
+// alike, since Linux already holds addresses, routes and rules. An unknown key is an error (with
+// the nearest known one), so that a misspelt key cannot be ignored silently. Nothing is touched
+// here: whether an interface exists is found out when the program starts.
+//
+// Refuses: files over kMaxConfigBytes, more than one YAML document, aliases to a parent (yaml-cpp
+// does), interface names that the kernel would refuse, and `lo`.
+//
+// Thread: any; no state.
+#ifndef SLUICE_CONTROL_CONFIG_H_
+#define SLUICE_CONTROL_CONFIG_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/address.h"
+
+namespace sluice::control {
+
+inline constexpr size_t kMaxConfigBytes = size_t{16} << 20;
+
+enum class Choice : uint8_t { kAuto, kOn, kOff };
+enum class XdpMode : uint8_t { kAuto, kNative, kGeneric };
+
+struct InterfaceConfig {
+  std::string name;
+  XdpMode mode = XdpMode::kAuto;
+  Choice zero_copy = Choice::kAuto;
+  std::optional<uint32_t> queues;   // none: all that the interface has
+  Choice checksum = Choice::kAuto;  // on: recognise and complete partial checksums
+  Choice busy_poll = Choice::kAuto;
+  bool operator==(const InterfaceConfig&) const = default;
+};
+
+struct WorkersConfig {
+  std::optional<uint32_t> count;  // none: by queues and CPUs, or as many as `cpus` names
+  std::vector<uint32_t> cpus;     // empty: chosen when the workers start
+  bool operator==(const WorkersConfig&) const = default;
+};
+
+struct ListenAddress {
+  IpAddress address;
+  uint16_t port = 0;
+  bool operator==(const ListenAddress&) const = default;
+};
+std::string ToString(const ListenAddress& listen);  // 127.0.0.1:9470, [::1]:9470
+
+struct MetricsConfig {
+  std::optional<ListenAddress> listen = ListenAddress{Ipv4(127, 0, 0, 1), 9470};  // none: off
+  bool operator==(const MetricsConfig&) const = default;
+};
+
+// Each table's size; what happens at the limit is said by the table.
+struct LimitsConfig {
+  uint32_t routes4 = 2'000'000;
+  uint32_t routes6 = 500'000;
+  uint32_t route_results = 65'536;
+  uint32_t neighbors = 16'384;             // per worker
+  std::optional<uint32_t> neighbor_queue;  // none: the kernel's unres_qlen
+  std::optional<uint32_t> frames;          // none: by queues and workers
+  std::optional<uint32_t> frame_size;      // 2048 or 4096; none: by the largest MTU
+  bool operator==(const LimitsConfig&) const = default;
+};
+
+// What goes into the kernel before Sluice starts (see linux_setup.h).
+struct LinuxAddress {
+  std::string interface;
+  IpAddress address;
+  uint8_t prefix_length = 0;
+  bool operator==(const LinuxAddress&) const = default;
+};
+struct LinuxRoute {
+  IpAddress destination;
+  uint8_t prefix_length = 0;
+  std::optional<IpAddress> via;
+  std::string dev;  // may be empty when `via` is given
+  bool operator==(const LinuxRoute&) const = default;
+};
+struct LinuxConfig {
+  std::vector<LinuxAddress> addresses;
+  std::vector<LinuxRoute> routes;
+  bool operator==(const LinuxConfig&) const = default;
+};
+
+struct Config {
+  std::vector<InterfaceConfig> interfaces;  // never empty, names differ
+  WorkersConfig workers;
+  MetricsConfig metrics;
+  LimitsConfig limits;
+  LinuxConfig linux_setup;  // the key is `linux`, which g++ defines as a macro in GNU mode
+  bool operator==(const Config&) const = default;
+};
+
+struct ConfigError {
+  std::string file;
+  uint32_t line = 1;  // from 1
+  uint32_t column = 1;
+  std::string message;
+};
+std::string ToString(const ConfigError& error);  // file:line:column: message
+
+struct ConfigResult {
+  std::optional<Config> config;     // set exactly when there are no errors
+  std::vector<ConfigError> errors;  // in the order of the file
+};
+
+ConfigResult ParseConfig(std::string_view text, std::string_view filename);
+
+struct ConfigFileResult {
+  std::string unreadable;  // one line that says why the file could not be read; else empty
+  ConfigResult result;
+};
+ConfigFileResult LoadConfig(const std::string& path);
+
+}  // namespace sluice::control
+
+#endif  // SLUICE_CONTROL_CONFIG_H_

@@ -1,0 +1,24 @@
+// Could netfilter (or IPsec) judge packets? By address family, for packets in transit and packets
+// for this machine. Where it could, Sluice leaves the packets to the kernel.
+#ifndef SLUICE_CONTROL_NETFILTER_FIREWALL_PRESENCE_H_
+#define SLUICE_CONTROL_NETFILTER_FIREWALL_PRESENCE_H_
+
+#include <string>
+#include <vector>
+
+namespace sluice::control {
+
+struct FirewallPresence {
+  bool forward4 = false;
+  bool forward6 = false;
+  bool input4 = false;
+  bool input6 = false;
+  // One line for each chain or table that is the cause: "table inet filter, chain forward: ...".
+  std::vector<std::string> reasons;
+
+  bool operator==(const FirewallPresence&) const = default;
+};
+
+}  // namespace sluice::control
+
+#endif  // SLUICE_CONTROL_NETFILTER_FIREWALL_PRESENCE_H_

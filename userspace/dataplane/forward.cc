@@ -1,0 +1,135 @@
+// The second half of the pipeline: packets whose route is known.
+#include "dataplane/pipeline.h"
+#include "stages/fragment/fragment.h"
+#include "stages/icmp/echo.h"
+#include "wire/ethernet.h"
+#include "wire/icmpv6.h"
+#include "wire/ipv4.h"
+#include "wire/ipv6.h"
+
+namespace sluice::dataplane {
+
+using packet::Verdict;
+using tables::Interface;
+
+// ip_forward and ip_finish_output.
+void Pipeline::Forward4(Packet& p, const stages::RouteDecision& d, const Snapshot& snapshot,
+                        Nanos now) {
+  wire::Ipv4Mutable ip(p.l3());
+  if (ip.ttl() <= 1) return Refuse4(p, DropReason::kTtlExpired, snapshot, now);
+  const uint32_t mtu = stages::ForwardingMtu4(*d.route, snapshot.at(p.out));
+  const bool too_big = p.l3_length() > mtu;
+  if (too_big && ip.dont_fragment()) {
+    return Refuse4(p, DropReason::kFragmentationNeeded, snapshot, now, mtu);
+  }
+  CompleteChecksum(p, snapshot);
+  ip.DecrementTtl();
+  if (d.redirect) {
+    // The gateway a redirect names is an IPv4 address; a route by an IPv6 one has none.
+    const bool v4 = d.next_hop.is_v4();
+    if (v4) {
+      const Reply redirect = replies_.Redirect4(p, d.next_hop.v4(), snapshot, now, outbox_);
+      if (redirect.outcome == ReplyOutcome::kSend) {
+        Send(redirect, wire::kEtherTypeIpv4, snapshot, now);
+      }
+    }
+  }
+  if (too_big) return Fragment4(p, d.next_hop, mtu, snapshot, now);
+  Output(p, wire::kEtherTypeIpv4, d.next_hop, snapshot, now);
+}
+
+void Pipeline::Fragment4(Packet& p, const IpAddress& next_hop, uint32_t mtu,
+                         const Snapshot& snapshot, Nanos now) {
+  stages::Ipv4Fragmenter fragmenter(p, mtu, outbox_);
+  for (bool first = true; !fragmenter.done(); first = false) {
+    Packet piece;
+    if (!fragmenter.Next(piece)) {
+      // The first piece carries the packet's fate; without it the packet is dropped as a whole.
+      if (first) return Drop(p, DropReason::kNoFrames);
+      counters_.generated_dropped.Add();
+      break;
+    }
+    if (!first) counters_.generated[piece.generated].Add();
+    Output(piece, wire::kEtherTypeIpv4, next_hop, snapshot, now);
+  }
+  packet::FreePacket(outbox_.pool(), p);
+}
+
+// ip6_forward and ip6_finish_output. Routers do not fragment IPv6.
+void Pipeline::Forward6(Packet& p, const stages::RouteDecision& d, const Snapshot& snapshot,
+                        Nanos now) {
+  wire::Ipv6Mutable ip(p.l3());
+  if (ip.hop_limit() <= 1) return Refuse6(p, DropReason::kTtlExpired, snapshot, now);
+  if (d.redirect) {
+    const Ipv6 target = d.next_hop.v6();
+    const Mac* const mac = neighbors_.Resolve(p.out, d.next_hop, now);
+    const Reply redirect = replies_.Redirect6(p, target, mac, snapshot, now, outbox_);
+    if (redirect.outcome == ReplyOutcome::kSend) {
+      Send(redirect, wire::kEtherTypeIpv6, snapshot, now);
+    }
+  } else {
+    const Ipv6 source = ip.source();
+    if (source.IsUnspecified()) return Drop(p, DropReason::kMartianSource);
+    if (source.IsLinkLocal()) return Refuse6(p, DropReason::kLinkLocal, snapshot, now);
+  }
+  const uint32_t mtu = stages::ForwardingMtu6(*d.route, snapshot.at(p.out));
+  if (p.l3_length() > mtu) return Refuse6(p, DropReason::kPacketTooBig, snapshot, now, mtu);
+  CompleteChecksum(p, snapshot);
+  ip.DecrementHopLimit();
+  Output(p, wire::kEtherTypeIpv6, d.next_hop, snapshot, now);
+}
+
+// An echo request is answered here unless the kernel's INPUT rules could object; everything else for
+// this machine is the kernel's.
+void Pipeline::Local4(Packet& p, const Interface& in, const Snapshot& snapshot, Nanos now) {
+  const bool answers = !snapshot.input_firewall4 && !snapshot.icmp.echo_ignore_all4;
+  if (!answers || !stages::IsEchoRequest4(p)) return Punt(p, PuntReason::kLocal, snapshot);
+  const Ipv4 requester = wire::Ipv4View(p.l3()).source();
+  switch (stages::ValidateSource4(requester, in, IfaceSlot::None(), snapshot, tables_)) {
+    case stages::SourceCheck::kMartian:
+      return Drop(p, DropReason::kMartianSource);
+    case stages::SourceCheck::kReversePath:
+      return Drop(p, DropReason::kReversePath);
+    default:
+      break;
+  }
+  if (!stages::EchoChecksumIsRight4(outbox_.pool().arena(), p)) {
+    return Drop(p, DropReason::kChecksum);
+  }
+  const IfaceSlot arrived = p.in;
+  const Reply reply = replies_.Echo4(p, snapshot);
+  if (reply.outcome != ReplyOutcome::kSend) return Punt(p, PuntReason::kReplyRoute, snapshot);
+  counters_.of(arrived).local_packets.Add();
+  Send(reply, wire::kEtherTypeIpv4, snapshot, now);
+}
+
+void Pipeline::Local6(Packet& p, const Interface&, const Snapshot& snapshot, Nanos now) {
+  const bool answers = !snapshot.input_firewall6 && !snapshot.icmp.echo_ignore_all6;
+  if (!answers || !stages::IsEchoRequest6(p)) return Punt(p, PuntReason::kLocal, snapshot);
+  if (!stages::EchoChecksumIsRight6(outbox_.pool().arena(), p)) {
+    return Drop(p, DropReason::kChecksum);
+  }
+  const IfaceSlot arrived = p.in;
+  const Reply reply = replies_.Echo6(p, snapshot);
+  if (reply.outcome != ReplyOutcome::kSend) return Punt(p, PuntReason::kReplyRoute, snapshot);
+  counters_.of(arrived).local_packets.Add();
+  Send(reply, wire::kEtherTypeIpv6, snapshot, now);
+}
+
+void Pipeline::Refuse4(Packet& p, DropReason reason, const Snapshot& snapshot, Nanos now,
+                       uint32_t mtu) {
+  const Reply reply = replies_.Error4(p, reason, mtu, snapshot, now, outbox_);
+  if (reply.outcome == ReplyOutcome::kPunt) return Punt(p, PuntReason::kReplyRoute, snapshot);
+  Drop(p, reason);
+  if (reply.outcome == ReplyOutcome::kSend) Send(reply, wire::kEtherTypeIpv4, snapshot, now);
+}
+
+void Pipeline::Refuse6(Packet& p, DropReason reason, const Snapshot& snapshot, Nanos now,
+                       uint32_t mtu) {
+  const Reply reply = replies_.Error6(p, reason, mtu, snapshot, now, outbox_);
+  if (reply.outcome == ReplyOutcome::kPunt) return Punt(p, PuntReason::kReplyRoute, snapshot);
+  Drop(p, reason);
+  if (reply.outcome == ReplyOutcome::kSend) Send(reply, wire::kEtherTypeIpv6, snapshot, now);
+}
+
+}  // namespace sluice::dataplane

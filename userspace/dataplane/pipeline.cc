@@ -1,0 +1,281 @@
+#include "dataplane/pipeline.h"
+
+#include <algorithm>
+
+#include "stages/icmp/echo.h"
+#include "stages/parse/parse.h"
+#include "stages/rewrite/rewrite.h"
+#include "wire/ethernet.h"
+#include "wire/icmpv6.h"
+#include "wire/ipv4.h"
+#include "wire/ipv6.h"
+
+namespace sluice::dataplane {
+
+using packet::Verdict;
+using tables::Interface;
+
+namespace {
+
+// To a group, or to an address of the interface it came in by. (A neighbour message for another of
+// our addresses is the kernel's to judge.)
+bool IsForUs(const Interface& in, const Ipv6& destination) {
+  if (destination.IsMulticast()) return true;
+  return std::any_of(in.addresses6.begin(), in.addresses6.end(),
+                     [&](const auto& own) { return own.address == destination; });
+}
+
+}  // namespace
+
+Pipeline::Pipeline(WorkerId worker, const PipelineConfig& config, packet::FramePool& pool,
+                   WorkerCounters& counters)
+    : tables_(config.tables),
+      hash_seed_(config.seed),  // the same on all workers: a flow keeps its path wherever it is
+      counters_(counters),
+      outbox_(pool),
+      neighbors_(pool.arena(), config.neighbor_limit, config.seed + worker.value + 1,
+                 config.start),
+      replies_(config.tables, counters, config.seed + 1000 + worker.value, config.start) {}
+
+void Pipeline::Process(std::span<Packet> burst, IfaceSlot slot, const Snapshot& snapshot,
+                       Nanos now) {
+  SeeSnapshot(snapshot);
+  const Interface& in = snapshot.at(slot);
+  if (!in.slot.valid()) {  // its sockets are up before the mirror knows it, for a moment
+    for (const Packet& p : burst) Drop(p, DropReason::kInterfaceDown);
+    return;
+  }
+  for (const Packet& p : burst) __builtin_prefetch(p.data);
+  batch4_.count = 0;
+  batch6_.count = 0;
+  for (Packet& p : burst) Classify(p, in, snapshot, now);
+  if (batch4_.count > 0) Route4(in, snapshot, now);
+  if (batch6_.count > 0) Route6(in, snapshot, now);
+  if (neighbors_.has_settled()) Settle(snapshot, now);
+}
+
+void Pipeline::SeeSnapshot(const Snapshot& snapshot) {
+  if (snapshot.generation == snapshot_generation_) return;
+  snapshot_generation_ = snapshot.generation;
+  neighbors_.UseSnapshot(snapshot);
+}
+
+void Pipeline::Classify(Packet& p, const Interface& in, const Snapshot& snapshot, Nanos now) {
+  const stages::ParseResult parsed = stages::Parse(p, in, outbox_.pool());
+  if (!parsed.verdict.is_continue()) return Drop(p, parsed.verdict.drop_reason());
+  switch (parsed.protocol) {
+    case stages::Protocol::kIpv4:
+      return Classify4(p, in, snapshot);
+    case stages::Protocol::kIpv6:
+      return Classify6(p, in, snapshot, now);
+    case stages::Protocol::kArp:
+      return NeighborMessage(p, neighbors_.HandleArp(p, snapshot, now, outbox_, counters_),
+                             snapshot, now);
+    case stages::Protocol::kNone:
+      break;
+  }
+  Drop(p, DropReason::kUnknownProtocol);
+}
+
+void Pipeline::Classify4(Packet& p, const Interface& in, const Snapshot& snapshot) {
+  const Verdict verdict = stages::CheckBeforeLookup4(p, in, snapshot);
+  if (verdict.kind() == Verdict::Kind::kDrop) return Drop(p, verdict.drop_reason());
+  if (verdict.kind() == Verdict::Kind::kPunt) return Punt(p, verdict.punt_reason(), snapshot);
+  batch4_.packets[batch4_.count] = &p;
+  batch4_.destinations[batch4_.count++] = wire::Ipv4View(p.l3()).destination();
+}
+
+void Pipeline::Classify6(Packet& p, const Interface& in, const Snapshot& snapshot, Nanos now) {
+  // ND first: it must work whatever the kernel's firewall says to forwarded packets; what is not
+  // ours of it comes back as a punt.
+  const wire::Ipv6View ip(p.l3());
+  const Ipv6 destination = ip.destination();
+  const bool is_nd = p.l4_protocol == wire::kProtocolIcmpv6 && ip.hop_limit() == 255 &&
+                     p.l4_offset != 0 && p.segment_length > p.l4_offset &&
+                     wire::IsNeighborDiscovery(p.l4()[0]);
+  if (is_nd && IsForUs(in, destination)) {
+    const Verdict verdict = neighbors_.HandleNdp(p, snapshot, now, outbox_, counters_);
+    if (!verdict.is_continue()) return NeighborMessage(p, verdict, snapshot, now);
+  }
+  const Verdict verdict = stages::CheckBeforeLookup6(p, in, snapshot);
+  if (verdict.kind() == Verdict::Kind::kDrop) return Drop(p, verdict.drop_reason());
+  if (verdict.kind() == Verdict::Kind::kPunt) return Punt(p, verdict.punt_reason(), snapshot);
+  batch6_.packets[batch6_.count] = &p;
+  batch6_.destinations[batch6_.count++] = destination;
+}
+
+// Three passes over the burst, so that the cache misses of one packet's FIB and neighbour lookups
+// overlap with those of the others.
+void Pipeline::Route4(const Interface& in, const Snapshot& snapshot, Nanos now) {
+  Batch<Ipv4>& b = batch4_;
+  tables_.fib4.LookupBatch(b.destinations.data(), b.routes.data(), b.count);
+  for (size_t i = 0; i < b.count; ++i) {
+    b.decisions[i] =
+        stages::DecideIpv4(*b.packets[i], b.routes[i], in, snapshot, tables_, hash_seed_);
+    const stages::RouteDecision& d = b.decisions[i];
+    if (d.verdict.is_continue()) neighbors_.Prefetch(b.packets[i]->out, d.next_hop);
+  }
+  for (size_t i = 0; i < b.count; ++i) {
+    Packet& p = *b.packets[i];
+    const stages::RouteDecision& d = b.decisions[i];
+    switch (d.verdict.kind()) {
+      case Verdict::Kind::kContinue:
+        Forward4(p, d, snapshot, now);
+        break;
+      case Verdict::Kind::kLocal:
+        Local4(p, in, snapshot, now);
+        break;
+      case Verdict::Kind::kPunt:
+        Punt(p, d.verdict.punt_reason(), snapshot);
+        break;
+      default:
+        Refuse4(p, d.verdict.drop_reason(), snapshot, now);
+        break;
+    }
+  }
+}
+
+void Pipeline::Route6(const Interface& in, const Snapshot& snapshot, Nanos now) {
+  Batch<Ipv6>& b = batch6_;
+  tables_.fib6.LookupBatch(b.destinations.data(), b.routes.data(), b.count);
+  for (size_t i = 0; i < b.count; ++i) {
+    b.decisions[i] =
+        stages::DecideIpv6(*b.packets[i], b.routes[i], in, snapshot, tables_, hash_seed_);
+    const stages::RouteDecision& d = b.decisions[i];
+    if (d.verdict.is_continue()) neighbors_.Prefetch(b.packets[i]->out, d.next_hop);
+  }
+  for (size_t i = 0; i < b.count; ++i) {
+    Packet& p = *b.packets[i];
+    const stages::RouteDecision& d = b.decisions[i];
+    switch (d.verdict.kind()) {
+      case Verdict::Kind::kContinue:
+        Forward6(p, d, snapshot, now);
+        break;
+      case Verdict::Kind::kLocal:
+        Local6(p, in, snapshot, now);
+        break;
+      case Verdict::Kind::kPunt:
+        Punt(p, d.verdict.punt_reason(), snapshot);
+        break;
+      default:
+        Refuse6(p, d.verdict.drop_reason(), snapshot, now);
+        break;
+    }
+  }
+}
+
+void Pipeline::NeighborMessage(Packet& p, Verdict verdict, const Snapshot& snapshot, Nanos now) {
+  switch (verdict.kind()) {
+    case Verdict::Kind::kPunt:
+      Punt(p, verdict.punt_reason(), snapshot);
+      break;
+    case Verdict::Kind::kDrop:
+      Drop(p, verdict.drop_reason());
+      break;
+    default:
+      counters_.of(p.in).local_packets.Add();
+      // With a copy for the kernel the outbox has the frame, and the worker frees it.
+      if (p.frame != packet::kNoFrame) packet::FreePacket(outbox_.pool(), p);
+      break;
+  }
+  if (neighbors_.has_settled()) Settle(snapshot, now);
+}
+
+void Pipeline::Output(Packet& p, uint16_t ether_type, const IpAddress& next_hop,
+                      const Snapshot& snapshot, Nanos now) {
+  if (const Mac* const mac = neighbors_.Resolve(p.out, next_hop, now)) {
+    stages::WriteLinkHeader(p, *mac, snapshot.at(p.out).mac, ether_type);
+    if (!outbox_.Transmit(p.out, p)) Drop(p, DropReason::kTxRingFull);
+    return;
+  }
+  const Verdict verdict =
+      neighbors_.Hold(p, p.out, next_hop, snapshot, now, outbox_, counters_);
+  if (verdict.kind() == Verdict::Kind::kHeld) return;
+  const DropReason reason = verdict.drop_reason();
+  if (!p.in.valid()) return Drop(p, reason);
+  if (ether_type == wire::kEtherTypeIpv4) return Refuse4(p, reason, snapshot, now);
+  Refuse6(p, reason, snapshot, now);
+}
+
+void Pipeline::Send(const Reply& reply, uint16_t ether_type, const Snapshot& snapshot, Nanos now) {
+  Packet message = reply.message;
+  counters_.generated[message.generated].Add();
+  Output(message, ether_type, reply.next_hop, snapshot, now);
+}
+
+void Pipeline::Settle(const Snapshot& snapshot, Nanos now) {
+  Packet ready;
+  while (neighbors_.TakeReady(ready, counters_)) {
+    if (!outbox_.Transmit(ready.out, ready)) Drop(ready, DropReason::kTxRingFull);
+  }
+  stages::LostPacket lost;
+  while (neighbors_.TakeLost(lost, counters_)) {
+    if (!lost.report || !lost.packet.in.valid()) {
+      Drop(lost.packet, lost.reason);
+    } else if (lost.packet.l3()[0] >> 4 == 4) {
+      Refuse4(lost.packet, lost.reason, snapshot, now);
+    } else {
+      Refuse6(lost.packet, lost.reason, snapshot, now);
+    }
+  }
+}
+
+void Pipeline::OnTimer(const Snapshot& snapshot, Nanos now) {
+  SeeSnapshot(snapshot);
+  neighbors_.Advance(now, snapshot, outbox_, counters_);
+  Settle(snapshot, now);
+}
+
+void Pipeline::ApplyPeerNeighbor(const stages::NeighborEvent& event, const Snapshot& snapshot,
+                                 Nanos now) {
+  neighbors_.ApplyPeerEvent(event, now);
+  Settle(snapshot, now);
+}
+
+void Pipeline::ApplyKernelNeighbor(IfaceSlot slot, const IpAddress& address, const Mac& mac,
+                                   uint16_t nud, const Snapshot& snapshot,
+                                   Nanos now) {
+  SeeSnapshot(snapshot);
+  neighbors_.ApplyKernelNeighbor(slot, address, mac, nud, now);
+  Settle(snapshot, now);
+}
+
+void Pipeline::RemoveKernelNeighbor(IfaceSlot slot, const IpAddress& address, Nanos now) {
+  neighbors_.RemoveKernelNeighbor(slot, address, now);
+}
+
+void Pipeline::ForgetInterface(IfaceSlot slot) {
+  neighbors_.InterfaceDown(slot);
+  stages::LostPacket lost;
+  while (neighbors_.TakeLost(lost, counters_)) Drop(lost.packet, lost.reason);
+}
+
+void Pipeline::Drop(const Packet& p, DropReason reason) {
+  if (p.in.valid()) {
+    counters_.of(p.in).dropped_packets[static_cast<size_t>(reason)].Add();
+  } else {
+    counters_.generated_dropped.Add();
+  }
+  packet::FreePacket(outbox_.pool(), p);
+}
+
+void Pipeline::Local(const Packet& p) {
+  counters_.of(p.in).local_packets.Add();
+  packet::FreePacket(outbox_.pool(), p);
+}
+
+void Pipeline::Punt(Packet& p, PuntReason reason, const Snapshot& snapshot) {
+  CompleteChecksum(p, snapshot);  // the kernel gets it from a TAP, without the sender's marks
+  if (!outbox_.Punt(p, reason)) Drop(p, DropReason::kPuntFailed);
+}
+
+void Pipeline::CompleteChecksum(Packet& p, const Snapshot& snapshot) {
+  if (snapshot.at(p.in).checksum != tables::ChecksumMode::kComplete) return;
+  const packet::FrameArena& arena = outbox_.pool().arena();
+  const bool is_v4 = p.l3()[0] >> 4 == 4;
+  const bool completed = is_v4 ? stages::CompletePartialChecksum4(arena, p)
+                               : stages::CompletePartialChecksum6(arena, p);
+  if (completed) counters_.of(p.in).checksums_completed.Add();
+}
+
+}  // namespace sluice::dataplane

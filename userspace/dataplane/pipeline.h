@@ -1,0 +1,132 @@
+// THE order in which a packet is treated. Everything a worker does with a burst of frames between
+// its input and its output rings is here or is called from here:
+//
+//   parse -> (ARP | ND -> neighbours) -> address checks -> route (a whole burst at once) -> source
+//   check -> local (echo | punt) or forward: TTL -> MTU (ICMP | fragment) -> redirect -> partial
+//   checksum -> TTL - 1 -> neighbour (held until resolved) -> link header -> outbox
+//
+// The order is Linux' (ip_rcv, ip_route_input, ip_forward, ip_output), since it decides which error
+// a packet with two faults gets. No I/O, no clock, no allocation, no lock.
+//
+// Every packet ends in exactly one of: the outbox (transmit or punt), a neighbour's queue, or Drop();
+// the counters of base/worker_counters.h follow from that. What is transmitted is counted by the
+// worker when the ring has taken it.
+//
+// Thread: the owning worker.
+#ifndef SLUICE_DATAPLANE_PIPELINE_H_
+#define SLUICE_DATAPLANE_PIPELINE_H_
+
+#include <array>
+#include <cstdint>
+#include <span>
+
+#include "base/ids.h"
+#include "base/time.h"
+#include "base/worker_counters.h"
+#include "dataplane/replies.h"
+#include "packet/outbox.h"
+#include "packet/packet.h"
+#include "stages/neighbor/neighbors.h"
+#include "stages/route/route.h"
+#include "tables/snapshot.h"
+
+namespace sluice::dataplane {
+
+struct PipelineConfig {
+  stages::RoutingTables tables;
+  uint32_t neighbor_limit = 16384;
+  uint64_t seed = 1;  // jitter of timers, ECMP, hashing
+  Nanos start;        // the time now: timers count from here
+};
+
+class Pipeline {
+ public:
+  static constexpr size_t kMaxBurst = 64;
+
+  Pipeline(WorkerId worker, const PipelineConfig& config, packet::FramePool& pool,
+           WorkerCounters& counters);
+
+  // At most kMaxBurst packets, all received on `in`. Takes every frame.
+  void Process(std::span<packet::Packet> burst, IfaceSlot in, const tables::Snapshot& snapshot,
+               Nanos now);
+
+  // Timers of neighbours. Call when NextDeadline() has come.
+  void OnTimer(const tables::Snapshot& snapshot, Nanos now);
+  Nanos NextDeadline() const { return neighbors_.NextDeadline(); }
+
+  // From the control thread's and other workers' messages.
+  void ApplyPeerNeighbor(const stages::NeighborEvent& event, const tables::Snapshot& snapshot,
+                         Nanos now);
+  void ApplyKernelNeighbor(IfaceSlot slot, const IpAddress& address, const Mac& mac,
+                           uint16_t nud, const tables::Snapshot& snapshot,
+                           Nanos now);
+  void RemoveKernelNeighbor(IfaceSlot slot, const IpAddress& address, Nanos now);
+  void ForgetInterface(IfaceSlot slot);
+
+  // What ARP and ND have taught this worker since the last call.
+  std::span<const stages::NeighborEvent> neighbor_events() const { return neighbors_.events(); }
+  void ClearNeighborEvents() { neighbors_.ClearEvents(); }
+
+  packet::Outbox& outbox() { return outbox_; }
+  const stages::Neighbors& neighbors() const { return neighbors_; }
+
+  // The end of a packet that goes nowhere: counted by its reason, its frames free again.
+  void Drop(const packet::Packet& p, DropReason reason);
+
+ private:
+  using Packet = packet::Packet;
+  using Snapshot = tables::Snapshot;
+
+  // Packets of one burst and family that wait for their lookup.
+  template <class Address>
+  struct Batch {
+    size_t count = 0;
+    std::array<Packet*, kMaxBurst> packets;
+    std::array<Address, kMaxBurst> destinations;
+    std::array<tables::RouteId, kMaxBurst> routes;
+    std::array<stages::RouteDecision, kMaxBurst> decisions;
+  };
+
+  void SeeSnapshot(const Snapshot& snapshot);
+  void Classify(Packet& p, const tables::Interface& in, const Snapshot& snapshot, Nanos now);
+  void Classify4(Packet& p, const tables::Interface& in, const Snapshot& snapshot);
+  void Classify6(Packet& p, const tables::Interface& in, const Snapshot& snapshot, Nanos now);
+  void Route4(const tables::Interface& in, const Snapshot& snapshot, Nanos now);
+  void Route6(const tables::Interface& in, const Snapshot& snapshot, Nanos now);
+
+  void Forward4(Packet& p, const stages::RouteDecision& d, const Snapshot& snapshot, Nanos now);
+  void Forward6(Packet& p, const stages::RouteDecision& d, const Snapshot& snapshot, Nanos now);
+  void Fragment4(Packet& p, const IpAddress& next_hop, uint32_t mtu, const Snapshot& snapshot,
+                 Nanos now);
+  void Local4(Packet& p, const tables::Interface& in, const Snapshot& snapshot, Nanos now);
+  void Local6(Packet& p, const tables::Interface& in, const Snapshot& snapshot, Nanos now);
+  void NeighborMessage(Packet& p, packet::Verdict verdict, const Snapshot& snapshot, Nanos now);
+
+  // To the next hop: its link header and the outbox, or its queue until it is resolved.
+  void Output(Packet& p, uint16_t ether_type, const IpAddress& next_hop, const Snapshot& snapshot,
+              Nanos now);
+  void Send(const Reply& reply, uint16_t ether_type, const Snapshot& snapshot, Nanos now);
+  // What no longer waits for a neighbour.
+  void Settle(const Snapshot& snapshot, Nanos now);
+
+  void Local(const Packet& p);  // consumed here: counts, frees
+  void Punt(Packet& p, PuntReason reason, const Snapshot& snapshot);
+  // Drop, with the ICMP error that belongs to the reason; `mtu` for the reasons that tell it.
+  void Refuse4(Packet& p, DropReason reason, const Snapshot& snapshot, Nanos now, uint32_t mtu = 0);
+  void Refuse6(Packet& p, DropReason reason, const Snapshot& snapshot, Nanos now, uint32_t mtu = 0);
+  void CompleteChecksum(Packet& p, const Snapshot& snapshot);
+
+  const stages::RoutingTables tables_;
+  const uint64_t hash_seed_;
+  WorkerCounters& counters_;
+  packet::Outbox outbox_;
+  stages::Neighbors neighbors_;
+  Replies replies_;
+  uint64_t snapshot_generation_ = 0;
+  Batch<Ipv4> batch4_;
+  Batch<Ipv6> batch6_;
+};
+
+}  // namespace sluice::dataplane
+
+#endif  // SLUICE_DATAPLANE_PIPELINE_H_

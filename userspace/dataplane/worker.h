@@ -1,0 +1,312 @@
+// One worker: the loop that takes frames from its ports, runs them through the pipeline and sends
+// them. It owns its frames, neighbours, timers and counters, and shares nothing that is written.
+//
+//   Tick(now):  commands and hand-offs in
+//               for each port: RxBurst -> Pipeline::Process -> outputs to the rings, punts
+//               timers, neighbour events out, Flush of all ports
+//
+// The same template runs on AF_XDP ports (app/) and on simulated ones (tests). It reads no clock:
+// `now` is passed in. It never sleeps: the host does, between BeforeSleep and AfterSleep.
+//
+// Output queues. A worker sends by its own port of an interface. Where an interface has fewer queues
+// than there are workers, some have none; they hand their packets to the worker that
+// `SetOutputOwner` names, and get a free frame back for each, so that no pool runs dry.
+//
+// Thread: one; everything but the constructor and counters() must be called on it.
+#ifndef SLUICE_DATAPLANE_WORKER_H_
+#define SLUICE_DATAPLANE_WORKER_H_
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <bit>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/time.h"
+#include "base/worker_counters.h"
+#include "dataplane/mailbox.h"
+#include "dataplane/pipeline.h"
+#include "io/port.h"
+#include "packet/frame_pool.h"
+#include "packet/packet.h"
+#include "tables/epoch.h"
+#include "tables/snapshot.h"
+
+namespace sluice::dataplane {
+
+// What a worker needs of a port: the network's side, and the kernel's.
+template <class P>
+concept WorkerPort = io::IoPort<P> && requires(P& port, const packet::FrameArena& arena,
+                                               const packet::Packet& packet) {
+  // Gives the kernel a copy of the packet, as received by this interface. False: not taken.
+  { port.Punt(arena, packet) } -> std::same_as<bool>;
+};
+
+// What all workers have in common.
+struct Shared {
+  const std::atomic<const tables::Snapshot*>& snapshot;
+  tables::EpochDomain& epochs;
+  std::span<const std::unique_ptr<Mailbox>> mailboxes;  // by WorkerId
+};
+
+template <WorkerPort P>
+class Worker {
+ public:
+  static constexpr size_t kBurst = 64;
+
+  Worker(WorkerId id, const Shared& shared, const PipelineConfig& config, packet::FramePool& pool)
+      : id_(id),
+        shared_(shared),
+        pool_(pool),
+        counters_(std::make_unique<WorkerCounters>()),
+        pipeline_(id, config, pool, *counters_),
+        output_owner_(),
+        owed_() {
+    output_owner_.fill(kNobody);
+  }
+
+  WorkerId id() const { return id_; }
+  const WorkerCounters& counters() const { return *counters_; }
+  WorkerCounters& counters() { return *counters_; }
+  Pipeline& pipeline() { return pipeline_; }
+  packet::FramePool& pool() { return pool_; }
+  Mailbox& mailbox() { return *shared_.mailboxes[id_.value]; }
+  std::span<P* const> ports() const { return ports_; }
+
+  // The port must stay alive until RemovePort. Several queues of one interface may be this worker's;
+  // the first added is the one it sends by.
+  void AddPort(P* port) {
+    ports_.push_back(port);
+    pipeline_.outbox().Enable(port->slot());
+    if (tx_port_[port->slot().value] == nullptr) tx_port_[port->slot().value] = port;
+  }
+  void RemovePort(P* port) {
+    std::erase(ports_, port);
+    P*& tx = tx_port_[port->slot().value];
+    if (tx != port) return;
+    const auto other = std::find_if(ports_.begin(), ports_.end(),
+                                    [&](P* p) { return p->slot() == port->slot(); });
+    tx = other == ports_.end() ? nullptr : *other;
+  }
+  void SetOutputOwner(IfaceSlot slot, WorkerId owner) {
+    output_owner_[slot.value] = owner.value;
+    pipeline_.outbox().Enable(slot);
+  }
+  void ClearOutputOwner(IfaceSlot slot) { output_owner_[slot.value] = kNobody; }
+
+  // One turn. Returns how much there was to do: packets and messages; 0 means idle.
+  size_t Tick(Nanos now) {
+    const tables::Snapshot& snapshot = *shared_.snapshot.load(std::memory_order_acquire);
+    snapshot_ = &snapshot;
+    now_ = now;
+    size_t work = RunCommands() + TakeHandoffs(snapshot, now);
+    for (P* const port : ports_) {
+      const size_t n = port->RxBurst(burst_, pool_, counters_->of(port->slot()));
+      if (n == 0) continue;
+      work += n;
+      const std::span<packet::Packet> burst(burst_.data(), n);
+      CountReceived(port->slot(), burst);
+      pipeline_.Process(burst, port->slot(), snapshot, now);
+      Deliver();
+    }
+    if (now >= pipeline_.NextDeadline()) {
+      pipeline_.OnTimer(snapshot, now);
+      Deliver();
+    }
+    work += BroadcastNeighborEvents();
+    for (P* const port : ports_) port->Flush(pool_, counters_->of(port->slot()));
+    RepayFrames();
+    counters_->loops.Add();
+    shared_.epochs.Quiescent(id_);
+    return work;
+  }
+
+  // When Tick wants to be called again even if nothing arrives.
+  Nanos NextDeadline() const { return pipeline_.NextDeadline(); }
+
+  // False: something arrived meanwhile, do not sleep. AfterSleep follows in either case.
+  bool BeforeSleep() {
+    if (!mailbox().GoingToSleep()) return false;
+    shared_.epochs.Offline(id_);
+    return true;
+  }
+  void AfterSleep() {
+    mailbox().Awake();
+    shared_.epochs.Online(id_);
+  }
+
+  // For commands: the tick they run in.
+  const tables::Snapshot& snapshot() const { return *snapshot_; }
+  Nanos now() const { return now_; }
+
+  // Takes everything of an interface that goes away out of the worker: packets that wait for one of
+  // its neighbours are dropped, and named.
+  void ForgetInterface(IfaceSlot slot) {
+    pipeline_.ForgetInterface(slot);
+    Deliver();
+  }
+
+ private:
+  static constexpr uint8_t kNobody = 0xff;
+
+  size_t RunCommands() {
+    size_t n = 0;
+    for (Command* command; mailbox().TakeCommand(command); ++n) command->RunAndMark();
+    if (n > 0) Deliver();
+    return n;
+  }
+
+  size_t TakeHandoffs(const tables::Snapshot& snapshot, Nanos now) {
+    size_t n = 0;
+    Handoff message;
+    for (uint8_t from = 0; from < shared_.mailboxes.size(); ++from) {
+      // Bounded, so that a busy neighbour worker cannot keep this one from its own ports.
+      for (size_t i = 0; i < kBurst && mailbox().Receive(WorkerId{from}, message); ++i, ++n) {
+        switch (message.kind) {
+          case Handoff::Kind::kTransmit:
+            owed_[from] += message.packet.segment_count;
+            if (message.packet.in.valid()) counters_->of(message.packet.in).held_packets.Sub();
+            if (!pipeline_.outbox().Transmit(message.packet.out, message.packet)) {
+              pipeline_.Drop(message.packet, DropReason::kTxRingFull);
+            }
+            break;
+          case Handoff::Kind::kFrame:
+            pool_.Free(message.packet.frame);
+            break;
+          case Handoff::Kind::kNeighborEvent:
+            pipeline_.ApplyPeerNeighbor(message.neighbor, snapshot, now);
+            break;
+        }
+      }
+    }
+    if (n > 0) Deliver();
+    return n;
+  }
+
+  void CountReceived(IfaceSlot slot, std::span<const packet::Packet> burst) {
+    uint64_t bytes = 0;
+    for (const packet::Packet& p : burst) bytes += p.length;
+    InterfaceCounters& c = counters_->of(slot);
+    c.received_packets.Add(burst.size());
+    c.received_bytes.Add(bytes);
+  }
+
+  // Empties the outbox: to the rings, to other workers, to the kernel.
+  void Deliver() {
+    packet::Outbox& outbox = pipeline_.outbox();
+    for (uint64_t active = outbox.active(); active != 0; active &= active - 1) {
+      const IfaceSlot slot{static_cast<uint8_t>(std::countr_zero(active))};
+      Send(slot, outbox.transmits(slot));
+      outbox.ClearTransmits(slot);
+    }
+    for (const packet::PuntedPacket& p : outbox.punts()) PuntOne(p);
+    outbox.ClearPunts();
+  }
+
+  void Send(IfaceSlot slot, std::span<packet::Packet> packets) {
+    P* const port = tx_port_[slot.value];
+    if (port == nullptr) return HandOver(slot, packets);
+    const size_t sent = port->TxBurst(packets, pool_);
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < sent; ++i) {
+      bytes += packets[i].length;
+      if (packets[i].in.valid()) counters_->of(packets[i].in).forwarded_packets.Add();
+    }
+    InterfaceCounters& out = counters_->of(slot);
+    out.transmitted_packets.Add(sent);
+    out.transmitted_bytes.Add(bytes);
+    for (packet::Packet& p : packets.subspan(sent)) pipeline_.Drop(p, DropReason::kTxRingFull);
+  }
+
+  void HandOver(IfaceSlot slot, std::span<packet::Packet> packets) {
+    const uint8_t owner = output_owner_[slot.value];
+    for (packet::Packet& p : packets) {
+      if (owner == kNobody || owner == id_.value) {
+        pipeline_.Drop(p, DropReason::kInterfaceDown);
+        continue;
+      }
+      p.out = slot;
+      Handoff message;
+      message.packet = p;
+      // On its way it is held, neither here nor there; the receiver takes it off the gauge again.
+      if (p.in.valid()) counters_->of(p.in).held_packets.Add();
+      if (!shared_.mailboxes[owner]->Send(id_, std::move(message))) {
+        if (p.in.valid()) counters_->of(p.in).held_packets.Sub();
+        pipeline_.Drop(p, DropReason::kHandoffFull);
+        continue;
+      }
+      counters_->frames_handed_over.Add();
+    }
+    if (owner != kNobody) shared_.mailboxes[owner]->Ring();
+  }
+
+  void PuntOne(const packet::PuntedPacket& p) {
+    P* const port = p.packet.in.valid() ? tx_port_[p.packet.in.value] : nullptr;
+    const bool taken = port != nullptr && port->Punt(pool_.arena(), p.packet);
+    InterfaceCounters& c = counters_->of(p.packet.in);
+    if (p.copy) {
+      if (taken) c.punt_copies.Add();
+      packet::FreePacket(pool_, p.packet);
+      return;
+    }
+    if (!taken) return pipeline_.Drop(p.packet, DropReason::kPuntFailed);
+    c.punted_packets.Add();
+    c.punts[static_cast<size_t>(p.reason)].Add();
+    packet::FreePacket(pool_, p.packet);
+  }
+
+  size_t BroadcastNeighborEvents() {
+    const auto events = pipeline_.neighbor_events();
+    for (uint8_t to = 0; to < shared_.mailboxes.size() && !events.empty(); ++to) {
+      if (to == id_.value) continue;
+      for (const stages::NeighborEvent& event : events) {
+        Handoff message;
+        message.kind = Handoff::Kind::kNeighborEvent;
+        message.neighbor = event;
+        // A full ring loses it: the other worker then asks the neighbour itself.
+        if (!shared_.mailboxes[to]->Send(id_, std::move(message))) break;
+      }
+      shared_.mailboxes[to]->Ring();
+    }
+    const size_t n = events.size();
+    pipeline_.ClearNeighborEvents();
+    return n;
+  }
+
+  void RepayFrames() {
+    for (uint8_t to = 0; to < shared_.mailboxes.size(); ++to) {
+      while (owed_[to] > 0) {
+        Handoff message;
+        message.kind = Handoff::Kind::kFrame;
+        message.packet.frame = pool_.Alloc();
+        if (message.packet.frame == packet::kNoFrame) return;
+        const packet::FrameIndex frame = message.packet.frame;
+        if (!shared_.mailboxes[to]->Send(id_, std::move(message))) {
+          pool_.Free(frame);
+          break;
+        }
+        --owed_[to];
+      }
+    }
+  }
+
+  const WorkerId id_;
+  const Shared shared_;
+  packet::FramePool& pool_;
+  const std::unique_ptr<WorkerCounters> counters_;
+  Pipeline pipeline_;
+  const tables::Snapshot* snapshot_ = nullptr;  // of the current tick
+  Nanos now_;
+  std::vector<P*> ports_;
+  std::array<P*, kMaxInterfaces> tx_port_{};
+  std::array<uint8_t, kMaxInterfaces> output_owner_;
+  std::array<uint64_t, kMaxWorkers> owed_;  // frames received with hand-offs and not yet returned
+  std::array<packet::Packet, kBurst> burst_;
+};
+
+}  // namespace sluice::dataplane
+
+#endif  // SLUICE_DATAPLANE_WORKER_H_

@@ -1,0 +1,86 @@
+// The XDP program of one interface: loaded, attached, told our MAC, given the sockets, counted.
+//
+// The attachment is a bpf_link, so the kernel takes the program off when this process ends, however
+// it ends, and forwards by itself. A program of somebody else is never replaced.
+//
+// Thread: control.
+#ifndef SLUICE_IO_AF_XDP_XDP_PROGRAM_H_
+#define SLUICE_IO_AF_XDP_XDP_PROGRAM_H_
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/address.h"
+#include "base/ids.h"
+#include "bpf/include/abi.h"
+#include "io/af_xdp/interface_probe.h"
+
+struct bpf_link;
+struct sluice_xdp_ingress;
+
+namespace sluice::io::af_xdp {
+
+enum class XdpMode : uint8_t { kAuto, kNative, kGeneric };
+
+// One row of sluice_xdp_packets_total.
+struct XdpReasonText {
+  std::string_view action;
+  std::string_view reason;
+  std::string_view text;
+};
+inline constexpr XdpReasonText kXdpReasons[] = {
+#define SLUICE_XDP_ROW(name, action, label, text) {action, label, text},
+    SLUICE_XDP_REASONS(SLUICE_XDP_ROW)
+#undef SLUICE_XDP_ROW
+};
+inline constexpr size_t kXdpReasonCount = SLUICE_XDP_REASON_COUNT;
+using XdpCounts = std::array<uint64_t, kXdpReasonCount>;
+
+class XdpProgram {
+ public:
+  struct Options {
+    XdpMode mode = XdpMode::kAuto;
+    bool multi_buffer = false;  // take frames in several buffers: the sockets can
+  };
+
+  // Loads and attaches; passes everything to the kernel until SetEnabled(true).
+  static absl::StatusOr<std::unique_ptr<XdpProgram>> Attach(const InterfaceInfo& info,
+                                                            const Options& options);
+  ~XdpProgram();
+  XdpProgram(const XdpProgram&) = delete;
+  XdpProgram& operator=(const XdpProgram&) = delete;
+
+  XdpMode mode() const { return mode_; }  // kNative or kGeneric
+  bool multi_buffer() const { return multi_buffer_; }
+  uint32_t program_id() const { return program_id_; }
+  // Why native mode was refused when `mode` was kAuto and generic was taken; empty otherwise.
+  const std::string& native_refusal() const { return native_refusal_; }
+  // What frames that are given back must carry in front (generic mode); 0 when nothing.
+  uint64_t punt_cookie() const;
+
+  void SetEnabled(bool enabled);
+  void SetOwnMac(const Mac& mac);
+  absl::Status SetSocket(QueueId queue, int socket_fd);
+  absl::Status ClearSocket(QueueId queue);
+  absl::StatusOr<XdpCounts> ReadCounts() const;
+
+ private:
+  XdpProgram() = default;
+  absl::Status TryAttach(const InterfaceInfo& info, XdpMode mode, bool multi_buffer);
+
+  sluice_xdp_ingress* skeleton_ = nullptr;
+  int link_fd_ = -1;
+  XdpMode mode_ = XdpMode::kAuto;
+  bool multi_buffer_ = false;
+  uint32_t program_id_ = 0;
+  std::string native_refusal_;
+};
+
+}  // namespace sluice::io::af_xdp
+
+#endif  // SLUICE_IO_AF_XDP_XDP_PROGRAM_H_

@@ -1,0 +1,181 @@
+#include "telemetry/exporter.h"
+
+#include <prometheus/collectable.h>
+#include <prometheus/metric_family.h>
+#include <prometheus/text_serializer.h>
+
+#include <sstream>
+#include <string_view>
+#include <utility>
+
+#include "base/reason.h"
+#include "telemetry/metrics.h"
+#include "telemetry/process_stats.h"
+
+namespace sluice::telemetry {
+namespace {
+
+using LabelValues = std::initializer_list<std::string_view>;
+
+// One family per row of the table, all of them present at each scrape.
+class Families {
+ public:
+  Families() {
+    families_.resize(kMetricCount);
+    for (size_t i = 0; i < kMetricCount; ++i) {
+      families_[i].name = kMetrics[i].name;
+      families_[i].help = kMetrics[i].help;
+      families_[i].type = kMetrics[i].type == MetricType::kCounter ? prometheus::MetricType::Counter
+                                                                   : prometheus::MetricType::Gauge;
+    }
+  }
+
+  // `values` in the order of the metric's label names.
+  void Add(Metric metric, LabelValues values, double value) {
+    const MetricInfo& info = kMetrics[static_cast<size_t>(metric)];
+    prometheus::ClientMetric sample;
+    std::string_view names = info.labels;
+    for (const std::string_view label_value : values) {
+      const size_t comma = names.find(',');
+      sample.label.push_back({std::string(names.substr(0, comma)), std::string(label_value)});
+      names = comma == std::string_view::npos ? std::string_view() : names.substr(comma + 1);
+    }
+    if (info.type == MetricType::kCounter) {
+      sample.counter.value = value;
+    } else {
+      sample.gauge.value = value;
+    }
+    families_[static_cast<size_t>(metric)].metric.push_back(std::move(sample));
+  }
+  void Add(Metric metric, LabelValues values, uint64_t value) {
+    Add(metric, values, static_cast<double>(value));
+  }
+  void Add(Metric metric, LabelValues values, const Counter& counter) {
+    Add(metric, values, counter.Read());
+  }
+
+  std::vector<prometheus::MetricFamily> Take() { return std::move(families_); }
+
+ private:
+  std::vector<prometheus::MetricFamily> families_;
+};
+
+void AddInterfaceOfWorker(const std::string& interface, const std::string& worker,
+                          const InterfaceCounters& c, Families& out) {
+  const LabelValues both = {interface, worker};
+  out.Add(Metric::kReceivedPackets, both, c.received_packets);
+  out.Add(Metric::kReceivedBytes, both, c.received_bytes);
+  out.Add(Metric::kForwardedPackets, both, c.forwarded_packets);
+  out.Add(Metric::kLocalPackets, both, c.local_packets);
+  out.Add(Metric::kPuntedPackets, both, c.punted_packets);
+  out.Add(Metric::kHeldPackets, both, c.held_packets);
+  out.Add(Metric::kPuntCopies, both, c.punt_copies);
+  out.Add(Metric::kChecksumsCompleted, both, c.checksums_completed);
+  out.Add(Metric::kTransmittedPackets, both, c.transmitted_packets);
+  out.Add(Metric::kTransmittedBytes, both, c.transmitted_bytes);
+  // Every reason, also at 0: a series that begins with its first event hides it from rate().
+  for (size_t i = 0; i < kDropReasonCount; ++i) {
+    out.Add(Metric::kDroppedPackets, {interface, worker, kDropReasons[i].label},
+            c.dropped_packets[i]);
+  }
+  for (size_t i = 0; i < kPuntReasonCount; ++i) {
+    out.Add(Metric::kPunts, {interface, worker, kPuntReasons[i].label}, c.punts[i]);
+  }
+  for (size_t i = 0; i < kTxErrorCount; ++i) {
+    out.Add(Metric::kTxErrors, {interface, worker, kTxErrors[i]}, c.tx_errors[i]);
+  }
+}
+
+void AddWorker(const MetricSample::Worker& w,
+               const std::vector<MetricSample::Interface>& interfaces, Families& out) {
+  const std::string worker = std::to_string(w.id.value);
+  const WorkerCounters& c = *w.counters;
+  for (const auto& interface : interfaces) {
+    AddInterfaceOfWorker(interface.name, worker, c.of(interface.slot), out);
+  }
+  for (size_t i = 1; i < kGeneratedKindCount; ++i) {  // 0 is "not generated"
+    out.Add(Metric::kGeneratedPackets, {worker, kGeneratedKinds[i]}, c.generated[i]);
+  }
+  out.Add(Metric::kIcmpRateLimited, {worker}, c.icmp_rate_limited);
+  out.Add(Metric::kWorkerBusySeconds, {worker}, static_cast<double>(c.busy_ns.Read()) / 1e9);
+  out.Add(Metric::kWorkerLoops, {worker}, c.loops);
+  out.Add(Metric::kWorkerSleeps, {worker}, c.sleeps);
+  out.Add(Metric::kFramesHandedOver, {worker}, c.frames_handed_over);
+  out.Add(Metric::kWorkerStalled, {worker}, uint64_t{w.stalled});
+  for (const LabeledCount& n : w.neighbors) {
+    out.Add(Metric::kNeighbors, {worker, n.label}, n.count);
+  }
+  for (const LabeledCount& n : w.frames) out.Add(Metric::kFrames, {worker, n.label}, n.count);
+}
+
+void AddInterface(const MetricSample::Interface& i, Families& out) {
+  out.Add(Metric::kInterfaceUp, {i.name}, uint64_t{i.up});
+  out.Add(Metric::kInterfaceInfo,
+          {i.name, i.driver, i.mode, i.zero_copy ? "yes" : "no", std::to_string(i.queues)},
+          uint64_t{1});
+  for (const auto& x : i.xdp) out.Add(Metric::kXdpPackets, {i.name, x.action, x.reason}, x.packets);
+  out.Add(Metric::kXdpRingFull, {i.name}, i.ring_full);
+}
+
+void AddProcess(Families& out) {
+  const ProcessStats stats = ReadProcessStats();
+  out.Add(Metric::kProcessCpuSeconds, {}, stats.cpu_seconds);
+  out.Add(Metric::kProcessResidentMemory, {}, stats.resident_bytes);
+  out.Add(Metric::kProcessVirtualMemory, {}, stats.virtual_bytes);
+  out.Add(Metric::kProcessStartTime, {}, stats.start_time_seconds);
+  out.Add(Metric::kProcessOpenFds, {}, stats.open_fds);
+  out.Add(Metric::kProcessMaxFds, {}, stats.max_fds);
+}
+
+class SampleCollector : public prometheus::Collectable {
+ public:
+  explicit SampleCollector(const MetricSample& sample) : sample_(sample) {}
+
+  std::vector<prometheus::MetricFamily> Collect() const override {
+    Families out;
+    for (const auto& worker : sample_.workers) AddWorker(worker, sample_.interfaces, out);
+    for (const auto& interface : sample_.interfaces) AddInterface(interface, out);
+    for (const TableUse& table : sample_.tables) {
+      out.Add(Metric::kTableUsed, {table.name}, table.used);
+      out.Add(Metric::kTableLimit, {table.name}, table.limit);
+    }
+    out.Add(Metric::kFramesLimit, {}, sample_.frames_limit);
+    out.Add(Metric::kMirrorDivergence, {}, sample_.mirror_divergence);
+    out.Add(Metric::kMirrorResyncs, {}, sample_.mirror_resyncs);
+    out.Add(Metric::kMirrorCorrections, {}, sample_.mirror_corrections);
+    for (const LabeledCount& n : sample_.mirror_events) {
+      out.Add(Metric::kMirrorEvents, {n.label}, n.count);
+    }
+    out.Add(Metric::kBuildInfo, {sample_.version, sample_.kernel}, uint64_t{1});
+    out.Add(Metric::kReady, {}, uint64_t{sample_.ready});
+    AddProcess(out);
+    return out.Take();
+  }
+
+ private:
+  const MetricSample& sample_;
+};
+
+}  // namespace
+
+std::string RenderMetrics(const MetricSample& sample) {
+  std::ostringstream out;
+  prometheus::TextSerializer().Serialize(out, SampleCollector(sample).Collect());
+  return out.str();
+}
+
+Exporter::Exporter(MetricSource& source) {
+  server_.Handle("/metrics", [&source](const HttpQuery&) {
+    return HttpReply{200, "text/plain; version=0.0.4; charset=utf-8",
+                     RenderMetrics(source.Sample())};
+  });
+  server_.HandleOther([](const std::string&) {
+    return HttpReply{404, "text/plain", "Sluice's metrics are at /metrics\n"};
+  });
+}
+
+absl::Status Exporter::Start(const std::string& address, uint16_t port) {
+  return server_.StartTcp(address, port);
+}
+
+}  // namespace sluice::telemetry

@@ -1,0 +1,93 @@
+// Prometheus: reads the counters when scraped and serves them as text on /metrics.
+//
+// Nothing is kept between scrapes; the workers' counters are read where they are (single writer,
+// any reader), everything else comes from MetricSource at that moment. A scrape of I interfaces and
+// W workers makes about I * W * 70 series.
+//
+// Thread: the constructor, Start and Stop by the control thread; a scrape runs on the server's
+// thread and calls MetricSource::Sample there, so that the source synchronises with its own
+// writers.
+#ifndef SLUICE_TELEMETRY_EXPORTER_H_
+#define SLUICE_TELEMETRY_EXPORTER_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "base/ids.h"
+#include "base/worker_counters.h"
+#include "telemetry/http_server.h"
+#include "telemetry/views.h"
+
+namespace sluice::telemetry {
+
+struct LabeledCount {
+  std::string label;
+  uint64_t count = 0;
+};
+
+// What one scrape needs.
+struct MetricSample {
+  struct XdpCount {
+    std::string action;  // redirect, pass, drop
+    std::string reason;
+    uint64_t packets = 0;
+  };
+  struct Interface {
+    IfaceSlot slot;
+    std::string name;
+    bool up = false;
+    std::string driver;
+    std::string mode;  // native, generic, none
+    bool zero_copy = false;
+    uint32_t queues = 0;
+    std::vector<XdpCount> xdp;
+    uint64_t ring_full = 0;
+  };
+  struct Worker {
+    WorkerId id;
+    const WorkerCounters* counters = nullptr;  // must live until Stop has returned
+    bool stalled = false;
+    std::vector<LabeledCount> neighbors;  // by state
+    std::vector<LabeledCount> frames;     // free, fill, tx, held, ...
+  };
+
+  std::string version;
+  std::string kernel;
+  bool ready = false;
+  std::vector<Interface> interfaces;  // all that are configured, also while one is away
+  std::vector<Worker> workers;
+  std::vector<TableUse> tables;  // routes4 routes6 route_results neighbors frames
+  uint64_t frames_limit = 0;
+  uint64_t mirror_divergence = 0;
+  uint64_t mirror_resyncs = 0;
+  uint64_t mirror_corrections = 0;
+  std::vector<LabeledCount> mirror_events;  // by kind of object
+};
+
+class MetricSource {
+ public:
+  virtual ~MetricSource() = default;
+  virtual MetricSample Sample() = 0;
+};
+
+// The text of one scrape.
+std::string RenderMetrics(const MetricSample& sample);
+
+class Exporter {
+ public:
+  explicit Exporter(MetricSource& source);
+  // A numeric address; AlreadyExists when the port is taken. Port 0 takes a free one.
+  absl::Status Start(const std::string& address, uint16_t port);
+  void Stop() { server_.Stop(); }
+  uint16_t port() const { return server_.port(); }
+
+ private:
+  HttpServer server_;
+};
+
+}  // namespace sluice::telemetry
+
+#endif  // SLUICE_TELEMETRY_EXPORTER_H_
