@@ -56,6 +56,8 @@ SLUICE_INLINE int ingress(struct xdp_md* ctx) {
     return finish(SLUICE_XDP_PUNTED, XDP_PASS);
   }
   if (!config.enabled) return finish(SLUICE_XDP_DISABLED, XDP_PASS);
+  if (config.largest_frame && bpf_xdp_get_buff_len(ctx) > config.largest_frame)
+    return finish(SLUICE_XDP_OVERSIZED, XDP_PASS);
   reason = sluice_classify(c, config.own_mac);
   if (!sluice_is_redirect(reason)) return finish(reason, XDP_PASS);
   action = (int)bpf_redirect_map(&xsks, ctx->rx_queue_index, XDP_PASS);

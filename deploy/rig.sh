@@ -91,7 +91,7 @@ make_router() {
   if [ -z "$NETNS" ]; then
     ip netns add "$NAME-router"
     echo own > "$STATE/router"
-    in_ns router ip link set lo up
+    in_ns router ip link set dev lo up
     # "default" too, for interfaces that are still to come.
     write_sysctl router 1 ipv4/ip_forward ipv4/conf/default/forwarding \
       ipv6/conf/all/forwarding ipv6/conf/default/forwarding
@@ -122,11 +122,11 @@ make_host() {
 
   in_ns router ip addr add "10.77.$i.1/24" dev "$host"
   in_ns router ip addr add "fd77:0:0:$i::1/64" dev "$host" nodad
-  in_ns router ip link set "$host" up
-  in_ns "$host" ip link set lo up
+  in_ns router ip link set dev "$host" up
+  in_ns "$host" ip link set dev lo up
   in_ns "$host" ip addr add "10.77.$i.2/24" dev eth0
   in_ns "$host" ip addr add "fd77:0:0:$i::2/64" dev eth0 nodad
-  in_ns "$host" ip link set eth0 up
+  in_ns "$host" ip link set dev eth0 up
   in_ns "$host" ip route add default via "10.77.$i.1"
   in_ns "$host" ip -6 route add default via "fd77:0:0:$i::1"
 }
@@ -191,7 +191,7 @@ rig_down() {
     end_processes "$NAME-$host"
     # A pair dies with either end; a foreign router must not have to wait for the namespace's end.
     if [ "$router" != none ] && [ -e "/run/netns/$NAME-$host" ]; then
-      ip -n "$NAME-$host" link del eth0 2>/dev/null || true
+      ip -n "$NAME-$host" link del dev eth0 2>/dev/null || true
     fi
     [ ! -e "/run/netns/$NAME-$host" ] || ip netns del "$NAME-$host"
   done

@@ -30,6 +30,8 @@
   X(BROADCAST, "pass", "broadcast", "IPv4 broadcast, which the kernel handles")                   \
   X(NON_IP, "pass", "non_ip", "neither IP nor ARP")                                               \
   X(TRUNCATED, "pass", "truncated", "too short to tell; the kernel counts it")                    \
+  X(OVERSIZED, "pass", "oversized",                                                               \
+    "longer than the MTU: several packets which the kernel is still to cut up (generic mode)")    \
   X(NO_SOCKET, "pass", "no_socket", "no worker has a socket on this receive queue")               \
   X(DISABLED, "pass", "disabled", "Sluice is not in charge at the moment (starting, ending)")     \
   X(PUNTED, "pass", "punted", "given back by a worker, on its way into the kernel (generic mode)")
@@ -55,7 +57,7 @@ struct sluice_xdp_config {
   __u64 own_mac;      /* the six bytes as they are on the wire, in the low 48 bits */
   __u64 punt_cookie;  /* marks frames given back in generic mode; 0: none are */
   __u32 enabled;      /* 0: everything goes to the kernel */
-  __u32 reserved;
+  __u32 largest_frame; /* with the Ethernet header; longer ones go to the kernel. 0: no limit */
 };
 SLUICE_STATIC_ASSERT(sizeof(struct sluice_xdp_config) == 24, "sluice_xdp_config has holes");
 

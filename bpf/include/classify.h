@@ -1,10 +1,10 @@
 /* Who gets a frame: a worker or the kernel, and why. The whole decision of xdp_ingress, without its
  * effects, so that it can be run natively by tests.
  *
- * To the worker: what a router decides about (IP unicast), and what keeps its neighbours known (ARP,
- * multicast neighbour discovery). Everything else is the kernel's: other hosts' frames (bridges
- * and macvlans on top of the interface want them, and its own drop counter), VLANs (a priority tag
- * too: rare enough), groups, broadcasts, control protocols, runts.
+ * To the worker: what a router decides about (IP unicast), and what keeps its neighbours known
+ * (ARP, multicast neighbour discovery). Everything else is the kernel's: other hosts' frames
+ * (bridges and macvlans on top of the interface want them, and its own drop counter), VLANs (a
+ * priority tag too: rare enough), groups, broadcasts, control protocols, runts.
  */
 #ifndef SLUICE_BPF_INCLUDE_CLASSIFY_H_
 #define SLUICE_BPF_INCLUDE_CLASSIFY_H_

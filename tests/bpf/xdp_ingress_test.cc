@@ -105,6 +105,23 @@ class XdpIngressTest : public ::testing::TestWithParam<bool> {
 INSTANTIATE_TEST_SUITE_P(Entry, XdpIngressTest, ::testing::Bool(),
                          [](const auto& p) { return p.param ? "frags" : "plain"; });
 
+TEST_P(XdpIngressTest, LeavesFramesLongerThanTheMtuToTheKernel) {
+  const auto frame = [](size_t size) {
+    Bytes bytes = PacketBuilder()
+                      .Ethernet(kPeer, kOwn)
+                      .Ipv4("10.0.0.2", "10.0.0.1")
+                      .Udp(1, 2)
+                      .Build();
+    bytes.resize(size);
+    return bytes;
+  };
+  skeleton_->bss->config.largest_frame = 1514;
+  EXPECT_EQ(Run(frame(1514), SLUICE_XDP_IPV4), XDP_REDIRECT);
+  EXPECT_EQ(Run(frame(1515), SLUICE_XDP_OVERSIZED), XDP_PASS);
+  skeleton_->bss->config.largest_frame = 0;
+  EXPECT_EQ(Run(frame(1515), SLUICE_XDP_IPV4), XDP_REDIRECT);
+}
+
 struct Case {
   const char* what;
   Bytes frame;

@@ -119,7 +119,8 @@ std::string Describe(const tables::Route* route) {
     case tables::RouteType::kUnicast: {
       std::string text = "unicast";
       for (const tables::Path& p : route->paths) {
-        text += PathText(p.oif.value, p.has_gateway ? ToString(p.gateway) : "-", p.weight);
+        text += PathText(p.oif.value, p.has_gateway ? ToString(p.gateway) : "-",
+                         route->paths.size() == 1 ? 1 : p.weight);
       }
       return text;
     }

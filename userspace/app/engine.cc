@@ -78,6 +78,10 @@ absl::Status Engine::FollowKernel() {
   if ((changes & control::mirror_change::kLinks) != 0) {
     ReconcileInterfaces();
     publish = true;
+    // IPv6 keeps its MTU in a sysctl, which follows the link's a moment after the message about it:
+    // now, and once more at the next housekeeping.
+    ReadSysctls();
+    next_sysctls_ = MonotonicNow();
   }
   if ((changes & control::mirror_change::kSysctls) != 0) publish |= ReadSysctls();
   const auto firewall_changed = netfilter_->Run(MonotonicNow());

@@ -160,6 +160,7 @@ absl::Status Engine::StartForwarding() {
   interfaces_->SetEnabled(true);
   forwarding_ = true;
   NotifyReady();
+  for (const std::string& line : KernelDecides()) LogWarning("{}", line);
   const std::string not_ready = NotReadyReason();
   LogInfo("forwarding{}", not_ready.empty() ? "" : "; not ready yet: " + not_ready);
   return absl::OkStatus();

@@ -195,7 +195,7 @@ telemetry::StatusView Engine::Status() {
   view.mirror = {.in_step = mirror_->divergence() == 0,
                  .divergence = mirror_->divergence(),
                  .resyncs = stats.resyncs,
-                 .corrections = stats.audit_corrections,
+                 .corrections = stats.audit_route_corrections + stats.audit_other_corrections,
                  .last_resync_reason = stats.overflows > 0 ? "the netlink socket overflowed" : ""};
   view.tables = TableUses();
   return view;
@@ -434,7 +434,7 @@ telemetry::MetricSample Engine::SampleHere() {
   const control::MirrorStats stats = mirror_->stats();
   sample.mirror_divergence = mirror_->divergence();
   sample.mirror_resyncs = stats.resyncs;
-  sample.mirror_corrections = stats.audit_corrections;
+  sample.mirror_corrections = stats.audit_route_corrections + stats.audit_other_corrections;
   sample.mirror_events = {{"all", stats.events}};
   return sample;
 }

@@ -109,7 +109,9 @@ absl::StatusOr<bool> Interfaces::Reconcile(const control::KernelState& kernel, b
       served.attempts = 0;
     }
     if (served.attached()) {
-      if (link->mac != served.attachment->interface().mac) served.attachment->SetOwnMac(link->mac);
+      // As cheap as asking whether they have changed.
+      served.attachment->SetOwnMac(link->mac);
+      served.attachment->SetMtu(link->mtu);
       continue;
     }
     if (link == nullptr) {

@@ -30,6 +30,7 @@ absl::Status CheckCapabilities(uint64_t effective) {
   need(CAP_NET_ADMIN, "CAP_NET_ADMIN", false);
   need(CAP_NET_RAW, "CAP_NET_RAW", false);
   need(CAP_BPF, "CAP_BPF", all);
+  need(CAP_PERFMON, "CAP_PERFMON", all);  // the verifier refuses the XDP program without it
   if (missing.empty()) return absl::OkStatus();
   return absl::PermissionDeniedError(absl::StrFormat(
       "not enough privileges: %s missing; run as root or through the systemd unit", missing));

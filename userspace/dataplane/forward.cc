@@ -25,13 +25,11 @@ void Pipeline::Forward4(Packet& p, const stages::RouteDecision& d, const Snapsho
   CompleteChecksum(p, snapshot);
   ip.DecrementTtl();
   if (d.redirect) {
-    // The gateway a redirect names is an IPv4 address; a route by an IPv6 one has none.
-    const bool v4 = d.next_hop.is_v4();
-    if (v4) {
-      const Reply redirect = replies_.Redirect4(p, d.next_hop.v4(), snapshot, now, outbox_);
-      if (redirect.outcome == ReplyOutcome::kSend) {
-        Send(redirect, wire::kEtherTypeIpv4, snapshot, now);
-      }
+    // A redirect names an IPv4 address; for an IPv6 gateway that is the destination (rt_nexthop).
+    const Ipv4 target = d.next_hop.is_v4() ? d.next_hop.v4() : ip.destination();
+    const Reply redirect = replies_.Redirect4(p, target, snapshot, now, outbox_);
+    if (redirect.outcome == ReplyOutcome::kSend) {
+      Send(redirect, wire::kEtherTypeIpv4, snapshot, now);
     }
   }
   if (too_big) return Fragment4(p, d.next_hop, mtu, snapshot, now);
@@ -90,6 +88,8 @@ void Pipeline::Local4(Packet& p, const Interface& in, const Snapshot& snapshot, 
       return Drop(p, DropReason::kMartianSource);
     case stages::SourceCheck::kReversePath:
       return Drop(p, DropReason::kReversePath);
+    case stages::SourceCheck::kKernel:
+      return Punt(p, PuntReason::kRouteType, snapshot);
     default:
       break;
   }

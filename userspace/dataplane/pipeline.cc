@@ -43,6 +43,7 @@ void Pipeline::Process(std::span<Packet> burst, IfaceSlot slot, const Snapshot& 
   const Interface& in = snapshot.at(slot);
   if (!in.slot.valid()) {  // its sockets are up before the mirror knows it, for a moment
     for (const Packet& p : burst) Drop(p, DropReason::kInterfaceDown);
+    if (neighbors_.has_settled()) Settle(snapshot, now);  // what the new snapshot has put an end to
     return;
   }
   for (const Packet& p : burst) __builtin_prefetch(p.data);
@@ -57,6 +58,7 @@ void Pipeline::Process(std::span<Packet> burst, IfaceSlot slot, const Snapshot& 
 void Pipeline::SeeSnapshot(const Snapshot& snapshot) {
   if (snapshot.generation == snapshot_generation_) return;
   snapshot_generation_ = snapshot.generation;
+  most_free_ = std::max(most_free_, outbox_.pool().size());
   neighbors_.UseSnapshot(snapshot);
 }
 
@@ -188,6 +190,8 @@ void Pipeline::Output(Packet& p, uint16_t ether_type, const IpAddress& next_hop,
     if (!outbox_.Transmit(p.out, p)) Drop(p, DropReason::kTxRingFull);
     return;
   }
+  // Traffic to many addresses where nobody is must not take the frames of all other traffic.
+  if (!MayHold()) return Drop(p, DropReason::kNeighborQueueFull);
   const Verdict verdict =
       neighbors_.Hold(p, p.out, next_hop, snapshot, now, outbox_, counters_);
   if (verdict.kind() == Verdict::Kind::kHeld) return;

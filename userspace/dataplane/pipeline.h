@@ -88,6 +88,8 @@ class Pipeline {
   };
 
   void SeeSnapshot(const Snapshot& snapshot);
+  // Whether so many frames are free that a packet may wait for its neighbour.
+  bool MayHold() { return outbox_.pool().size() >= most_free_ / 4; }
   void Classify(Packet& p, const tables::Interface& in, const Snapshot& snapshot, Nanos now);
   void Classify4(Packet& p, const tables::Interface& in, const Snapshot& snapshot);
   void Classify6(Packet& p, const tables::Interface& in, const Snapshot& snapshot, Nanos now);
@@ -123,6 +125,7 @@ class Pipeline {
   stages::Neighbors neighbors_;
   Replies replies_;
   uint64_t snapshot_generation_ = 0;
+  uint32_t most_free_ = 0;  // the largest size of the pool seen when a snapshot came
   Batch<Ipv4> batch4_;
   Batch<Ipv6> batch6_;
 };

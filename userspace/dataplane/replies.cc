@@ -13,7 +13,6 @@ namespace sluice::dataplane {
 using packet::Outbox;
 using packet::Packet;
 using stages::ForwardingMtu4;
-using stages::ForwardingMtu6;
 using stages::IcmpError;
 using tables::Interface;
 using tables::Snapshot;
@@ -42,7 +41,8 @@ Replies::Way Replies::WayTo(const IpAddress& destination, const Snapshot& snapsh
   const tables::Route& route = tables_.routes.Get(id);
   way.route = &route;
   if (route.type != tables::RouteType::kUnicast || route.paths.empty()) {
-    way.punt = route.type == tables::RouteType::kPunt || route.type == tables::RouteType::kLocal;
+    way.punt = route.type == tables::RouteType::kPunt || route.type == tables::RouteType::kLocal ||
+               route.type == tables::RouteType::kBroadcast;  // icmp_send answers a spoofed one
     return way;
   }
   const uint32_t hash = static_cast<uint32_t>(destination.v6().lo * 0x9e3779b97f4a7c15ull >> 32);
@@ -104,15 +104,17 @@ bool Replies::WithinLimits6(const Way& way, const Ipv6& offender, const Snapshot
 Reply Replies::Build4(const Packet& offending, const IcmpError& error, const Way& way,
                       const Snapshot& snapshot, Outbox& outbox) {
   const Ipv4 offender = wire::Ipv4View(offending.l3()).source();
-  auto source = stages::SelectSource4(*way.route, *way.path, offender, snapshot);
-  const Interface& in = snapshot.at(offending.in);
-  if (snapshot.icmp.errors_use_inbound_address && !in.addresses4.empty()) {
-    source = in.addresses4[0].address;
+  auto source = stages::SelectSource4(*way.route, *way.path, snapshot);
+  if (snapshot.icmp.errors_use_inbound_address) {
+    const auto inbound = stages::InterfaceAddress4(snapshot.at(offending.in), offender,
+                                                   stages::kScopeLink);
+    if (inbound) source = inbound;
   }
   if (!source) return Punt();
   Reply reply;
   if (!stages::BuildError4(offending, error, *source, snapshot.default_ttl, ip_id_++,
-                           snapshot.at(way.path->slot).mtu, outbox, reply.message)) {
+                           ForwardingMtu4(*way.route, snapshot.at(way.path->slot)), outbox,
+                           reply.message)) {
     return None();
   }
   reply.outcome = ReplyOutcome::kSend;
@@ -216,7 +218,9 @@ Reply Replies::Echo6(Packet& request, const Snapshot& snapshot) {
   if (requester.IsLinkLocal()) return Punt();
   const Way way = WayTo(requester, snapshot);
   if (way.path == nullptr) return Punt();
-  if (request.l3_length() > ForwardingMtu6(*way.route, snapshot.at(way.path->slot))) return Punt();
+  // For packets of our own a route's MTU counts, locked or not.
+  const uint32_t mtu = way.route->mtu != 0 ? way.route->mtu : snapshot.at(way.path->slot).mtu6;
+  if (request.l3_length() > mtu) return Punt();
   stages::MakeEchoReply6(request, snapshot.at(way.path->slot).hop_limit6);
   request.out = way.path->slot;
   return {.outcome = ReplyOutcome::kSend, .message = request, .next_hop = way.next_hop};

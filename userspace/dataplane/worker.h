@@ -211,9 +211,12 @@ class Worker {
     if (port == nullptr) return HandOver(slot, packets);
     const size_t sent = port->TxBurst(packets, pool_);
     uint64_t bytes = 0;
-    for (size_t i = 0; i < sent; ++i) {
-      bytes += packets[i].length;
-      if (packets[i].in.valid()) counters_->of(packets[i].in).forwarded_packets.Add();
+    // Runs of packets from one interface are counted at once.
+    for (size_t i = 0; i < sent;) {
+      const IfaceSlot in = packets[i].in;
+      const size_t first = i;
+      for (; i < sent && packets[i].in == in; ++i) bytes += packets[i].length;
+      if (in.valid()) counters_->of(in).forwarded_packets.Add(i - first);
     }
     InterfaceCounters& out = counters_->of(slot);
     out.transmitted_packets.Add(sent);
@@ -278,11 +281,12 @@ class Worker {
 
   void RepayFrames() {
     for (uint8_t to = 0; to < shared_.mailboxes.size(); ++to) {
+      if (owed_[to] == 0) continue;
       while (owed_[to] > 0) {
         Handoff message;
         message.kind = Handoff::Kind::kFrame;
         message.packet.frame = pool_.Alloc();
-        if (message.packet.frame == packet::kNoFrame) return;
+        if (message.packet.frame == packet::kNoFrame) break;
         const packet::FrameIndex frame = message.packet.frame;
         if (!shared_.mailboxes[to]->Send(id_, std::move(message))) {
           pool_.Free(frame);
@@ -290,6 +294,8 @@ class Worker {
         }
         --owed_[to];
       }
+      // A worker without frames receives nothing, so nothing else would wake it.
+      shared_.mailboxes[to]->Ring();
     }
   }
 

@@ -4,8 +4,7 @@
 
 namespace sluice::packet {
 
-void TrimPacket(FramePool& pool, Packet& p, uint32_t length) {
-  if (length >= p.length) return;
+void CutPacket(FramePool& pool, Packet& p, uint32_t length) {
   p.length = length;
   if (length <= p.segment_length) {
     Packet rest = p;

@@ -108,7 +108,10 @@ inline void FreePacket(FramePool& pool, const Packet& p) {
 
 // Cuts the packet to its first `length` bytes; pieces that fall away go back to the pool. (The
 // kernel trims a frame to its IP length before it forwards it; Ethernet pads short ones.)
-void TrimPacket(FramePool& pool, Packet& p, uint32_t length);
+void CutPacket(FramePool& pool, Packet& p, uint32_t length);
+inline void TrimPacket(FramePool& pool, Packet& p, uint32_t length) {
+  if (length < p.length) CutPacket(pool, p, length);
+}
 
 // Copies `length` bytes from `offset` out of the packet, over pieces. The caller has checked that
 // they are there.

@@ -15,6 +15,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 
 #include "base/address.h"
@@ -66,12 +67,26 @@ class SumChain {
 };
 
 // The sum of an IPv4 header of `words` 32-bit words (5 to 15), for the hot path. A header whose
-// checksum is right folds to 0xffff.
+// checksum is right folds to 0xffff. Summed in the CPU's byte order, since a one's-complement sum
+// only has its bytes swapped by that (RFC 1071 section 2B).
 inline uint64_t Ipv4HeaderSum(const uint8_t* header, unsigned words) {
-  uint64_t sum = uint64_t{LoadBe32(header)} + LoadBe32(header + 4) + LoadBe32(header + 8) +
-                 LoadBe32(header + 12) + LoadBe32(header + 16);
-  for (unsigned i = 5; i < words; ++i) sum += LoadBe32(header + i * size_t{4});
-  return sum;
+  uint64_t first;
+  uint64_t second;
+  uint32_t word;
+  std::memcpy(&first, header, sizeof first);
+  std::memcpy(&second, header + 8, sizeof second);
+  std::memcpy(&word, header + 16, sizeof word);
+  uint64_t sum = (first & 0xffff'ffff) + (first >> 32) + (second & 0xffff'ffff) + (second >> 32) +
+                 word;
+  for (unsigned i = 5; i < words; ++i) {
+    std::memcpy(&word, header + i * size_t{4}, sizeof word);
+    sum += word;
+  }
+  // Below 2^36: two steps leave 17 bits at most, the third none.
+  sum = (sum >> 32) + (sum & 0xffff'ffff);
+  sum = (sum >> 16) + (sum & 0xffff);
+  sum = (sum >> 16) + (sum & 0xffff);
+  return __builtin_bswap16(static_cast<uint16_t>((sum >> 16) + (sum & 0xffff)));
 }
 
 // `length` is that of the L4 header and its payload.
@@ -124,10 +139,13 @@ constexpr uint16_t KeepUdpRules(uint16_t check_before, uint16_t check_after) {
 // Takes one from the TTL of an IPv4 header and adjusts its checksum. The TTL must not be 0.
 inline void DecrementTtl(uint8_t* ipv4_header) {
   ipv4_header[8] = static_cast<uint8_t>(ipv4_header[8] - 1);
-  // Linux adds 1 to the field as a little-endian number and lets 0xffff become 0; the bytes are
-  // those of equation 3.
-  const uint16_t check = LoadBe16(ipv4_header + 10);
-  StoreBe16(ipv4_header + 10, UpdateChecksum16(check, 0x0100, 0));
+  // The word with the TTL became 0x0100 less, so the checksum becomes that much more; the carry goes
+  // around, and 0xffff is written as 0. As Linux does it, on the little-endian number.
+  uint16_t check;
+  std::memcpy(&check, ipv4_header + 10, sizeof check);
+  const uint32_t sum = uint32_t{check} + 1;
+  check = static_cast<uint16_t>(sum + (sum >= 0xffff ? 1 : 0));
+  std::memcpy(ipv4_header + 10, &check, sizeof check);
 }
 
 }  // namespace sluice::wire

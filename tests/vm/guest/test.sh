@@ -110,7 +110,9 @@ control() { on router sluice --control /run/sluice.sock "$@"; }
 
 start_sluice() {
   printf 'interfaces:\n  - name: lan0\n  - name: wan0\n' > /tmp/sluice.yaml
-  on router sluice --control /run/sluice.sock run --config /tmp/sluice.yaml > /tmp/sluice.log 2>&1 &
+  # Not by `on`: the pid must be Sluice's own, not that of a shell around a function.
+  ip netns exec router sluice --control /run/sluice.sock run --config /tmp/sluice.yaml \
+    > /tmp/sluice.log 2>&1 &
   sluice_pid=$!
   if ! control wait-ready --timeout 60; then
     cat /tmp/sluice.log

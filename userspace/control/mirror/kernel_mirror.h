@@ -61,7 +61,10 @@ struct MirrorStats {
   uint64_t overflows = 0;       // ENOBUFS
   uint64_t resyncs = 0;         // complete ones, the first load included
   uint64_t audits = 0;
-  uint64_t audit_corrections = 0;  // objects that an audit found wrong; 0 unless something is
+  // What audits found wrong: prefixes; and links, addresses, rules, nexthops. 0 unless something is,
+  // but that an IPv6 address may be found a moment before its event comes.
+  uint64_t audit_route_corrections = 0;
+  uint64_t audit_other_corrections = 0;
   std::string last_dump_error;
   RibStats rib4;
   RibStats rib6;

@@ -255,7 +255,10 @@ void KernelMirror::FinishDump(Nanos now) {
     default: corrections = AdoptRoutes(now); break;
   }
   // An event that came meanwhile has asked for the same once more: then it was no fault.
-  if (audited_ && (wanted_ & bit) == 0) stats_.audit_corrections += corrections;
+  if (audited_ && (wanted_ & bit & ~by_audit_) == 0) {
+    (IsRoutes(running_) ? stats_.audit_route_corrections : stats_.audit_other_corrections) +=
+        corrections;
+  }
   running_ = kNone;
   if (resync_ == 0) return;
   resync_ &= ~bit;

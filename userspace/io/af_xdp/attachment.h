@@ -74,6 +74,8 @@ class InterfaceAttachment {
   void SetEnabled(bool enabled) { program_->SetEnabled(enabled); }
   // The interface's MAC address has changed.
   void SetOwnMac(const Mac& mac) { program_->SetOwnMac(mac); }
+  // Likewise its MTU.
+  void SetMtu(uint32_t mtu) { program_->SetMtu(mtu); }
 
   IfaceSlot slot() const { return slot_; }
   const InterfaceInfo& interface() const { return interface_; }

@@ -2,6 +2,7 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <linux/if_ether.h>
 #include <linux/if_link.h>
 #include <sys/random.h>
 #include <unistd.h>
@@ -46,9 +47,13 @@ ForeignProgram CurrentProgram(IfIndex index) {
 }
 
 // The program of a Sluice that has just been killed goes within half a second: give it that time.
+// Its name is known only to CAP_SYS_ADMIN, which the systemd unit does not have.
 ForeignProgram WaitForForeignProgram(IfIndex index) {
+  const auto may_go = [](const ForeignProgram& program) {
+    return program.id != 0 && (program.name.empty() || program.name.rfind(kOwnName, 0) == 0);
+  };
   ForeignProgram found = CurrentProgram(index);
-  for (int i = 0; i < 20 && found.id != 0 && found.name.rfind(kOwnName, 0) == 0; ++i) {
+  for (int i = 0; i < 20 && may_go(found); ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
     found = CurrentProgram(index);
   }
@@ -133,7 +138,10 @@ absl::StatusOr<std::unique_ptr<XdpProgram>> XdpProgram::Attach(const InterfaceIn
   absl::Status status;
   for (const auto& [mode, multi_buffer] : attempts) {
     status = program->TryAttach(info, mode, multi_buffer);
-    if (status.ok()) return program;
+    if (status.ok()) {
+      program->SetMtu(info.mtu);
+      return program;
+    }
     if (status.code() == absl::StatusCode::kAlreadyExists) return status;
     if (mode == XdpMode::kNative && options.mode == XdpMode::kAuto) {
       program->native_refusal_ = std::string(status.message());
@@ -192,6 +200,11 @@ void XdpProgram::SetOwnMac(const Mac& mac) {
   const uint64_t packed = PackMac(mac);
   auto* own_mac = reinterpret_cast<volatile uint64_t*>(&skeleton_->bss->config.own_mac);
   __atomic_store_n(own_mac, packed, __ATOMIC_RELEASE);
+}
+
+void XdpProgram::SetMtu(uint32_t mtu) {
+  const uint32_t largest = mode_ == XdpMode::kGeneric ? mtu + ETH_HLEN : 0;
+  __atomic_store_n(&skeleton_->bss->config.largest_frame, largest, __ATOMIC_RELEASE);
 }
 
 absl::Status XdpProgram::SetSocket(QueueId queue, int socket_fd) {

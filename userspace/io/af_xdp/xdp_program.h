@@ -65,6 +65,9 @@ class XdpProgram {
 
   void SetEnabled(bool enabled);
   void SetOwnMac(const Mac& mac);
+  // In generic mode segments that the sender has left to its "network card" arrive in one piece, as
+  // from the other end of a veth pair. Only the kernel can cut them up, so it gets them.
+  void SetMtu(uint32_t mtu);
   absl::Status SetSocket(QueueId queue, int socket_fd);
   absl::Status ClearSocket(QueueId queue);
   absl::StatusOr<XdpCounts> ReadCounts() const;

@@ -32,15 +32,14 @@ Ipv4Fragmenter::Ipv4Fragmenter(const Packet& whole, uint32_t mtu, packet::Outbox
       header_(wire::Ipv4View(whole.l3()).header_length()),
       payload_(whole.l3_length() - header_),
       // 68 bytes is the least MTU IPv4 knows; a frame's chunk is the other bound (jumbo MTUs).
-      per_piece_((std::min(std::max<uint32_t>(mtu, 68),
-                           outbox.pool().arena().chunk_size() - packet::kHeadroom -
-                               static_cast<uint32_t>(wire::kEthernetHeaderSize)) -
-                  header_) &
-                 ~7u) {}
+      room_(std::min(std::max<uint32_t>(mtu, 68),
+                     outbox.pool().arena().chunk_size() - packet::kHeadroom -
+                         static_cast<uint32_t>(wire::kEthernetHeaderSize)) -
+            header_) {}
 
 bool Ipv4Fragmenter::Next(Packet& piece) {
   const uint32_t left = payload_ - at_;
-  const uint32_t n = std::min(left, per_piece_);
+  const uint32_t n = left <= room_ ? left : room_ & ~7u;
   if (!outbox_.NewPacket(wire::kEthernetHeaderSize + header_ + n, piece)) return false;
 
   piece.l3_offset = wire::kEthernetHeaderSize;
@@ -61,13 +60,16 @@ bool Ipv4Fragmenter::Next(Packet& piece) {
 
   const wire::Ipv4View original(whole_.l3());
   const bool last = left == n;
-  const auto offset =
-      static_cast<uint16_t>((original.fragment_offset() + at_) / 8 & wire::kIpv4OffsetMask);
+  // Of a packet that ends beyond 65535 the offset runs over into the flags, as in ip_frag_next.
+  const auto offset = static_cast<uint16_t>((original.fragment_offset() + at_) / 8);
   const bool more = !last || original.more_fragments();
   wire::Ipv4Mutable ip(piece.l3());
   ip.set_total_length(static_cast<uint16_t>(header_ + n));
   ip.set_fragment_field(static_cast<uint16_t>(offset | (more ? wire::kIpv4MoreFragments : 0)));
-  if (at_ != 0 && whole_.Has(packet::kFlagOptions)) BlankUncopiedOptions(piece.l3());
+  // A packet that is a later piece itself has been through this already.
+  if (at_ != 0 && original.fragment_offset() == 0 && whole_.Has(packet::kFlagOptions)) {
+    BlankUncopiedOptions(piece.l3());
+  }
   ip.FillChecksum();
   at_ += n;
   return true;

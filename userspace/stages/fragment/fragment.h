@@ -2,8 +2,8 @@
 // forwarded packet: every piece but the last carries a multiple of 8 bytes, a packet that was a
 // fragment itself keeps its offset and its more-fragments flag, the identification stays.
 //
-// Options never get here: packets whose options ask for action go to the kernel, the rest (padding,
-// unknown ones) are copied into every piece. Each piece is a new packet with room for the Ethernet
+// Options that ask for action never get here, the kernel has those packets; the rest (padding, unknown
+// ones) go into every piece if their copied bit says so, else into the first. Each piece is a new packet with room for the Ethernet
 // header; the first stands for the original in the counters, the others count as generated.
 #ifndef SLUICE_STAGES_FRAGMENT_FRAGMENT_H_
 #define SLUICE_STAGES_FRAGMENT_FRAGMENT_H_
@@ -31,7 +31,7 @@ class Ipv4Fragmenter {
   packet::Outbox& outbox_;
   const uint32_t header_;    // bytes of the IPv4 header
   const uint32_t payload_;   // bytes to distribute
-  const uint32_t per_piece_;
+  const uint32_t room_;      // bytes of payload that fit a piece
   uint32_t at_ = 0;
 };
 

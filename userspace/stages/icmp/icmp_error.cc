@@ -16,7 +16,13 @@ namespace {
 
 constexpr uint32_t kMaxError4 = 576;   // RFC 1812: as much as fits without exceeding this
 constexpr uint32_t kMaxError6 = 1280;  // RFC 4443: the minimum IPv6 MTU
-constexpr uint8_t kMaxKnownIcmpType = 18;  // NR_ICMP_TYPES; unknown types count as errors
+
+// icmp_pointers: what counts as an error, and unassigned types as well as unknown ones do.
+constexpr bool CountsAsIcmpError(uint8_t type) {
+  constexpr uint32_t kUnassigned = 1u << 1 | 1u << 2 | 1u << 6 | 1u << 7 | 1u << 9 | 1u << 10;
+  constexpr uint8_t kMaxKnown = 18;  // NR_ICMP_TYPES
+  return type > kMaxKnown || (kUnassigned >> type & 1) != 0 || wire::IsIcmpError(type);
+}
 
 uint8_t* L4Of(const Packet& message, size_t ip_size) { return message.l3() + ip_size; }
 
@@ -73,8 +79,7 @@ bool MayBeAnswered4(const Packet& p) {
   if (p.Has(packet::kFlagLinkMulticast) || p.Has(packet::kFlagLaterFragment)) return false;
   if (p.l4_protocol != wire::kProtocolIcmp) return true;
   if (p.segment_length < p.l4_offset + 1u) return false;
-  const uint8_t type = p.l4()[0];
-  return type <= kMaxKnownIcmpType && !wire::IsIcmpError(type);
+  return !CountsAsIcmpError(p.l4()[0]);
 }
 
 bool MayBeAnswered6(const Packet& p) {

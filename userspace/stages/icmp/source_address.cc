@@ -11,8 +11,6 @@ using tables::Snapshot;
 
 namespace {
 
-constexpr uint8_t kScopeLink = 253;  // RT_SCOPE_LINK
-
 int CommonPrefix(const Ipv6& a, const Ipv6& b) {
   if (a.hi != b.hi) return std::countl_zero(a.hi ^ b.hi);
   return 64 + (a.lo == b.lo ? 64 : std::countl_zero(a.lo ^ b.lo));
@@ -29,18 +27,25 @@ Rank RankOf(const Ipv6InterfaceAddress& a, const Ipv6& destination, bool is_near
 
 }  // namespace
 
-std::optional<Ipv4> SelectSource4(const tables::Route& route, const tables::Path& path,
-                                  Ipv4 destination, const Snapshot& snapshot) {
-  if (route.has_prefsrc && route.prefsrc.is_v4()) return route.prefsrc.v4();
-  const Interface& out = snapshot.at(path.slot);
-  const Ipv4 next_hop = path.has_gateway && path.gateway.is_v4() ? path.gateway.v4() : destination;
+std::optional<Ipv4> InterfaceAddress4(const Interface& interface, std::optional<Ipv4> near,
+                                      uint8_t scope) {
   std::optional<Ipv4> first;
-  for (const auto& own : out.addresses4) {
-    if (own.secondary || own.scope > kScopeLink) continue;
-    if (Ipv4Prefix{own.address, own.prefix_length}.Contains(next_hop)) return own.address;
+  for (const auto& own : interface.addresses4) {
+    if (own.secondary || own.scope > scope) continue;
+    if (!near || Ipv4Prefix{own.address, own.prefix_length}.Contains(*near)) return own.address;
     if (!first) first = own.address;
   }
   return first;
+}
+
+std::optional<Ipv4> SelectSource4(const tables::Route& route, const tables::Path& path,
+                                  const Snapshot& snapshot) {
+  if (route.has_prefsrc && route.prefsrc.is_v4()) return route.prefsrc.v4();
+  const Interface& out = snapshot.at(path.slot);
+  if (!path.has_gateway) return InterfaceAddress4(out, {}, kScopeLink);
+  // An IPv6 gateway is in no IPv4 subnet.
+  const Ipv4 gateway = path.gateway.is_v4() ? path.gateway.v4() : Ipv4();
+  return InterfaceAddress4(out, gateway, kScopeUniverse);
 }
 
 std::optional<Ipv6> SelectSource6(const tables::Route& route, const Ipv6& destination,

@@ -89,6 +89,7 @@ class NeighborTable {
     return static_cast<uint32_t>(&e - entries_.data());
   }
   NeighborEntry& At(uint32_t index) { return entries_[index]; }
+  const NeighborEntry& At(uint32_t index) const { return entries_[index]; }
   uint32_t places() const { return mask_ + 1; }  // indices are below this
   uint32_t limit() const { return limit_; }
   uint32_t used() const { return static_cast<uint32_t>(used_.Read()); }

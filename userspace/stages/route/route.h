@@ -17,6 +17,7 @@
 #include "tables/route.h"
 #include "tables/route_table.h"
 #include "tables/snapshot.h"
+#include "wire/ipv4.h"
 
 namespace sluice::stages {
 
@@ -37,8 +38,22 @@ struct RouteDecision {
 };
 
 // Before the lookup: addresses that no table can decide about, and what is the kernel's anyway.
-packet::Verdict CheckBeforeLookup4(const packet::Packet& p, const tables::Interface& in,
-                                   const tables::Snapshot& snapshot);
+packet::Verdict CheckUnusual4(const packet::Packet& p, const tables::Interface& in,
+                              const tables::Snapshot& snapshot);
+inline packet::Verdict CheckBeforeLookup4(const packet::Packet& p, const tables::Interface& in,
+                                          const tables::Snapshot& snapshot) {
+  // Neither 0/8, 127/8 nor anything from 224/4 on: nothing to object to.
+  const auto ordinary = [](Ipv4 a) {
+    const uint32_t top = a.value >> 24;
+    return top - 1 < 223 && top != 127;
+  };
+  const wire::Ipv4View ip(p.l3());
+  if (ordinary(ip.source()) && ordinary(ip.destination()) && !snapshot.firewall4 &&
+      !snapshot.policy_routing4 && !p.Has(packet::kFlagOptionsForKernel)) [[likely]] {
+    return packet::Verdict::Continue();
+  }
+  return CheckUnusual4(p, in, snapshot);
+}
 packet::Verdict CheckBeforeLookup6(const packet::Packet& p, const tables::Interface& in,
                                    const tables::Snapshot& snapshot);
 
@@ -52,12 +67,27 @@ RouteDecision DecideIpv6(packet::Packet& p, tables::RouteId id, const tables::In
 
 // fib_validate_source: may a packet from `source` come in by `in`? `out` is where it will leave,
 // none for a packet for this machine.
-enum class SourceCheck : uint8_t { kOk, kOnLink /* and its sender is a neighbour */, kMartian, kReversePath };
-SourceCheck ValidateSource4(Ipv4 source, const tables::Interface& in, IfaceSlot out,
-                            const tables::Snapshot& snapshot, const RoutingTables& tables);
+enum class SourceCheck : uint8_t {
+  kOk,
+  kOnLink,  // and its sender is a neighbour
+  kMartian,
+  kReversePath,
+  kKernel,  // the way back is of a kind that only the kernel can judge
+};
+SourceCheck ValidateSourceByRoute4(Ipv4 source, const tables::Interface& in,
+                                   const RoutingTables& tables);
+inline SourceCheck ValidateSource4(Ipv4 source, const tables::Interface& in, IfaceSlot out,
+                                   const tables::Snapshot& snapshot, const RoutingTables& tables) {
+  if (in.rp_filter == 0 && (out != in.slot || !in.send_redirects)) [[likely]] {
+    if (in.accept_local || !snapshot.own4.Contains(source)) return SourceCheck::kOk;
+    return SourceCheck::kMartian;
+  }
+  return ValidateSourceByRoute4(source, in, tables);
+}
 
 // The MTU that forwarding goes by: the route's, else the output interface's. (Path MTUs learned
 // for the machine's own connections are not used for forwarding, as ip_forward_use_pmtu=0 says.)
+// IPv6 forwarding heeds a route's MTU only when it is locked (ip6_dst_mtu_maybe_forward).
 uint32_t ForwardingMtu4(const tables::Route& route, const tables::Interface& out);
 uint32_t ForwardingMtu6(const tables::Route& route, const tables::Interface& out);
 

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <optional>
 
 #include "base/byte_order.h"
 #include "stages/route/route.h"
@@ -60,22 +61,31 @@ Verdict ToVerdict(SourceCheck check) {
       return Verdict::Drop(DropReason::kMartianSource);
     case SourceCheck::kReversePath:
       return Verdict::Drop(DropReason::kReversePath);
+    case SourceCheck::kKernel:
+      return Verdict::Punt(PuntReason::kRouteType);
     default:
       return Verdict::Continue();
   }
 }
 
-// inet_addr_onlink: do both lie in one subnet of the interface?
-bool OnSameSubnet(const Interface& interface, Ipv4 a, Ipv4 b) {
-  return std::any_of(interface.addresses4.begin(), interface.addresses4.end(), [&](const auto& own) {
-    const Ipv4Prefix subnet{own.address, own.prefix_length};
-    return !own.secondary && subnet.Contains(a) && subnet.Contains(b);
-  });
+// inet_addr_onlink: do both lie in one subnet of the interface? Without a `gateway`: does the
+// sender?
+bool OnSameSubnet(const Interface& interface, Ipv4 sender, std::optional<Ipv4> gateway) {
+  return std::any_of(interface.addresses4.begin(), interface.addresses4.end(),
+                     [&](const auto& own) {
+                       const Ipv4Prefix subnet{own.address, own.prefix_length};
+                       return subnet.Contains(sender) && (!gateway || subnet.Contains(*gateway));
+                     });
+}
+
+bool HasAddress(const Interface& interface, Ipv4 address) {
+  return std::any_of(interface.addresses4.begin(), interface.addresses4.end(),
+                     [&](const auto& own) { return own.address == address; });
 }
 
 }  // namespace
 
-Verdict CheckBeforeLookup4(const Packet& p, const Interface& in, const Snapshot& snapshot) {
+Verdict CheckUnusual4(const Packet& p, const Interface& in, const Snapshot& snapshot) {
   if (snapshot.firewall4) return Verdict::Punt(PuntReason::kFirewall);
   if (snapshot.policy_routing4) return Verdict::Punt(PuntReason::kPolicyRouting);
   const wire::Ipv4View ip(p.l3());
@@ -85,8 +95,7 @@ Verdict CheckBeforeLookup4(const Packet& p, const Interface& in, const Snapshot&
   if (source.IsMulticast() || source.IsLimitedBroadcast()) {
     return Verdict::Drop(DropReason::kMartianSource);
   }
-  if (destination.IsLimitedBroadcast() ||
-      (source.IsUnspecified() && destination.IsUnspecified())) {
+  if (destination.IsLimitedBroadcast() || (source.IsUnspecified() && destination.IsUnspecified())) {
     return Verdict::Punt(PuntReason::kBroadcast);
   }
   if (source.IsUnspecified()) return Verdict::Drop(DropReason::kMartianSource);
@@ -101,14 +110,8 @@ Verdict CheckBeforeLookup4(const Packet& p, const Interface& in, const Snapshot&
   return Verdict::Continue();
 }
 
-SourceCheck ValidateSource4(Ipv4 source, const Interface& in, IfaceSlot out,
-                            const Snapshot& snapshot, const RoutingTables& tables) {
-  if (in.rp_filter == 0 && (out != in.slot || !in.send_redirects)) {
-    if (in.accept_local || !snapshot.own4.Contains(source)) return SourceCheck::kOk;
-    return SourceCheck::kMartian;
-  }
-  const SourceCheck last_resort =
-      in.rp_filter != 0 ? SourceCheck::kReversePath : SourceCheck::kOk;
+SourceCheck ValidateSourceByRoute4(Ipv4 source, const Interface& in, const RoutingTables& tables) {
+  const SourceCheck last_resort = in.rp_filter != 0 ? SourceCheck::kReversePath : SourceCheck::kOk;
   const RouteId id = tables.fib4.Lookup(source);
   if (!id.valid()) return last_resort;
   const Route& route = tables.routes.Get(id);
@@ -118,6 +121,8 @@ SourceCheck ValidateSource4(Ipv4 source, const Interface& in, IfaceSlot out,
     case RouteType::kLocal:
       if (in.accept_local) break;
       return SourceCheck::kMartian;
+    case RouteType::kPunt:
+      return SourceCheck::kKernel;
     case RouteType::kBlackhole:
     case RouteType::kUnreachable:
     case RouteType::kProhibit:
@@ -127,6 +132,8 @@ SourceCheck ValidateSource4(Ipv4 source, const Interface& in, IfaceSlot out,
   }
   const bool arrives_right = std::any_of(route.paths.begin(), route.paths.end(),
                                          [&](const Path& path) { return path.oif == in.ifindex; });
+  // Local routes come without paths; theirs is the interface that has the address.
+  if (route.type == RouteType::kLocal && HasAddress(in, source)) return SourceCheck::kOnLink;
   if (arrives_right) {
     return route.paths[0].has_gateway ? SourceCheck::kOk : SourceCheck::kOnLink;
   }
@@ -134,16 +141,13 @@ SourceCheck ValidateSource4(Ipv4 source, const Interface& in, IfaceSlot out,
   return in.rp_filter == 1 ? SourceCheck::kReversePath : SourceCheck::kOk;
 }
 
-RouteDecision DecideIpv4(Packet& p, RouteId id, const Interface& in, const Snapshot& snapshot,
-                         const RoutingTables& tables, uint64_t hash_seed) {
-  RouteDecision d;
-  const auto end = [&](Verdict verdict) {
-    d.verdict = verdict;
-    return d;
-  };
+namespace {
+
+Verdict Decide(Packet& p, RouteId id, const Interface& in, const Snapshot& snapshot,
+               const RoutingTables& tables, uint64_t hash_seed, RouteDecision& d) {
   const wire::Ipv4View ip(p.l3());
   if (!id.valid()) {
-    return end(Verdict::Drop(in.forwarding4 ? DropReason::kNoRoute : DropReason::kForwardingOff));
+    return Verdict::Drop(in.forwarding4 ? DropReason::kNoRoute : DropReason::kForwardingOff);
   }
   const Route& route = tables.routes.Get(id);
   d.route = &route;
@@ -151,37 +155,46 @@ RouteDecision DecideIpv4(Packet& p, RouteId id, const Interface& in, const Snaps
     case RouteType::kUnicast:
       break;
     case RouteType::kLocal:
-      return end(Verdict::Local());
+      return Verdict::Local();
     case RouteType::kBroadcast:
-      return end(Verdict::Punt(PuntReason::kBroadcast));
+      return Verdict::Punt(PuntReason::kBroadcast);
     case RouteType::kPunt:
-      return end(Verdict::Punt(route.punt_reason));
+      return Verdict::Punt(route.punt_reason);
     default:
-      return end(in.forwarding4 ? NotForwardable(route.type)
-                                : Verdict::Drop(DropReason::kForwardingOff));
+      return in.forwarding4 ? NotForwardable(route.type)
+                            : Verdict::Drop(DropReason::kForwardingOff);
   }
-  if (!in.forwarding4) return end(Verdict::Drop(DropReason::kForwardingOff));
+  if (!in.forwarding4) return Verdict::Drop(DropReason::kForwardingOff);
 
-  const Path& path = route.paths.size() == 1
-                         ? route.paths[0]
-                         : SelectPath(route, FlowHash4(p, snapshot.multipath_hash_policy4,
-                                                       hash_seed));
+  const Path& path =
+      route.paths.size() == 1
+          ? route.paths[0]
+          : SelectPath(route, FlowHash4(p, snapshot.multipath_hash_policy4, hash_seed));
   if (!path.slot.valid() || !snapshot.at(path.slot).up) {
-    return end(Verdict::Punt(PuntReason::kUnservedOutput));
+    return Verdict::Punt(PuntReason::kUnservedOutput);
   }
   const SourceCheck source = ValidateSource4(ip.source(), in, path.slot, snapshot, tables);
   const Verdict source_verdict = ToVerdict(source);
-  if (!source_verdict.is_continue()) return end(source_verdict);
-  if (p.Has(packet::kFlagLinkMulticast)) return end(Verdict::Drop(DropReason::kL2Multicast));
+  if (!source_verdict.is_continue()) return source_verdict;
+  if (p.Has(packet::kFlagLinkMulticast)) return Verdict::Drop(DropReason::kL2Multicast);
 
   d.path = &path;
   d.next_hop = path.has_gateway ? path.gateway : IpAddress(ip.destination());
   p.out = path.slot;
-  if (path.slot == in.slot && source == SourceCheck::kOnLink) {
-    const bool v4_gateway = path.has_gateway && path.gateway.is_v4();
-    d.redirect = in.shared_media ||
-                 OnSameSubnet(in, ip.source(), v4_gateway ? path.gateway.v4() : Ipv4());
+  if (path.slot == in.slot && source == SourceCheck::kOnLink && in.send_redirects) {
+    std::optional<Ipv4> gateway;
+    if (path.has_gateway && path.gateway.is_v4()) gateway = path.gateway.v4();
+    d.redirect = in.shared_media || OnSameSubnet(in, ip.source(), gateway);
   }
+  return Verdict::Continue();
+}
+
+}  // namespace
+
+RouteDecision DecideIpv4(Packet& p, RouteId id, const Interface& in, const Snapshot& snapshot,
+                         const RoutingTables& tables, uint64_t hash_seed) {
+  RouteDecision d;
+  d.verdict = Decide(p, id, in, snapshot, tables, hash_seed, d);
   return d;
 }
 

@@ -70,53 +70,60 @@ Verdict CheckBeforeLookup6(const Packet& p, const Interface&, const Snapshot& sn
   return Verdict::Continue();
 }
 
-RouteDecision DecideIpv6(Packet& p, RouteId id, const Interface& in, const Snapshot& snapshot,
-                         const RoutingTables& tables, uint64_t hash_seed) {
-  RouteDecision d;
-  const auto end = [&](Verdict verdict) {
-    d.verdict = verdict;
-    return d;
-  };
+namespace {
+
+Verdict Decide(Packet& p, RouteId id, const Interface& in, const Snapshot& snapshot,
+               const RoutingTables& tables, uint64_t hash_seed, RouteDecision& d) {
   const wire::Ipv6View ip(p.l3());
-  if (!id.valid()) return end(Verdict::Drop(DropReason::kNoRoute));
+  if (!id.valid()) return Verdict::Drop(DropReason::kNoRoute);
   const Route& route = tables.routes.Get(id);
   d.route = &route;
   switch (route.type) {
     case RouteType::kUnicast:
       break;
     case RouteType::kLocal:
-    case RouteType::kAnycast:
-      return end(Verdict::Local());
+      return Verdict::Local();
+    case RouteType::kAnycast:  // whose answers come from another address
+      return Verdict::Punt(PuntReason::kLocal);
     case RouteType::kMulticast:
     case RouteType::kBroadcast:
-      return end(Verdict::Punt(PuntReason::kMulticast));
+      return Verdict::Punt(PuntReason::kMulticast);
     case RouteType::kPunt:
-      return end(Verdict::Punt(route.punt_reason));
+      return Verdict::Punt(route.punt_reason);
     default:
-      return end(NotForwardable(route.type));
+      return NotForwardable(route.type);
   }
-  if (!in.forwarding6) return end(Verdict::Drop(DropReason::kForwardingOff));
-  if (in.proxy_ndp) return end(Verdict::Punt(PuntReason::kProxy));
+  if (!in.forwarding6) return Verdict::Drop(DropReason::kForwardingOff);
+  if (in.proxy_ndp) return Verdict::Punt(PuntReason::kProxy);
 
-  const Path& path = route.paths.size() == 1
-                         ? route.paths[0]
-                         : SelectPath(route, FlowHash6(p, snapshot.multipath_hash_policy6,
-                                                       hash_seed));
+  const Path& path =
+      route.paths.size() == 1
+          ? route.paths[0]
+          : SelectPath(route, FlowHash6(p, snapshot.multipath_hash_policy6, hash_seed));
   if (!path.slot.valid() || !snapshot.at(path.slot).up) {
-    return end(Verdict::Punt(PuntReason::kUnservedOutput));
+    return Verdict::Punt(PuntReason::kUnservedOutput);
   }
-  if (p.Has(packet::kFlagLinkMulticast)) return end(Verdict::Drop(DropReason::kL2Multicast));
+  if (p.Has(packet::kFlagLinkMulticast)) return Verdict::Drop(DropReason::kL2Multicast);
 
   d.path = &path;
   d.next_hop = path.has_gateway ? path.gateway : IpAddress(ip.destination());
   p.out = path.slot;
   d.redirect = path.slot == in.slot && !p.Has(packet::kFlagRoutingHeader);
+  return Verdict::Continue();
+}
+
+}  // namespace
+
+RouteDecision DecideIpv6(Packet& p, RouteId id, const Interface& in, const Snapshot& snapshot,
+                         const RoutingTables& tables, uint64_t hash_seed) {
+  RouteDecision d;
+  d.verdict = Decide(p, id, in, snapshot, tables, hash_seed, d);
   return d;
 }
 
 uint32_t ForwardingMtu6(const Route& route, const Interface& out) {
   constexpr uint32_t kMinMtu = 1280;  // IPV6_MIN_MTU
-  return std::max(route.mtu != 0 ? route.mtu : out.mtu6, kMinMtu);
+  return std::max(route.mtu_locked && route.mtu != 0 ? route.mtu : out.mtu6, kMinMtu);
 }
 
 }  // namespace sluice::stages

@@ -1,0 +1,284 @@
+"""Linux as the control plane: what ip, sysctl and nft change takes effect while Sluice runs."""
+
+import contextlib
+import re
+
+import pytest
+
+from programs import url
+from rig import Rig, Sluice, growing, pinged, wait_for
+
+H1 = {4: "10.77.1.2", 6: "fd77:0:0:1::2"}
+H2 = {4: "10.77.2.2", 6: "fd77:0:0:2::2"}
+FAMILIES = pytest.mark.parametrize("family", [4, 6], ids=["ipv4", "ipv6"])
+
+
+@pytest.fixture(scope="module")
+def router():
+    with Rig() as rig, Sluice(rig) as sluice:
+        rig.serve("h2", 8080, "python3", "-m", "http.server", "--bind", "::", "8080",
+                  "--directory", rig.directory)
+        rig.write("hello", "hello\n")
+        # The far side of every route that the tests add.
+        rig.batch("h2", "address add 192.0.2.1/32 dev lo", "address add 2001:db8:77::1/128 dev lo",
+                  "address add 198.18.1.1/32 dev lo")
+        yield rig, sluice
+
+
+@pytest.fixture
+def rig(router):
+    return router[0]
+
+
+@pytest.fixture
+def sluice(router):
+    yield router[1]
+    router[1].check_accounts()
+    assert router[1].get("sluice_mirror_divergence") == 0
+
+
+def ip(rig, *arguments):
+    rig.run("router", "ip", *arguments)
+
+
+def check_forwarded_by_sluice(rig, sluice, address, count=3):
+    with growing(sluice, "sluice_forwarded_packets_total", count, interface="h1"):
+        assert pinged(rig.ping("h1", address, count=count).stdout) == (count, count)
+
+
+@FAMILIES
+def test_route_added_replaced_and_deleted(rig, sluice, family):
+    prefix, address = {4: ("192.0.2.0/24", "192.0.2.1"),
+                       6: ("2001:db8:77::/64", "2001:db8:77::1")}[family]
+    route = [f"-{family}", "route"]
+    assert sluice.route_to(address) is None
+    ip(rig, *route, "add", prefix, "via", H2[family])
+    wait_for(lambda: sluice.route_to(address), "the new route")
+    assert sluice.route_to(address)["paths"][0]["via"] == H2[family]
+    check_forwarded_by_sluice(rig, sluice, address)
+
+    kind = {4: "blackhole", 6: "unreachable"}[family]
+    ip(rig, *route, "replace", kind, prefix)
+    wait_for(lambda: (sluice.route_to(address) or {}).get("type") == kind, f"a {kind} route")
+    with growing(sluice, "sluice_dropped_packets_total", interface="h1", reason=f"route_{kind}"):
+        assert not rig.can_ping("h1", address)
+
+    ip(rig, *route, "del", prefix)
+    wait_for(lambda: sluice.route_to(address) is None, "the route is gone")
+    with growing(sluice, "sluice_dropped_packets_total", interface="h1", reason="no_route"):
+        assert not rig.can_ping("h1", address)
+
+
+def test_nexthop_object_and_multipath(rig, sluice):
+    ip(rig, "nexthop", "add", "id", "7", "via", H2[4], "dev", "h2")
+    ip(rig, "route", "add", "192.0.2.0/24", "nhid", "7")
+    wait_for(lambda: sluice.route_to("192.0.2.1"), "the route by its object")
+    check_forwarded_by_sluice(rig, sluice, "192.0.2.1")
+    ip(rig, "nexthop", "replace", "id", "7", "via", "10.77.2.99", "dev", "h2")
+    wait_for(lambda: sluice.route_to("192.0.2.1")["paths"][0]["via"] == "10.77.2.99", "the change")
+    ip(rig, "nexthop", "del", "id", "7")
+    wait_for(lambda: sluice.route_to("192.0.2.1") is None, "route and object are gone")
+
+    ip(rig, "route", "add", "192.0.2.0/24", "nexthop", "via", H2[4], "weight", "3",
+       "nexthop", "via", "10.77.2.99", "weight", "1")
+    wait_for(lambda: sluice.route_to("192.0.2.1"), "the multipath route")
+    paths = sluice.route_to("192.0.2.1")["paths"]
+    assert {(path["via"], path["weight"]) for path in paths} == {(H2[4], 3), ("10.77.2.99", 1)}
+    ip(rig, "route", "del", "192.0.2.0/24")
+    wait_for(lambda: sluice.route_to("192.0.2.1") is None, "the route is gone")
+
+
+def test_ten_thousand_routes(rig, sluice):
+    before = sluice.get("sluice_table_used", table="routes4")
+    prefixes = [f"198.{18 + i // 65536}.{i // 256 % 256}.{i % 256}/32" for i in range(10_000)]
+    rig.batch("router", *(f"route add {prefix} via {H2[4]}" for prefix in prefixes))
+    wait_for(lambda: sluice.get("sluice_table_used", table="routes4") == before + 10_000,
+             "10,000 routes", seconds=20)
+    shown = sluice.show("routes", "--limit", "20000")
+    assert set(prefixes) <= {route["prefix"] for route in shown["routes"]}
+    assert not shown["truncated"] and shown["total4"] == before + 10_000
+    check_forwarded_by_sluice(rig, sluice, "198.18.1.1")
+    # All have one result, and it is kept once.
+    assert sluice.get("sluice_table_used", table="route_results") < 50
+    rig.batch("router", *(f"route del {prefix}" for prefix in prefixes))
+    wait_for(lambda: sluice.get("sluice_table_used", table="routes4") == before, "all are gone",
+             seconds=20)
+
+
+def test_neighbour_flush_and_a_new_mac_address(rig, sluice):
+    for family in (4, 6):
+        check_forwarded_by_sluice(rig, sluice, H2[family])
+    with growing(sluice, "sluice_forwarded_packets_total", 30, interface="h1"):
+        pinger = rig.start("h1", "ping", "-n", "-c", "50", "-i", "0.02", "-W", "5", H2[4])
+        for _ in range(5):
+            ip(rig, "neigh", "flush", "dev", "h2")
+        assert pinger.wait(timeout=30) == 0
+    sent, received = pinged(rig.read_log(pinger))
+    assert received == sent == 50
+
+    # Another card at the same address: known as soon as it announces itself, or is asked for.
+    rig.run("h2", "ip", "link", "set", "eth0", "address", "02:00:00:00:77:02")
+    ip(rig, "neigh", "flush", "dev", "h2")
+    for family in (4, 6):
+        wait_for(lambda: rig.can_ping("h1", H2[family]), f"IPv{family} to the new MAC", seconds=30)
+    known = {n["address"]: n["mac"] for n in sluice.show("neighbors")}
+    assert known[H2[4]] == known[H2[6]] == "02:00:00:00:77:02"
+
+
+def test_the_router_has_a_new_mac_address(rig, sluice):
+    old = rig.link("h1")["address"]
+    try:
+        ip(rig, "link", "set", "h1", "address", "02:00:00:00:77:01")
+        wait_for(lambda: sluice.interface("h1")["mac"] == "02:00:00:00:77:01", "the new MAC")
+        rig.run("h1", "ip", "neigh", "flush", "dev", "eth0")
+        for family in (4, 6):
+            check_forwarded_by_sluice(rig, sluice, H2[family])
+    finally:
+        ip(rig, "link", "set", "h1", "address", old)
+        rig.run("h1", "ip", "neigh", "flush", "dev", "eth0")
+    wait_for(lambda: sluice.interface("h1")["mac"] == old, "the old MAC")
+    check_forwarded_by_sluice(rig, sluice, H2[4])
+
+
+@FAMILIES
+def test_address_added_and_deleted(rig, sluice, family):
+    router, host = {4: ("10.99.0.1/24", "10.99.0.2/24"),
+                    6: ("2001:db8:99::1/64", "2001:db8:99::2/64")}[family]
+    addresses = [f"-{family}", "addr"]
+    nodad = ["nodad"] if family == 6 else []
+    ip(rig, *addresses, "add", router, "dev", "h1", *nodad)
+    rig.run("h1", "ip", *addresses, "add", host, "dev", "eth0", *nodad)
+    wait_for(lambda: router in sluice.interface("h1")["addresses"], "the address")
+    with growing(sluice, "sluice_local_packets_total", 3, interface="h1"):
+        rig.ping("h1", router.split("/")[0])
+    with growing(sluice, "sluice_forwarded_packets_total", 3, interface="h2"):
+        assert rig.ping("h2", host.split("/")[0]).stdout.count("ttl=63") == 3
+
+    ip(rig, *addresses, "del", router, "dev", "h1")
+    wait_for(lambda: router not in sluice.interface("h1")["addresses"], "the address is gone")
+    wait_for(lambda: sluice.route_to(host.split("/")[0]) is None, "its network is gone")
+    assert not rig.can_ping("h2", host.split("/")[0])
+    rig.run("h1", "ip", *addresses, "del", host, "dev", "eth0")
+
+
+@FAMILIES
+def test_forwarding_is_switched_off_and_on(rig, sluice, family):
+    check_forwarded_by_sluice(rig, sluice, H2[family])
+    scope = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}[family]
+    rig.sysctl("router", f"{scope}=0")
+    try:
+        wait_for(lambda: not rig.can_ping("h1", H2[family]), "nothing gets through")
+        with growing(sluice, "sluice_dropped_packets_total", interface="h1",
+                     reason="forwarding_off"):
+            assert not rig.can_ping("h1", H2[family])
+        # For the router itself it makes no difference.
+        assert rig.can_ping("h1", {4: "10.77.1.1", 6: "fd77:0:0:1::1"}[family])
+    finally:
+        rig.sysctl("router", f"{scope}=1")
+    wait_for(lambda: rig.can_ping("h1", H2[family]), "forwarding is on again", seconds=20)
+    check_forwarded_by_sluice(rig, sluice, H2[family])
+
+
+def can_fetch(rig, family, port=8080):
+    return rig.run("h1", "curl", "-sS", "-g", "--max-time", "1", url(H2[family], port, "hello"),
+                   check=False).stdout == "hello\n"
+
+
+@contextlib.contextmanager
+def nftables(rig, text):
+    rig.run("router", "nft", "-f", "-", input=text)
+    try:
+        yield
+    finally:
+        rig.run("router", "nft", "flush", "ruleset")
+
+
+def test_the_kernels_firewall_is_obeyed(rig, sluice):
+    assert can_fetch(rig, 4) and can_fetch(rig, 6)
+    with nftables(rig, """
+table inet guard {
+  chain forward {
+    type filter hook forward priority filter; policy accept;
+    tcp dport 8080 counter drop comment "closed"
+  }
+}
+"""):
+        wait_for(lambda: sluice.show("status")["kernel_decides"], "the firewall is seen")
+        for family in (4, 6):
+            with growing(sluice, "sluice_punts_total", 3, interface="h1", reason="firewall"):
+                rig.ping("h1", H2[family])
+            assert not can_fetch(rig, family)
+        counted = rig.run("router", "nft", "list", "ruleset").stdout
+        assert int(re.search(r"counter packets (\d+)", counted).group(1)) >= 2
+        # The rule away, the chain still there: the kernel lets it through.
+        rig.run("router", "nft", "flush", "chain", "inet", "guard", "forward")
+        assert can_fetch(rig, 4) and can_fetch(rig, 6)
+    wait_for(lambda: not sluice.show("status")["kernel_decides"], "the firewall is gone")
+    for family in (4, 6):
+        check_forwarded_by_sluice(rig, sluice, H2[family])
+    assert can_fetch(rig, 4) and can_fetch(rig, 6)
+
+
+def test_a_firewall_for_one_family_leaves_the_other_fast(rig, sluice):
+    with nftables(rig, """
+table ip6 guard {
+  chain forward { type filter hook forward priority 0; policy drop; }
+}
+"""):
+        wait_for(lambda: sluice.show("status")["kernel_decides"], "the firewall is seen")
+        check_forwarded_by_sluice(rig, sluice, H2[4])
+        assert not rig.can_ping("h1", H2[6])
+    wait_for(lambda: not sluice.show("status")["kernel_decides"], "the firewall is gone")
+    check_forwarded_by_sluice(rig, sluice, H2[6])
+
+
+def test_masquerading_is_the_kernels(rig, sluice):
+    # h2 has no way back to this source but by the router's own address.
+    rig.run("h1", "ip", "addr", "add", "172.31.0.1/32", "dev", "lo")
+    ip(rig, "route", "add", "172.31.0.1", "via", H1[4])
+    rig.run("h2", "ip", "route", "add", "blackhole", "172.31.0.1")
+    with nftables(rig, """
+table ip nat {
+  chain post { type nat hook postrouting priority srcnat; oifname "h2" masquerade; }
+}
+"""):
+        wait_for(lambda: sluice.show("status")["kernel_decides"], "the NAT is seen")
+        said = rig.ping("h1", H2[4], "-I", "172.31.0.1").stdout
+        assert pinged(said) == (3, 3)
+        assert can_fetch(rig, 4)
+    wait_for(lambda: not sluice.show("status")["kernel_decides"], "the NAT is gone")
+    assert not rig.run("h1", "ping", "-c", "1", "-W", "1", "-I", "172.31.0.1", H2[4],
+                       check=False).returncode == 0
+    rig.run("h1", "ip", "addr", "del", "172.31.0.1/32", "dev", "lo")
+    rig.run("h2", "ip", "route", "del", "blackhole", "172.31.0.1")
+    ip(rig, "route", "del", "172.31.0.1")
+
+
+@FAMILIES
+def test_policy_routing_is_the_kernels(rig, sluice, family):
+    rule = ["from", H1[family], "lookup", "100"]
+    ip(rig, f"-{family}", "route", "add", "table", "100", "unreachable", "default")
+    ip(rig, f"-{family}", "rule", "add", *rule)
+    try:
+        wait_for(lambda: sluice.show("status")["kernel_decides"], "the rule is seen")
+        with growing(sluice, "sluice_punts_total", interface="h1", reason="policy_routing"):
+            assert not rig.can_ping("h1", H2[family])
+        # The other direction has no such rule, and its answers come back by it.
+        assert not rig.can_ping("h2", H1[family])
+    finally:
+        ip(rig, f"-{family}", "rule", "del", *rule)
+        ip(rig, f"-{family}", "route", "flush", "table", "100")
+    wait_for(lambda: not sluice.show("status")["kernel_decides"], "the rule is gone")
+    check_forwarded_by_sluice(rig, sluice, H2[family])
+
+
+def test_a_device_that_sluice_does_not_serve_is_the_kernels(rig, sluice):
+    rig.batch("router", "tuntap add dev tap0 mode tap", "link set tap0 up",
+              "address add 172.30.0.1/24 dev tap0")
+    wait_for(lambda: sluice.route_to("172.30.0.9"), "the route")
+    route = sluice.route_to("172.30.0.9")
+    assert not route["served"] and route["not_served_by"]
+    with growing(sluice, "sluice_punts_total", interface="h1", reason="unserved_output"):
+        rig.can_ping("h1", "172.30.0.9")
+    ip(rig, "link", "del", "tap0")
+    wait_for(lambda: sluice.route_to("172.30.0.9") is None, "the route is gone")

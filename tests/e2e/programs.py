@@ -1,0 +1,93 @@
+"""Servers and clients that several end-to-end tests run through or against Sluice."""
+
+import hashlib
+import json
+import os
+
+from rig import run
+
+FILE_SIZE = 3_000_000
+
+
+def url(address, port, path=""):
+    host = f"[{address}]" if ":" in address else address
+    return f"http://{host}:{port}/{path}"
+
+
+class FileServer:
+    """Serves one file of random bytes by nginx, on IPv4 and IPv6."""
+
+    def __init__(self, rig, host, port):
+        self.rig = rig
+        self.port = port
+        content = os.urandom(FILE_SIZE)
+        self.digest = hashlib.sha256(content).hexdigest()
+        root = rig.path(f"www-{host}-{port}")
+        os.mkdir(root)
+        os.chmod(rig.directory, 0o755)
+        rig.write(f"www-{host}-{port}/file", content)
+        config = rig.write(f"nginx-{host}-{port}.conf", f"""
+daemon off; master_process off; pid {root}.pid; error_log stderr;
+events {{ worker_connections 64; }}
+http {{
+  access_log off; server_tokens off;
+  client_body_temp_path {root}-b; proxy_temp_path {root}-p; fastcgi_temp_path {root}-f;
+  uwsgi_temp_path {root}-u; scgi_temp_path {root}-s;
+  server {{ listen {port}; listen [::]:{port}; root {root}; }}
+}}
+""")
+        rig.serve(host, port, "nginx", "-e", "stderr", "-c", config)
+
+    def check_download(self, client, address):
+        path = self.rig.path(f"download-{client}")
+        self.rig.run(client, "curl", "-sS", "-g", "--fail", "--max-time", "30", "-o", path,
+                     url(address, self.port, "file"))
+        with open(path, "rb") as file:
+            assert hashlib.sha256(file.read()).hexdigest() == self.digest
+
+
+class SshServer:
+    """OpenSSH with a key and a configuration of its own, for one test."""
+
+    def __init__(self, rig, host, port):
+        self.rig = rig
+        self.port = port
+        self.key = rig.path(f"client-key-{host}")
+        host_key = rig.path(f"host-key-{host}")
+        for key in (self.key, host_key):
+            run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
+        config = rig.write(f"sshd-{host}.conf", f"""
+Port {port}
+HostKey {host_key}
+PidFile none
+UsePAM no
+StrictModes no
+PasswordAuthentication no
+PermitRootLogin yes
+AuthorizedKeysFile {self.key}.pub
+Subsystem sftp internal-sftp
+""")
+        os.makedirs("/run/sshd", exist_ok=True)  # sshd wants it, and its unit would make it
+        rig.serve(host, port, "/usr/sbin/sshd", "-D", "-e", "-f", config)
+
+    def options(self):
+        return ["-i", self.key, "-F", "none", "-o", "StrictHostKeyChecking=no", "-o",
+                "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "BatchMode=yes",
+                "-o", "ConnectTimeout=10"]
+
+    def run(self, client, address, command, **options):
+        return self.rig.run(client, "ssh", *self.options(), "-p", str(self.port),
+                            f"root@{address}", command, **options)
+
+    def copy(self, client, address, source, target):
+        host = f"[{address}]" if ":" in address else address
+        self.rig.run(client, "scp", "-q", *self.options(), "-P", str(self.port), source,
+                     f"root@{host}:{target}")
+
+
+def iperf(rig, client, address, *options, port=5201):
+    """One iperf3 run against a server that is there; returns its summary."""
+    family = "-6" if ":" in address else "-4"
+    done = rig.run(client, "iperf3", family, "-c", address, "-p", str(port), "-J",
+                   "--connect-timeout", "5000", *options)
+    return json.loads(done.stdout)["end"]
