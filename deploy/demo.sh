@@ -197,7 +197,7 @@ END
 
 wait_listening() {
   local tries
-  for ((tries = 0; tries < 100; tries++)); do
+  for ((tries = 0; tries < 400; tries++)); do
     [ -z "$(quietly_on right ss -Hltn "sport = :$1")" ] || return 0
     sleep 0.05
   done
@@ -211,7 +211,7 @@ start_sluice() {
   ip netns exec "$NAME-router" "$BUILD/sluice" run --config "$WORK/sluice.yaml" \
     --control "$CONTROL" >"$WORK/sluice.log" 2>&1 5>&- 9>&- &
   SLUICE_PID=$!
-  on router "$BUILD/sluice" --control "$CONTROL" wait-ready --timeout 20 ||
+  on router "$BUILD/sluice" --control "$CONTROL" wait-ready --timeout 60 ||
     give_up "Sluice does not become ready"
 }
 
@@ -354,12 +354,13 @@ start_sluice
 scrape "$WORK/before"
 
 title "Through Sluice"
-check "ping over IPv4 through Sluice" show_on left ping -q -c 5 -i 0.2 -W 2 "$RIGHT4"
-check "ping over IPv6 through Sluice" show_on left ping -q -c 5 -i 0.2 -W 2 "$RIGHT6"
+check "ping over IPv4 through Sluice" show_on left ping -q -c 5 -i 0.2 -W 5 "$RIGHT4"
+check "ping over IPv6 through Sluice" show_on left ping -q -c 5 -i 0.2 -W 5 "$RIGHT6"
 both_families sluice "through Sluice"
-check "ping back" show_on right ping -q -c 2 -i 0.2 -W 2 "$LEFT4"
+check "ping back" show_on right ping -q -c 2 -i 0.2 -W 5 "$LEFT4"
 
 title "What Sluice says about it"
+check "show status" show_on router "$BUILD/sluice" --control "$CONTROL" show status
 check "show interfaces" show_on router "$BUILD/sluice" --control "$CONTROL" show interfaces
 on router curl -s http://127.0.0.1:9470/metrics >/dev/null || true
 check "the conservation law holds on every interface" conservation_holds

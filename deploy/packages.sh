@@ -16,9 +16,9 @@
 SLUICE_PACKAGES_BUILD=(
   build-essential cmake ninja-build ccache pkg-config
   clang llvm bpftool libbpf-dev libxdp-dev libelf-dev zlib1g-dev
-  libnl-3-dev libnl-route-3-dev libnl-genl-3-dev libnftables-dev
+  libnl-3-dev libnl-route-3-dev libnftables-dev
   libabsl-dev prometheus-cpp-dev libyaml-cpp-dev nlohmann-json3-dev libcpp-httplib-dev
-  libcli11-dev libspdlog-dev libpcap-dev libsystemd-dev
+  libcli11-dev libspdlog-dev libsystemd-dev
   libgtest-dev libgmock-dev libbenchmark-dev
 )
 # What deploy/demo.sh and deploy/rig.sh run.
@@ -37,11 +37,12 @@ SLUICE_PACKAGES_VM=(
   qemu-system-x86 busybox-static cpio kmod xz-utils zstd python3
   iproute2 iputils-ping iperf3 curl ethtool util-linux
 )
-# What the installed program needs (the last stage of deploy/Dockerfile).
+# What the installed program needs, and `ip` for whoever looks around (the last stage of
+# deploy/Dockerfile).
 SLUICE_PACKAGES_RUNTIME=(
-  libbpf1 libxdp1 libelf1 zlib1g libnl-3-200 libnl-route-3-200 libnl-genl-3-200 libnftables1
-  libabsl20220623 libprometheus-cpp-core1.0 libprometheus-cpp-pull1.0 libyaml-cpp0.7
-  libcpp-httplib0.11 libspdlog1.10 libfmt9 libpcap0.8 libsystemd0 iproute2
+  libbpf1 libxdp1 libelf1 zlib1g libnl-3-200 libnl-route-3-200 libnftables1 libabsl20220623
+  libprometheus-cpp-core1.0 libyaml-cpp0.7 libcpp-httplib0.11 libspdlog1.10 libfmt9 libsystemd0
+  iproute2
 )
 
 # Daemons that the packages above bring and would enable.

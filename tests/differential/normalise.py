@@ -8,6 +8,8 @@
   the router's own solicitations         when a neighbour is asked anew is a matter of timers; tests
                                          of neighbours ask for them with keep_solicitations
   MLD reports, router solicitations      sent whenever the kernel likes
+  ND redirects, where a test says so     limited to one a second by sender and by destination, so
+                                         repeated packets get one by chance
 
 A frame that this module cannot parse is compared as it is.
 """
@@ -93,6 +95,10 @@ def is_housekeeping(frame, keep_solicitations=False):
     if kind in (131, 132, 133, 143):  # MLD, router solicitation
         return True
     return kind == 135 and frame[22:38] in _ROUTER6 and not keep_solicitations
+
+
+def is_redirect6(frame):
+    return frame[12:14] == b"\x86\xdd" and frame[20:22] == b"\x3a\xff" and frame[54:55] == b"\x89"
 
 
 def normalise(frame):

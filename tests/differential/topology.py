@@ -4,6 +4,7 @@ Two of these with the same addresses, MACs, routes and sysctls make an experimen
 Sluice runs. The hosts have no IP of their own: what they say and hear is the harness' business.
 """
 
+import itertools
 import os
 import signal
 import subprocess
@@ -11,6 +12,8 @@ import tempfile
 
 from addresses import (HOSTS, LINKS, MTU, SENDERS, SERVED, far4, far6, ip4, ip6, link_local, mac)
 from netns import Namespace, run
+
+_COUNT = itertools.count(1)
 
 # The behaviour under test, not the limits, unless a test sets others. What the kernel does not
 # keep per namespace (net.ipv4.route.error_*) cannot be set here: see fresh_sender() in frames.py.
@@ -54,7 +57,7 @@ def base_setup():
 class Topology:
     def __init__(self, letter, sysctls=None, setup=()):
         """`setup`: further ip(8) lines for the router, after the base."""
-        prefix = f"diff-{os.getpid()}-{letter}"
+        prefix = f"diff-{os.getpid()}-{next(_COUNT)}-{letter}"
         self.process = None
         self._opened = []
         try:

@@ -105,24 +105,44 @@ def test_ten_thousand_routes(rig, sluice):
              seconds=20)
 
 
-def test_neighbour_flush_and_a_new_mac_address(rig, sluice):
+def test_neighbours_flushed_under_traffic(rig, sluice):
+    # The kernel knows h2 as well, so that it has something to flush and to tell of.
+    for family in (4, 6):
+        rig.ping("router", H2[family])
+    pinger = rig.start("h1", "ping", "-n", "-c", "50", "-i", "0.02", "-W", "5", H2[4])
+    for _ in range(5):
+        ip(rig, "neigh", "flush", "dev", "h2")
+    assert pinger.wait(timeout=30) == 0
+    assert pinged(rig.read_log(pinger)) == (50, 50)
+
+
+def test_a_host_has_a_new_mac_address_and_says_so(rig, sluice):
+    mac = "02:00:00:00:77:02"
     for family in (4, 6):
         check_forwarded_by_sluice(rig, sluice, H2[family])
-    with growing(sluice, "sluice_forwarded_packets_total", 30, interface="h1"):
-        pinger = rig.start("h1", "ping", "-n", "-c", "50", "-i", "0.02", "-W", "5", H2[4])
-        for _ in range(5):
-            ip(rig, "neigh", "flush", "dev", "h2")
-        assert pinger.wait(timeout=30) == 0
-    sent, received = pinged(rig.read_log(pinger))
-    assert received == sent == 50
+    # An unsolicited neighbour advertisement; ARP would be ignored within a second of an update.
+    rig.sysctl("h2", "net.ipv6.conf.eth0.ndisc_notify=1")
+    rig.run("h2", "ip", "link", "set", "eth0", "address", mac)
+    wait_for(lambda: rig.can_ping("h1", H2[6]), "IPv6 to the new MAC")
 
-    # Another card at the same address: known as soon as it announces itself, or is asked for.
-    rig.run("h2", "ip", "link", "set", "eth0", "address", "02:00:00:00:77:02")
-    ip(rig, "neigh", "flush", "dev", "h2")
-    for family in (4, 6):
-        wait_for(lambda: rig.can_ping("h1", H2[family]), f"IPv{family} to the new MAC", seconds=30)
+    def announced_and_reached():
+        rig.run("h2", "arping", "-q", "-U", "-c", "1", "-I", "eth0", H2[4], check=False)
+        return rig.can_ping("h1", H2[4])
+    wait_for(announced_and_reached, "IPv4 to the new MAC")
     known = {n["address"]: n["mac"] for n in sluice.show("neighbors")}
-    assert known[H2[4]] == known[H2[6]] == "02:00:00:00:77:02"
+    assert known[H2[4]] == known[H2[6]] == mac
+
+
+def test_a_permanent_neighbour(rig, sluice):
+    ip(rig, "neigh", "replace", "10.77.2.200", "lladdr", "02:00:00:00:77:c8", "nud", "permanent",
+       "dev", "h2")
+    wait_for(lambda: any(n["address"] == "10.77.2.200" for n in sluice.show("neighbors")),
+             "the kernel's permanent neighbour")
+    with growing(sluice, "sluice_forwarded_packets_total", interface="h1"):
+        assert not rig.can_ping("h1", "10.77.2.200")  # sent at once, though nobody is there
+    ip(rig, "neigh", "del", "10.77.2.200", "dev", "h2")
+    with growing(sluice, "sluice_dropped_packets_total", interface="h1", reason="neighbor_failed"):
+        rig.run("h1", "ping", "-n", "-c", "1", "-W", "5", "10.77.2.200", check=False)
 
 
 def test_the_router_has_a_new_mac_address(rig, sluice):

@@ -91,19 +91,21 @@ def test_packages_exist_in_debian():
     assert not [name for name in names if name not in known]
 
 
-def test_runtime_packages_hold_every_library_of_the_program():
+def test_runtime_packages_are_the_libraries_of_the_program():
     libraries = re.findall(r"=> (/\S+)", run("ldd", SLUICE).stdout)
     assert libraries
-    missing = {}
+    missing, used = {}, set()
     for library in libraries:
         # Debian 12 knows files of /usr/lib under /lib when their package says so.
         real = os.path.realpath(library)
         names = {real, real.removeprefix("/usr"), "/usr" + real}
         owners = run("dpkg-query", "-S", *sorted(names), check=False).stdout
         packages = set(re.findall(r"^([a-z0-9.+-]+)(?::\w+)?: /", owners, re.MULTILINE))
+        used |= packages
         if not packages & with_dependencies("runtime"):
             missing[library] = packages
     assert not missing
+    assert package_set("runtime") - used == {"iproute2"}
 
 
 def with_dependencies(name, cache={}):

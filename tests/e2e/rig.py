@@ -246,7 +246,7 @@ class Sluice:
         self._runs = 0
 
     def __enter__(self):
-        return self.start()
+        return self if self.process else self.start()
 
     def __exit__(self, kind, *_):
         if self.process.poll() is None:
@@ -269,8 +269,10 @@ class Sluice:
         return self
 
     def wait_ready(self):
-        done = self.cli("wait-ready", "--timeout", "30")
-        assert done.returncode == 0, done.stdout + self.log()
+        def ready():
+            assert self.process.poll() is None, f"{self.process.returncode}\n{self.log()}"
+            return self.cli("wait-ready", "--timeout", "1").returncode == 0
+        wait_for(ready, lambda: f"not ready: {self.log()}", seconds=30)
 
     def cli(self, *arguments):
         return run(SLUICE, "--control", self.control, *arguments, check=False)

@@ -40,6 +40,7 @@ def table(macro, name):
 def xdp_reasons():
     """[(enumerator, action, label, text)] of the XDP program."""
     abi = (SOURCE / "bpf/include/abi.h").read_text(encoding="utf-8")
-    rows = re.findall(r'^  X\((\w+), "(\w+)", "(\w+)", "([^"]+)"\)', abi, re.MULTILINE)
+    abi = re.sub(r"\s*\\\n", "\n", abi)
+    rows = re.findall(r'^  X\((\w+),\s*"(\w+)",\s*"(\w+)",\s*"([^"]+)"\)', abi, re.MULTILINE)
     assert len(rows) == len(re.findall(r"^  X\(", abi, re.MULTILINE)) > 5
     return rows

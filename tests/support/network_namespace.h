@@ -29,6 +29,9 @@ class NetworkNamespace {
 
   // One `ip -batch` of these lines; all must succeed.
   static void Ip(const std::string& lines) { EXPECT_EQ(Pipe("ip -batch -", lines), 0) << lines; }
+  static void Ip6(const std::string& lines) {
+    EXPECT_EQ(Pipe("ip -6 -batch -", lines), 0) << lines;
+  }
   // Lines that may fail, which is the kernel's business.
   static void TryIp(const std::string& lines) {
     (void)Pipe("ip -force -batch - >/dev/null 2>&1", lines);

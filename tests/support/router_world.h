@@ -90,7 +90,7 @@ class RouterWorld {
   tables::Interface& wan() { return snapshot.interfaces[kWan.value]; }
   stages::RoutingTables routing() const { return {fib4, fib6, routes}; }
 
-  tables::RouteId Add(const std::string& prefix, tables::Route route) {
+  tables::RouteId Add(const std::string& prefix, tables::Route&& route) {
     const tables::RouteId id = *routes.Intern(std::move(route));
     if (const auto v4 = ParseIpv4Prefix(prefix)) {
       EXPECT_TRUE(fib4.Insert(*v4, id).ok());
@@ -102,7 +102,7 @@ class RouterWorld {
   tables::RouteId Route(const std::string& prefix, tables::RouteType type) {
     tables::Route route;
     route.type = type;
-    return Add(prefix, route);
+    return Add(prefix, std::move(route));
   }
   tables::RouteId Unicast(const std::string& prefix, std::vector<tables::Path> paths,
                           const char* prefsrc = nullptr, uint32_t mtu = 0) {
@@ -113,13 +113,14 @@ class RouterWorld {
       route.has_prefsrc = true;
       route.prefsrc = *ParseIpAddress(prefsrc);
     }
-    return Add(prefix, route);
+    return Add(prefix, std::move(route));
   }
 
-  // A received packet, in pieces of `segment` bytes when that is not 0.
+  // A received packet, in pieces of `segment` bytes, or of as many as a chunk holds.
   packet::Packet Receive(const Bytes& bytes, IfaceSlot in = kLan, uint32_t segment = 0) {
     const auto size = static_cast<uint32_t>(bytes.size());
-    const uint32_t piece = segment == 0 ? std::max<uint32_t>(size, 1) : segment;
+    const uint32_t room = arena->chunk_size() - packet::kHeadroom;
+    const uint32_t piece = segment == 0 ? room : std::min(segment, room);
     packet::Packet p;
     EXPECT_TRUE(outbox.NewPacket(std::min(size, piece), p));
     p.in = in;

@@ -61,7 +61,10 @@ void SimNetwork::Schedule(Nanos at, std::function<void()> action) {
 }
 
 void SimNetwork::After(Nanos delay, std::function<void()> action) {
-  Schedule(now_ + delay, std::move(action));
+  Schedule(now_ + delay, [this, act = std::move(action)] {
+    step_all_ = true;
+    act();
+  });
 }
 
 void SimNetwork::Transmit(SimLink& link, int direction, Bytes frame) {
@@ -107,11 +110,15 @@ void SimNetwork::Arrive(SimLink& link, int direction, Bytes frame) {
   for (const char c : to.node->name()) add(static_cast<uint8_t>(c));
   add(to.port);
   for (const uint8_t byte : frame) add(byte);
+  touched_.insert(to.node);
   to.node->Deliver(to.port, std::move(frame));
 }
 
-void SimNetwork::StepAll() {
+void SimNetwork::StepNodes() {
+  const bool all = std::exchange(step_all_, false);
+  const auto touched = std::exchange(touched_, {});
   for (const auto& node : nodes_) {
+    if (!all && node->NextDeadline() > now_ && touched.count(node.get()) == 0) continue;
     node->Step(now_);
     if (!violation_.empty()) return;
     const std::string problem = node->CheckInvariants();
@@ -126,7 +133,8 @@ void SimNetwork::StepAll() {
 
 void SimNetwork::Run(Nanos duration) {
   const Nanos end = now_ + duration;
-  StepAll();
+  step_all_ = true;
+  StepNodes();
   while (violation_.empty()) {
     Nanos next = events_.empty() ? Nanos::Max() : events_.begin()->first.first;
     for (const auto& node : nodes_) next = std::min(next, node->NextDeadline());
@@ -137,7 +145,7 @@ void SimNetwork::Run(Nanos duration) {
       events_.erase(events_.begin());
       action();
     }
-    StepAll();
+    StepNodes();
   }
   now_ = end;
 }

@@ -18,6 +18,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -106,7 +107,8 @@ class SimNetwork {
 
   void Transmit(SimLink& link, int direction, Bytes frame);
   void Arrive(SimLink& link, int direction, Bytes frame);
-  void StepAll();
+  // Those that something has come to, or whose time has come; all of them after a test's action.
+  void StepNodes();
   void Schedule(Nanos at, std::function<void()> action);
 
   const uint64_t seed_;
@@ -119,6 +121,8 @@ class SimNetwork {
   std::string violation_;
   uint64_t digest_ = 0xcbf29ce484222325ull;
   size_t in_flight_ = 0;
+  bool step_all_ = true;
+  std::set<const SimNode*> touched_;
 };
 
 }  // namespace sluice::test

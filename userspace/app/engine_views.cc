@@ -336,10 +336,14 @@ std::vector<LabeledCount> Engine::FramesOf(const WorkerThread& thread) const {
       tx += port->frames_in_tx();
     }
   }
-  uint64_t held = 0;
-  for (const InterfaceCounters& c : thread.worker().counters().interfaces) {
-    held += c.held_packets.Read();
+  std::vector<uint64_t> gauges;
+  for (const auto& worker : workers_) {
+    uint64_t& gauge = gauges.emplace_back(0);
+    for (const InterfaceCounters& c : worker->worker().counters().interfaces) {
+      gauge += c.held_packets.Read();
+    }
   }
+  const uint64_t held = telemetry::ShareOutHeld(gauges)[thread.worker().id().value];
   return {{"free", const_cast<WorkerThread&>(thread).pool().size()},
           {"fill", fill},
           {"tx", tx},

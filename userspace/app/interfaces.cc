@@ -65,12 +65,33 @@ absl::Status Interfaces::Configure(const std::vector<InterfaceConfig>& wanted) {
       return s.config.name == config.name;
     });
     if (known != slots_.end()) continue;
-    const auto free = std::find_if(slots_.begin(), slots_.end(), [](const ServedInterface& s) {
-      return s.config.name.empty();
-    });
-    free->config = config;
+    ServedInterface& slot = SlotFor(config.name);
+    slot.config = config;
   }
   return absl::OkStatus();
+}
+
+// A slot's counters outlive its interface: the same name goes on counting where it stopped, and
+// another one starts at nothing.
+ServedInterface& Interfaces::SlotFor(const std::string& name) {
+  size_t best = kMaxInterfaces;
+  for (size_t i = 0; i < kMaxInterfaces; ++i) {
+    if (!slots_[i].config.name.empty()) continue;
+    if (last_names_[i] == name) {
+      best = i;
+      break;
+    }
+    const bool fresh = last_names_[i].empty();
+    if (best == kMaxInterfaces || (fresh && !last_names_[best].empty())) best = i;
+  }
+  if (last_names_[best] != name && !last_names_[best].empty()) {
+    const IfaceSlot slot{static_cast<uint8_t>(best)};
+    for (const auto& thread : workers_) {
+      thread->Call([&](WorkerThread::Worker& worker) { Reset(worker.counters().of(slot)); });
+    }
+  }
+  last_names_[best] = name;
+  return slots_[best];
 }
 
 bool Interfaces::MustDetach(const ServedInterface& served, const control::Link* link,

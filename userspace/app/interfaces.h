@@ -77,6 +77,7 @@ class Interfaces {
   std::span<const ServedInterface, kMaxInterfaces> all() const { return slots_; }
 
  private:
+  ServedInterface& SlotFor(const std::string& name);  // there is a free one
   absl::Status Attach(IfaceSlot slot, const control::Link& link);
   void Detach(IfaceSlot slot, const std::string& why);
   bool MustDetach(const ServedInterface& served, const control::Link* link, std::string& why) const;
@@ -90,6 +91,7 @@ class Interfaces {
   packet::FramePool& spare_;
   const Workers workers_;
   std::array<ServedInterface, kMaxInterfaces> slots_;
+  std::array<std::string, kMaxInterfaces> last_names_;  // who had the slot last
   std::array<bool, kMaxWorkers> shed_{};
   bool enabled_ = false;
 };

@@ -23,7 +23,7 @@ bool TaskQueue::Run(const std::function<void()>& code) {
   if (closed_) return false;
   waiting_.push_back(&task);
   eventfd_write(fd_, 1);
-  finished_.wait(lock, [&] { return task.done || closed_; });
+  finished_.wait(lock, [&] { return task.done || (closed_ && !task.taken); });
   return task.done;
 }
 
@@ -34,6 +34,7 @@ void TaskQueue::RunAll() {
   while (!waiting_.empty()) {
     Task* const task = waiting_.front();
     waiting_.pop_front();
+    task->taken = true;
     // The waiter cannot leave before `done`: its task stays valid without the lock.
     lock.unlock();
     (*task->code)();

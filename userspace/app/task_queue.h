@@ -30,6 +30,7 @@ class TaskQueue {
  private:
   struct Task {
     const std::function<void()>* code;
+    bool taken = false;  // runs or has run: its owner waits for `done`, closed or not
     bool done = false;
   };
 

@@ -49,6 +49,19 @@ struct alignas(64) InterfaceCounters {
   std::array<Counter, kTxErrorCount> tx_errors;
 };
 
+// For a slot that another interface takes over. On the counters' own thread.
+inline void Reset(InterfaceCounters& c) {
+  for (Counter* counter :
+       {&c.received_packets, &c.received_bytes, &c.forwarded_packets, &c.local_packets,
+        &c.punted_packets, &c.held_packets, &c.punt_copies, &c.checksums_completed,
+        &c.transmitted_packets, &c.transmitted_bytes}) {
+    counter->Set(0);
+  }
+  for (Counter& counter : c.dropped_packets) counter.Set(0);
+  for (Counter& counter : c.punts) counter.Set(0);
+  for (Counter& counter : c.tx_errors) counter.Set(0);
+}
+
 struct WorkerCounters {
   std::array<InterfaceCounters, kMaxInterfaces> interfaces;
   std::array<Counter, kGeneratedKindCount> generated;

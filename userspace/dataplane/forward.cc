@@ -74,6 +74,11 @@ void Pipeline::Forward6(Packet& p, const stages::RouteDecision& d, const Snapsho
   if (p.l3_length() > mtu) return Refuse6(p, DropReason::kPacketTooBig, snapshot, now, mtu);
   CompleteChecksum(p, snapshot);
   ip.DecrementHopLimit();
+  // An MTU of the route that is not locked counts in ip6_finish_output only, and so late that the
+  // error quotes the new hop limit.
+  if (d.route->mtu != 0 && p.l3_length() > d.route->mtu) {
+    return Refuse6(p, DropReason::kPacketTooBig, snapshot, now, d.route->mtu);
+  }
   Output(p, wire::kEtherTypeIpv6, d.next_hop, snapshot, now);
 }
 

@@ -68,7 +68,6 @@ void AddInterfaceOfWorker(const std::string& interface, const std::string& worke
   out.Add(Metric::kForwardedPackets, both, c.forwarded_packets);
   out.Add(Metric::kLocalPackets, both, c.local_packets);
   out.Add(Metric::kPuntedPackets, both, c.punted_packets);
-  out.Add(Metric::kHeldPackets, both, c.held_packets);
   out.Add(Metric::kPuntCopies, both, c.punt_copies);
   out.Add(Metric::kChecksumsCompleted, both, c.checksums_completed);
   out.Add(Metric::kTransmittedPackets, both, c.transmitted_packets);
@@ -108,6 +107,18 @@ void AddWorker(const MetricSample::Worker& w,
   for (const LabeledCount& n : w.frames) out.Add(Metric::kFrames, {worker, n.label}, n.count);
 }
 
+void AddHeld(const MetricSample::Interface& interface,
+             const std::vector<MetricSample::Worker>& workers, Families& out) {
+  std::vector<uint64_t> gauges;
+  for (const auto& w : workers) {
+    gauges.push_back(w.counters->of(interface.slot).held_packets.Read());
+  }
+  const std::vector<uint64_t> held = ShareOutHeld(gauges);
+  for (size_t w = 0; w < workers.size(); ++w) {
+    out.Add(Metric::kHeldPackets, {interface.name, std::to_string(workers[w].id.value)}, held[w]);
+  }
+}
+
 void AddInterface(const MetricSample::Interface& i, Families& out) {
   out.Add(Metric::kInterfaceUp, {i.name}, uint64_t{i.up});
   out.Add(Metric::kInterfaceInfo,
@@ -134,6 +145,7 @@ class SampleCollector : public prometheus::Collectable {
   std::vector<prometheus::MetricFamily> Collect() const override {
     Families out;
     for (const auto& worker : sample_.workers) AddWorker(worker, sample_.interfaces, out);
+    for (const auto& interface : sample_.interfaces) AddHeld(interface, sample_.workers, out);
     for (const auto& interface : sample_.interfaces) AddInterface(interface, out);
     for (const TableUse& table : sample_.tables) {
       out.Add(Metric::kTableUsed, {table.name}, table.used);

@@ -30,6 +30,11 @@ struct PacketTotals {
 // that is on its way shows here for a moment; at rest anything but 0 is a bug.
 int64_t Unaccounted(const PacketTotals& totals);
 
+// What to show for held_packets, which each worker has for itself. A packet handed over went up on
+// the sender's gauge and comes down on the receiver's, so only their sum says anything, and a single
+// one may be below zero. The result adds up to that sum, without a part below zero.
+std::vector<uint64_t> ShareOutHeld(const std::vector<uint64_t>& by_worker);
+
 struct ReasonCount {
   std::string reason;  // the metric's label
   std::string text;    // for people

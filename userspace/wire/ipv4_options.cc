@@ -65,8 +65,10 @@ int CheckOption(const Ipv4Option& option, Seen& seen, Ipv4OptionsResult& result)
     case kIpv4OptionStrictSourceRoute:
       return CheckSourceRoute(option, seen, result);
     case kIpv4OptionRecordRoute:
+      result.echoed = true;
       return CheckRecordRoute(option, seen, result);
     case kIpv4OptionTimestamp:
+      result.echoed = true;
       return CheckTimestamp(option, seen, result);
     case kIpv4OptionRouterAlert:
       if (option.bytes.size() < 4) return 1;

@@ -73,6 +73,7 @@ struct Ipv4OptionsResult {
   bool record_route = false;    // with room for another address
   bool timestamp = false;       // Linux would write a time or count an overflow
   bool router_alert = false;
+  bool echoed = false;        // record route or timestamp: ICMP errors carry them too (icmp_send)
   bool other_action = false;  // CIPSO, or bytes after End that Linux would clear
 
   // Whether forwarding would change the options or look further than at the header.

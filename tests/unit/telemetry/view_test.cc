@@ -10,6 +10,7 @@
 namespace sluice::telemetry {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 StatusView SampleStatus() {
@@ -238,6 +239,16 @@ TEST(ViewJsonTest, RefusesWhatDoesNotFit) {
 
 TEST(ViewJsonTest, BytesThatAreNotUtf8DoNotThrow) {
   EXPECT_THAT(ToJson(std::vector<DropView>{{"\xff", "r", "t", 1}}), HasSubstr("interface"));
+}
+
+TEST(ViewTest, WhatIsHeldAddsUpAndIsNowhereBelowZero) {
+  const uint64_t minus_seven = uint64_t{0} - 7;
+  const auto shown = [](std::vector<uint64_t> gauges) { return ShareOutHeld(gauges); };
+  EXPECT_THAT(shown({3, 0, 4}), ElementsAre(3, 0, 4));
+  EXPECT_THAT(shown({minus_seven, 7}), ElementsAre(0, 0));
+  EXPECT_THAT(shown({7, minus_seven, 2}), ElementsAre(2, 0, 0));
+  EXPECT_THAT(shown({minus_seven, 10}), ElementsAre(0, 3));
+  EXPECT_THAT(shown({minus_seven, 6}), ElementsAre(0, 0)) << "read while a packet moved";
 }
 
 TEST(ViewJsonTest, Errors) {

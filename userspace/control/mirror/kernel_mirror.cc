@@ -182,19 +182,22 @@ void KernelMirror::OnRouteEvent(const nlmsghdr& message) {
   if (!ParseRoute(message, update_)) return;
   changes_ |= mirror_change::kRoutes;
   const bool v4 = update_.family == Family::kIpv4;
+  bool news;
   if (message.nlmsg_type == RTM_NEWROUTE) {
-    if (v4) {
-      rib4_.Add(update_);
-    } else {
-      rib6_.Add(update_);
-    }
-    return;
-  }
-  if (v4) {
-    rib4_.Remove(update_);
+    news = v4 ? rib4_.Add(update_) : rib6_.Add(update_);
   } else {
-    rib6_.Remove(update_);
+    news = v4 ? rib4_.Remove(update_) : rib6_.Remove(update_);
   }
+  if (!news) Want(1u << DumpOf(update_));
+}
+
+uint32_t KernelMirror::DumpOf(const RouteUpdate& route) {
+  switch (route.table) {
+    case RouteTableId::kLocal: return route.family == Family::kIpv4 ? kLocal4 : kLocal6;
+    case RouteTableId::kMain: return route.family == Family::kIpv4 ? kMain4 : kMain6;
+    case RouteTableId::kDefault: break;
+  }
+  return kDefault4;
 }
 
 void KernelMirror::OnLink(const LinkMessage& message, bool removed) {

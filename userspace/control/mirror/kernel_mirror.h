@@ -154,6 +154,7 @@ class KernelMirror {
   void OnNeighbor(const NeighborMessage& neighbor, bool removed);
   void OnNetconf(const NetconfMessage& netconf);
   LinkStatus StatusOf(IfIndex ifindex) const;
+  static uint32_t DumpOf(const RouteUpdate& route);  // the Dump that has it
   bool IsRoutes(uint32_t dump) const { return (1u << dump & (kRoutes4 | kRoutes6)) != 0; }
 
   // Each puts what was dumped in the place of what was known, and returns how much differed.

@@ -78,6 +78,9 @@ void ParsePaths(const Attributes<RTA_MAX>& a, const rtmsg& body, RouteSpec& spec
   if (a.has(RTA_NH_ID)) {
     // With nexthop_compat_mode the message repeats the object's paths; the object is the truth.
     spec.nexthop_id = a.U32(RTA_NH_ID);
+    spec.encapsulated = false;
+    // So does the type: it becomes blackhole when the object does.
+    if (spec.type == RouteType::kBlackhole) spec.type = RouteType::kUnicast;
     return;
   }
   if (a.has(RTA_MULTIPATH)) return ParseMultipath(a[RTA_MULTIPATH], spec);

@@ -134,17 +134,6 @@ SpecId Rib<Traits>::Lookup(const Address& address) const {
 
 template <class Traits>
 void Rib<Traits>::InsertIpv4(Aliases& aliases, AttributeId id, const RouteUpdate& update) {
-  // The same route again: a dump has brought it before its event was read.
-  if (const auto same = std::find(aliases.begin(), aliases.end(), id); same != aliases.end()) {
-    aliases.erase(same);
-    attributes_.Release(id);
-    if (update.replace) {
-      // What it replaced is gone as well; it stands where that stood.
-      aliases.insert(aliases.begin() + static_cast<ptrdiff_t>(EqualRange(aliases, at(id)).first),
-                     id);
-      return;
-    }
-  }
   const auto [first, last] = EqualRange(aliases, at(id));
   if (update.replace && first < last) {
     attributes_.Release(aliases[first]);
@@ -180,10 +169,6 @@ AttributeId Rib<Traits>::OrderLikeKernel(AttributeId old, AttributeId id,
 
 template <class Traits>
 void Rib<Traits>::InsertIpv6(Aliases& aliases, AttributeId id, const RouteUpdate& update) {
-  if (const auto same = std::find(aliases.begin(), aliases.end(), id); same != aliases.end()) {
-    attributes_.Release(id);
-    return;
-  }
   const auto [first, last] = EqualRange(aliases, at(id));
   const bool ecmp = at(id).ecmp;
   size_t alike = first;
@@ -349,17 +334,24 @@ void Rib<Traits>::RedecideThrows() {
 }
 
 template <class Traits>
-void Rib<Traits>::Add(const RouteUpdate& update) {
+bool Rib<Traits>::Add(const RouteUpdate& update) {
   const Prefix prefix = Traits::PrefixOf(update);
   if (dumping_) touched_.insert(prefix);
   const AttributeId id = attributes_.Intern(update);
+  bool news = true;
   Mutate(prefix, [&](Aliases& aliases) {
-    if (Traits::kFamily == Family::kIpv4) {
+    if (std::find(aliases.begin(), aliases.end(), id) != aliases.end()) {
+      // It keeps its place. The kernel itself repeats routes when their nexthop object is replaced
+      // (nexthop_replace_notify), and when hardware has taken them over.
+      attributes_.Release(id);
+      news = update.spec.nexthop_id != 0;
+    } else if (Traits::kFamily == Family::kIpv4) {
       InsertIpv4(aliases, id, update);
     } else {
       InsertIpv6(aliases, id, update);
     }
   });
+  return news;
 }
 
 template <class Traits>

@@ -97,9 +97,9 @@ class Rib {
   Rib(const Rib&) = delete;
   Rib& operator=(const Rib&) = delete;
 
-  // RTM_NEWROUTE and RTM_DELROUTE.
-  void Add(const RouteUpdate& update);
-  // False when no such route is known (that is an event about a route already gone by a dump).
+  // RTM_NEWROUTE and RTM_DELROUTE. False when the event tells nothing new (the route is there, or
+  // is not there): a dump was ahead of it, or something is amiss; the caller dumps again.
+  bool Add(const RouteUpdate& update);
   bool Remove(const RouteUpdate& update);
 
   // With `exact`, corrections leaves out prefixes that turn out to have changed meanwhile.

@@ -2,9 +2,10 @@
 // forwarded packet: every piece but the last carries a multiple of 8 bytes, a packet that was a
 // fragment itself keeps its offset and its more-fragments flag, the identification stays.
 //
-// Options that ask for action never get here, the kernel has those packets; the rest (padding, unknown
-// ones) go into every piece if their copied bit says so, else into the first. Each piece is a new packet with room for the Ethernet
-// header; the first stands for the original in the counters, the others count as generated.
+// Options that ask for action never get here, the kernel has those packets; the rest (padding,
+// unknown ones) go into every piece if their copied bit says so, else into the first. Each piece is
+// a new packet with room for the Ethernet header; the first stands for the original in the counters,
+// the others count as generated.
 #ifndef SLUICE_STAGES_FRAGMENT_FRAGMENT_H_
 #define SLUICE_STAGES_FRAGMENT_FRAGMENT_H_
 

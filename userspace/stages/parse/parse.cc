@@ -32,7 +32,9 @@ Verdict ParseIpv4(Packet& p, packet::FramePool& pool) {
     p.flags |= packet::kFlagOptions;
     const wire::Ipv4OptionsResult options = wire::CompileIpv4Options(ip);
     // Malformed ones too: the kernel routes first and then answers with a parameter problem.
-    if (!options.valid || options.NeedsAction()) p.flags |= packet::kFlagOptionsForKernel;
+    if (!options.valid || options.NeedsAction() || options.echoed) {
+      p.flags |= packet::kFlagOptionsForKernel;
+    }
   }
   packet::TrimPacket(pool, p, p.l3_offset + ip.total_length());
   return Verdict::Continue();

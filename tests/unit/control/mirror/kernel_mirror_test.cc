@@ -163,7 +163,8 @@ TEST_F(MirrorTest, Rules) {
   EXPECT_TRUE(mirror_->state().policy_routing(Family::kIpv4));
   EXPECT_FALSE(mirror_->state().policy_routing(Family::kIpv6));
   EXPECT_TRUE(mirror_->TakeChanges() & mirror_change::kSnapshot);
-  NetworkNamespace::Ip("rule del from 10.0.0.0/8 lookup 100\nrule add from ::/0 fwmark 1 lookup main\n");
+  NetworkNamespace::Ip("rule del from 10.0.0.0/8 lookup 100\n");
+  NetworkNamespace::Ip6("rule add fwmark 1 lookup main\n");
   Settle();
   EXPECT_FALSE(mirror_->state().policy_routing(Family::kIpv4));
   EXPECT_TRUE(mirror_->state().policy_routing(Family::kIpv6));
