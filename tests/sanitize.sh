@@ -2,13 +2,16 @@
 # Builds the unit and simulation tests with a sanitizer in a build directory of its own, and runs
 # them. ctest runs it as sanitize_address and sanitize_thread; by hand:
 #
-#   tests/sanitize.sh address|thread BUILD_DIRECTORY [CTEST_ARGUMENT...]
+#   tests/sanitize.sh address|thread|thread-all BUILD_DIRECTORY [CTEST_ARGUMENT...]
+#
+# `thread` is for what several threads run or share (the label threads), `thread-all` for everything.
 set -euo pipefail
 exec </dev/null
 
 case "${1:-}" in
-  address) sanitizers=address,undefined ;;
-  thread) sanitizers=thread ;;
+  address) sanitizers=address,undefined target=unit_and_sim_tests labels='^(unit|sim)$' ;;
+  thread) sanitizers=thread target=threaded_tests labels='^threads$' ;;
+  thread-all) sanitizers=thread target=unit_and_sim_tests labels='^(unit|sim)$' ;;
   *) sed -n '5s/^# *//p' "$0" >&2; exit 2 ;;
 esac
 source_dir=$(cd "$(dirname "$0")/.." && pwd)
@@ -19,7 +22,7 @@ shift 2
 cmake -S "$source_dir" -B "$build_dir" -G Ninja -DSLUICE_SANITIZE="$sanitizers" \
   -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG="-O1 -g1" \
   -DSLUICE_TESTS=ON -DSLUICE_BENCHMARKS=OFF
-cmake --build "$build_dir" --parallel "$(nproc)" --target unit_and_sim_tests
+cmake --build "$build_dir" --parallel "$(nproc)" --target "$target"
 
 # GCC 12's thread sanitizer cannot place its shadow memory when the kernel randomises addresses by
 # 32 bits, as newer kernels do. Where a container forbids to turn that off, it is tried as it is.
@@ -30,4 +33,4 @@ fi
 export ASAN_OPTIONS="detect_stack_use_after_return=1:strict_string_checks=1:${ASAN_OPTIONS:-}"
 export UBSAN_OPTIONS="print_stacktrace=1:${UBSAN_OPTIONS:-}"
 exec "${run[@]}" ctest --test-dir "$build_dir" --output-on-failure --no-tests=error \
-  --parallel "$(nproc)" -L '^(unit|sim)$' "$@"
+  --parallel "$(nproc)" -L "$labels" "$@"

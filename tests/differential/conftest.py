@@ -17,7 +17,10 @@ def rig(request):
     """A pair of topologies for the tests of a file, which may name what it needs beyond the base:
     SYSCTLS (a dict) and SETUP (ip(8) lines)."""
     module = request.module
-    made = Rig(getattr(module, "SYSCTLS", None), getattr(module, "SETUP", ()))
+    try:
+        made = Rig(getattr(module, "SYSCTLS", None), getattr(module, "SETUP", ()))
+    except (OSError, RuntimeError) as error:
+        pytest.exit(f"no topologies to test with: {error}", returncode=1)
     yield made
     finish(made)
 

@@ -46,7 +46,7 @@ ECHO4 = {
     "of-zeros": v4(dst=ip4("left")) / ICMP(type=8, id=0, seq=0) / Raw(bytes(32)),
     "of-ones": v4(dst=ip4("left")) / ICMP(type=8, id=0xffff, seq=0xffff) / Raw(b"\xff" * 32),
     **{f"icmp-type-{n}": v4(dst=ip4("left")) / ICMP(type=n) / data(28)
-       for n in (0, 1, 3, 4, 5, 9, 10, 11, 12, 13, 15, 17, 18, 19, 42, 255)},
+       for n in (0, 1, 3, 4, 5, 9, 10, 11, 12, 15, 17, 18, 19, 42, 255)},
 }
 
 
@@ -101,16 +101,16 @@ def test_closed_port(rig, name, to):
     rig.compare(f"{name} v6", "left", ether(packet))
 
 
-@pytest.mark.parametrize("kind", ["udp", "tcp"])
-def test_checksum_left_to_the_network_card(rig, kind):
-    frame = bytearray(ether(v4(dst=ip4("left")) / (udp(30) if kind == "udp" else tcp(0))))
-    place = 6 if kind == "udp" else 16
+def test_checksum_left_to_the_network_card(rig):
+    """The kernel gets the segment completed. (Were it UDP, an error would quote the checksum, which
+    is right then, where the kernel alone quotes the unfinished one.)"""
+    frame = bytearray(ether(v4(dst=ip4("left")) / tcp(0)))
     total = sum(int.from_bytes(frame[i:i + 2], "big") for i in range(26, 34, 2))
     total += frame[23] + len(frame) - 34
     while total >> 16:
         total = (total & 0xffff) + (total >> 16)
-    frame[34 + place:36 + place] = total.to_bytes(2, "big")
-    rig.compare(kind, "left", bytes(frame), partial=(34, place), expect_output=True)
+    frame[50:52] = total.to_bytes(2, "big")
+    rig.compare("partial checksum", "left", bytes(frame), partial=(34, 16), expect_output=True)
 
 
 # --- IPv6 -----------------------------------------------------------------------------------------

@@ -103,7 +103,8 @@ def is_redirect6(frame):
 
 def normalise(frame):
     """The frame with what is free to differ set to zero."""
-    if frame[12:14] == b"\x08\x00" and len(frame) >= 34 and frame[26:30] in _ROUTER4:
+    if frame[12:14] == b"\x08\x00" and len(frame) >= 34 and (frame[26:30] in _ROUTER4 or
+                                                            frame[26] == 127):
         ip = bytearray(frame[14:])
         header = max((ip[0] & 15) * 4, 20)
         ip[4:6] = b"\0\0"

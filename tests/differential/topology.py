@@ -30,6 +30,11 @@ SYSCTLS = {
     "ipv6/conf/default/accept_dad": 0,
     "ipv6/conf/default/addr_gen_mode": 1,
     "ipv6/icmp/ratelimit": 0,
+    # What is never completed would be complained about in the middle of another test.
+    "ipv4/ipfrag_time": 3600,
+    "ipv6/ip6frag_time": 3600,
+    # Answers for anycast addresses would come after a random time.
+    **{f"ipv6/neigh/{link}/proxy_delay": 0 for link in LINKS},
 }
 
 

@@ -43,7 +43,7 @@ def ip(rig, *arguments):
 
 def check_forwarded_by_sluice(rig, sluice, address, count=3):
     with growing(sluice, "sluice_forwarded_packets_total", count, interface="h1"):
-        assert pinged(rig.ping("h1", address, count=count).stdout) == (count, count)
+        assert answered(rig.ping("h1", address, count=count).stdout) == list(range(1, count + 1))
 
 
 @FAMILIES
@@ -109,11 +109,11 @@ def test_neighbours_flushed_under_traffic(rig, sluice):
     # The kernel knows h2 as well, so that it has something to flush and to tell of.
     for family in (4, 6):
         rig.ping("router", H2[family])
-    pinger = rig.start("h1", "ping", "-n", "-c", "50", "-i", "0.02", "-W", "5", H2[4])
+    pinger = rig.start("h1", "ping", "-n", "-c", "50", "-i", "0.02", "-w", "20", H2[4])
     for _ in range(5):
         ip(rig, "neigh", "flush", "dev", "h2")
     assert pinger.wait(timeout=30) == 0
-    assert pinged(rig.read_log(pinger)) == (50, 50)
+    assert answered(rig.read_log(pinger)) == list(range(1, 51))
 
 
 def test_a_host_has_a_new_mac_address_and_says_so(rig, sluice):
@@ -264,7 +264,7 @@ table ip nat {
 """):
         wait_for(lambda: sluice.show("status")["kernel_decides"], "the NAT is seen")
         said = rig.ping("h1", H2[4], "-I", "172.31.0.1").stdout
-        assert pinged(said) == (3, 3)
+        assert answered(said) == [1, 2, 3]
         assert can_fetch(rig, 4)
     wait_for(lambda: not sluice.show("status")["kernel_decides"], "the NAT is gone")
     assert not rig.run("h1", "ping", "-c", "1", "-W", "1", "-I", "172.31.0.1", H2[4],

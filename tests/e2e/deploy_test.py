@@ -328,6 +328,11 @@ def test_rig_around_a_namespace_that_is_there_leaves_it_alone(rig_name):
         run("ip", "netns", "del", foreign)
 
 
+def test_rig_takes_names_that_are_words_to_ip(rig_name):
+    rig(rig_name, "up", "--hosts", "a,dev,up")
+    rig(rig_name, "exec", "a", "ping", "-c", "1", "-W", "5", "10.77.3.2")
+
+
 @pytest.mark.parametrize("arguments", [
     ("--hosts", "0"), ("--hosts", "left,left"), ("--hosts", "router"), ("--queues", "none"),
     ("--hosts", "a-name-that-is-too-long"), ("--netns", "there-is-no-such-namespace")])

@@ -159,7 +159,8 @@ class Rig:
                 if "xdp" in link or re.fullmatch(r"slu\d+", link["ifname"])]
 
     def ping(self, host, address, *options, count=3, check=True):
-        return self.run(host, "ping", "-n", "-c", str(count), "-i", "0.05", "-W", "5", *options,
+        """Ends when `count` have been answered; answered() tells which."""
+        return self.run(host, "ping", "-n", "-c", str(count), "-i", "0.05", "-w", "10", *options,
                         address, check=check)
 
     def can_ping(self, host, address, *options):
@@ -337,6 +338,12 @@ def growing(sluice, name, by=1, **labels):
     before = sluice.get(name, **labels)
     yield
     wait_for(lambda: sluice.get(name, **labels) - before >= by, f"{name}{labels} grows by {by}")
+
+
+def answered(output):
+    """The sequence numbers of ping's replies, in their order. (A late one is no lost one: ping then
+    sends another, so its summary does not tell.)"""
+    return [int(number) for number in re.findall(r"bytes from .* icmp_seq=(\d+)", output)]
 
 
 def pinged(output):

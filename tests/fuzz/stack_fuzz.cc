@@ -95,9 +95,9 @@ class Machine {
 
   void Sent(size_t port, Bytes frame) {
     const uint16_t type = frame.size() >= 42 ? LoadBe16(frame.data() + 12) : 0;
-    const bool question = (type == 0x0806 && frame[21] == 1) ||
-                          (type == 0x86dd && frame.size() >= 78 && frame[20] == 58 &&
-                           frame[54] == 135);
+    const bool question =
+        (type == 0x0806 && frame[21] == 1) ||
+        (type == 0x86dd && frame.size() >= 78 && frame[20] == 58 && frame[54] == 135);
     if (!question) return;
     question_ = std::move(frame);
     question_port_ = port;
@@ -159,7 +159,7 @@ class Machine {
   void ChangeRoute(uint8_t how) {
     using tables::RouteType;
     static constexpr RouteType kTypes[] = {RouteType::kBlackhole, RouteType::kUnreachable,
-                                           RouteType::kProhibit, RouteType::kPunt,
+                                           RouteType::kProhibit,  RouteType::kPunt,
                                            RouteType::kBroadcast, RouteType::kLocal};
     static const char* const kPrefixes[] = {"0.0.0.0/0", "172.16.0.0/12", "::/0", "fd00::/8"};
     const std::string prefix = kPrefixes[how & 3];

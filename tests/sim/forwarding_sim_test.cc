@@ -68,9 +68,8 @@ TEST_P(FaultySimTest, WhatIsMissingIsWhatTheLinksDropped) {
     link->options.jitter = Micros(200);
   }
   for (uint32_t i = 0; i < kPackets; ++i) {
-    net.After(Micros(50) * i, [&row, i] {
-      row.a->Send(Numbered(row.from(i % 2 == 1), row.to(i % 2 == 1), i));
-    });
+    net.After(Micros(50) * i,
+              [&row, i] { row.a->Send(Numbered(row.from(i % 2 == 1), row.to(i % 2 == 1), i)); });
   }
   net.Run(Seconds(3));
   ASSERT_EQ(net.violation(), "");

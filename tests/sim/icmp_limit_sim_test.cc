@@ -25,9 +25,9 @@ TEST_F(IcmpLimitSimTest, SixAtOnceThenOneASecond) {
   for (int i = 0; i < 20; ++i) SendExpiring();
   net.Run(Millis(1));
   EXPECT_EQ(TakeErrors(), 6u);
-  EXPECT_EQ(row.first().SumWorkers([](const WorkerCounters& c) {
-    return c.icmp_rate_limited.Read();
-  }), 14u);
+  EXPECT_EQ(
+      row.first().SumWorkers([](const WorkerCounters& c) { return c.icmp_rate_limited.Read(); }),
+      14u);
   for (int i = 1; i <= 100; ++i) net.After(Millis(100) * i, [this] { SendExpiring(); });
   net.Run(Seconds(11));
   EXPECT_EQ(TakeErrors(), 10u);

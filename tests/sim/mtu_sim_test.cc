@@ -121,8 +121,8 @@ TEST_F(MtuSimTest, JumboPacketsInPiecesArriveWhole) {
       net.Run(Millis(10));
       ASSERT_EQ(row.b->received.size(), 1u) << size;
       EXPECT_TRUE(PacketReader{row.b->received[0].packet}.checksums_right());
-      EXPECT_TRUE(std::equal(sent.begin() + 12, sent.end(),
-                             row.b->received[0].packet.begin() + 12));
+      EXPECT_TRUE(
+          std::equal(sent.begin() + 12, sent.end(), row.b->received[0].packet.begin() + 12));
     }
   }
 }

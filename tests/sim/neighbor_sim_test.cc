@@ -27,9 +27,8 @@ TEST_P(NeighborSimTest, AsksAgainEachSecondAndKeepsTheOrderOfWhatWaits) {
   row.b->IgnoreSolicitations(2);
   const Nanos start = net.now();
   for (uint32_t i = 0; i < 50; ++i) {
-    net.After(Millis(40) * i, [&row, i, this] {
-      row.a->Send(Numbered(row.from(v6()), row.to(v6()), i));
-    });
+    net.After(Millis(40) * i,
+              [&row, i, this] { row.a->Send(Numbered(row.from(v6()), row.to(v6()), i)); });
   }
   net.Run(Millis(1900));
   EXPECT_TRUE(row.b->received.empty());
@@ -85,9 +84,8 @@ TEST_P(NeighborSimTest, UnannouncedMacChangeIsFoundOutByProbing) {
   row.Warm(net);
   row.b->ChangeMac("02:00:00:00:0b:02", false);
   for (uint32_t i = 0; i < 80; ++i) {
-    net.After(Seconds(i), [&row, i, this] {
-      row.a->Send(Numbered(row.from(v6()), row.to(v6()), i));
-    });
+    net.After(Seconds(i),
+              [&row, i, this] { row.a->Send(Numbered(row.from(v6()), row.to(v6()), i)); });
   }
   net.Run(Seconds(81));
   const auto numbers = NumbersOf(row.b->received);
@@ -145,9 +143,8 @@ TEST_P(NeighborSimTest, EntriesOfTheKernelAreUsed) {
   EXPECT_TRUE(row.b->solicited.empty());
 }
 
-INSTANTIATE_TEST_SUITE_P(Families, NeighborSimTest, testing::Bool(), [](const auto& param_info) {
-  return param_info.param ? "Ipv6" : "Ipv4";
-});
+INSTANTIATE_TEST_SUITE_P(Families, NeighborSimTest, testing::Bool(),
+                         [](const auto& param_info) { return param_info.param ? "Ipv6" : "Ipv4"; });
 
 }  // namespace
 }  // namespace sluice::test

@@ -23,9 +23,12 @@ TEST_F(ResourcesSimTest, BlockedOutputDropsAreCountedAndItRecovers) {
   EXPECT_EQ(r.Dropped(DropReason::kTxRingFull, "left"), 200u - 64u);
   EXPECT_TRUE(row.b->received.empty());
   EXPECT_EQ(r.port("right").frames_in_tx(), 64u);
-  EXPECT_GT(r.Sum([](const InterfaceCounters& c) {
-    return c.tx_errors[static_cast<size_t>(TxError::kNoBuffers)].Read();
-  }, "right"), 0u);
+  EXPECT_GT(r.Sum(
+                [](const InterfaceCounters& c) {
+                  return c.tx_errors[static_cast<size_t>(TxError::kNoBuffers)].Read();
+                },
+                "right"),
+            0u);
   r.port("right").set_tx_blocked(false);
   net.Run(Millis(100));
   EXPECT_EQ(NumbersOf(row.b->received), UpTo(64));

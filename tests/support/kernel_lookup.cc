@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -34,7 +35,8 @@ std::string Paths(const nlmsghdr* message) {
   int left = static_cast<int>(RTM_PAYLOAD(message));
   uint32_t oif = 0;
   std::string gateway = "-";
-  std::string multipath;
+  std::vector<std::pair<uint32_t, std::string>> hops;
+  std::vector<uint32_t> weights;
   for (const rtattr* a = RTM_RTA(body); RTA_OK(a, left); a = RTA_NEXT(a, left)) {
     if (a->rta_type == RTA_OIF) std::memcpy(&oif, RTA_DATA(a), sizeof oif);
     if (a->rta_type == RTA_GATEWAY || a->rta_type == RTA_VIA) gateway = GatewayText(a);
@@ -49,11 +51,17 @@ std::string Paths(const nlmsghdr* message) {
            h = RTA_NEXT(h, attributes_left)) {
         if (h->rta_type == RTA_GATEWAY || h->rta_type == RTA_VIA) hop_gateway = GatewayText(h);
       }
-      multipath += PathText(static_cast<uint32_t>(hop->rtnh_ifindex), hop_gateway,
-                            hop->rtnh_hops + 1u);
+      hops.emplace_back(static_cast<uint32_t>(hop->rtnh_ifindex), hop_gateway);
+      weights.push_back(hop->rtnh_hops + 1u);
     }
   }
-  return multipath.empty() ? PathText(oif, gateway, 1) : multipath;
+  if (hops.empty()) return PathText(oif, gateway, 1);
+  std::string text;
+  for (size_t i = 0; i < hops.size(); ++i) {
+    // The weight of a sole path that is left means nothing.
+    text += PathText(hops[i].first, hops[i].second, hops.size() == 1 ? 1 : weights[i]);
+  }
+  return text;
 }
 
 std::string TypeText(const nlmsghdr* message) {

@@ -81,8 +81,7 @@ void SimHost::Ask(const IpAddress& address, Waiting& waiting) {
   waiting.ask_again = now_ + kAskAgain;
   PacketBuilder question;
   if (address.is_v4()) {
-    question.Ethernet(mac_, Mac::Broadcast())
-        .ArpRequest(mac_, own4_[0].address, address.v4());
+    question.Ethernet(mac_, Mac::Broadcast()).ArpRequest(mac_, own4_[0].address, address.v4());
   } else {
     const Ipv6 group = address.v6().SolicitedNode();
     question.Ethernet(mac_, MulticastMac(group))

@@ -124,8 +124,9 @@ void SimNetwork::StepNodes() {
     const std::string problem = node->CheckInvariants();
     if (problem.empty()) continue;
     char where[96];
-    std::snprintf(where, sizeof where, "seed %llu, after %.6f s: ",
-                  static_cast<unsigned long long>(seed_), now_.seconds() - 1000);
+    std::snprintf(where, sizeof where,
+                  "seed %llu, after %.6f s: ", static_cast<unsigned long long>(seed_),
+                  now_.seconds() - 1000);
     violation_ = where + node->name() + ": " + problem;
     return;
   }

@@ -34,11 +34,11 @@ namespace sluice::test {
 
 struct SimLinkOptions {
   Nanos latency = Micros(10);
-  Nanos jitter;         // up to this much more; order is kept
-  double loss = 0;      // probabilities, per frame
+  Nanos jitter;     // up to this much more; order is kept
+  double loss = 0;  // probabilities, per frame
   double duplicate = 0;
-  double reorder = 0;   // a frame held back by `reorder_delay`, so that others overtake it
-  double corrupt = 0;   // one bit of the frame
+  double reorder = 0;  // a frame held back by `reorder_delay`, so that others overtake it
+  double corrupt = 0;  // one bit of the frame
   Nanos reorder_delay = Millis(1);
   uint32_t mtu = 65535;  // IP packets beyond it are lost
   bool down = false;

@@ -92,14 +92,14 @@ SimRouter::~SimRouter() {
 }
 
 IfaceSlot SimRouter::SlotOf(const std::string& name) const {
-  for (const Interface& i : config_.interfaces) {
-    if (i.slot.valid() && i.name == name) return i.slot;
+  for (size_t slot = 0; slot < interfaces_.size(); ++slot) {
+    if (config_.interfaces[slot].name == name) return config_.interfaces[slot].slot;
   }
   Mistake("no such interface", name);
 }
 
 template <class Fib>
-void SimRouter::Install(Fib& fib, const typename Fib::Prefix& prefix, Route route) {
+void SimRouter::Install(Fib& fib, const typename Fib::Prefix& prefix, Route&& route) {
   const RouteId before = fib.Find(prefix);
   const auto id = routes_.Intern(std::move(route));
   Must(id.ok() && fib.Insert(prefix, *id).ok(), "the tables refuse", ToString(prefix));
@@ -109,8 +109,7 @@ void SimRouter::Install(Fib& fib, const typename Fib::Prefix& prefix, Route rout
 SimRouter& SimRouter::AddInterface(const std::string& name, MacArg mac,
                                    const std::vector<std::string>& addresses, uint32_t mtu,
                                    uint32_t queues) {
-  uint8_t slot = 0;
-  while (config_.interfaces[slot].slot.valid()) ++slot;
+  const auto slot = static_cast<uint8_t>(interfaces_.size());
   Interface& i = config_.interfaces[slot];
   i.slot = IfaceSlot{slot};
   i.name = name;
@@ -152,7 +151,7 @@ SimRouter& SimRouter::AddInterface(const std::string& name, MacArg mac,
   i.addresses6.push_back(
       {.address = Ipv6(0xfe80'0000'0000'0000ull, 0x100u + slot), .prefix_length = 64});
 
-  Wire& wire = interfaces_[slot];
+  Wire& wire = interfaces_.emplace_back();
   if (queues == 0) queues = options_.workers;
   for (uint32_t q = 0; q < queues; ++q) {
     wire.ports.push_back(std::make_unique<io::SimPort>(i.slot, options_.port));
@@ -195,7 +194,7 @@ Path SimRouter::MakePath(const PathSpec& spec) const {
   return path;
 }
 
-void SimRouter::Install(const std::string& prefix, Route route) {
+void SimRouter::Install(const std::string& prefix, Route&& route) {
   if (const auto p4 = ParseIpv4Prefix(prefix)) return Install(fib4_, *p4, std::move(route));
   const auto p6 = ParseIpv6Prefix(prefix);
   Must(p6.has_value(), "not a prefix", prefix);
@@ -264,7 +263,7 @@ void SimRouter::Deliver(size_t port, Bytes frame) {
 }
 
 void SimRouter::CollectOutput() {
-  for (size_t slot = 0; slot < kMaxInterfaces; ++slot) {
+  for (size_t slot = 0; slot < interfaces_.size(); ++slot) {
     for (const auto& port : interfaces_[slot].ports) {
       for (Bytes& frame : port->TakeSent()) {
         ++interfaces_[slot].sent;

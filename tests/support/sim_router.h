@@ -2,15 +2,16 @@
 // NICs, the kernel's mirror and the clock are replaced. Workers are stepped in turn on one thread.
 //
 // Set-up is fluent: AddInterface() also makes the connected and local routes that a kernel would
-// have; nothing about interfaces is seen by the workers until Publish(). Routes take effect at once.
-// A frame that arrives at an interface with several queues goes to one of them by a hash of its
-// flow, as RSS does. Queue q belongs to worker q modulo the number of workers.
+// have; nothing about interfaces is seen by the workers until Publish(). Routes take effect at
+// once. A frame that arrives at an interface with several queues goes to one of them by a hash of
+// its flow, as RSS does. Queue q belongs to worker q modulo the number of workers.
 //
 // A mistake in a test (a name that is not there, text that does not parse) aborts.
 #ifndef SLUICE_TESTS_SUPPORT_SIM_ROUTER_H_
 #define SLUICE_TESTS_SUPPORT_SIM_ROUTER_H_
 
 #include <atomic>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -115,8 +116,8 @@ class SimRouter final : public SimNode {
     uint64_t sent = 0;                                // packets that left
   };
   template <class Fib>
-  void Install(Fib& fib, const typename Fib::Prefix& prefix, tables::Route route);
-  void Install(const std::string& prefix, tables::Route route);
+  void Install(Fib& fib, const typename Fib::Prefix& prefix, tables::Route&& route);
+  void Install(const std::string& prefix, tables::Route&& route);
   tables::Path MakePath(const PathSpec& spec) const;
   IfaceSlot FindConnected(const IpAddress& address) const;
   void CollectOutput();
@@ -136,7 +137,7 @@ class SimRouter final : public SimNode {
   std::unique_ptr<const tables::Snapshot> published_;
   std::atomic<const tables::Snapshot*> snapshot_;
   std::vector<std::unique_ptr<Worker>> workers_;
-  std::array<Wire, kMaxInterfaces> interfaces_;
+  std::vector<Wire> interfaces_;  // by slot; those of config_ that are valid
   std::vector<std::unique_ptr<dataplane::Command>> commands_;
 };
 

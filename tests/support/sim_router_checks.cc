@@ -29,11 +29,11 @@ uint64_t SumOfDrops(const InterfaceCounters& c) {
 uint64_t SimRouter::Sum(const std::function<uint64_t(const InterfaceCounters&)>& value,
                         const std::string& name) const {
   uint64_t sum = 0;
-  for (const auto& worker : workers_) {
-    for (const tables::Interface& i : config_.interfaces) {
-      if (i.slot.valid() && (name.empty() || i.name == name)) {
-        sum += value(static_cast<const Worker&>(*worker).counters().of(i.slot));
-      }
+  for (size_t slot = 0; slot < interfaces_.size(); ++slot) {
+    const tables::Interface& i = config_.interfaces[slot];
+    if (!name.empty() && i.name != name) continue;
+    for (const auto& worker : workers_) {
+      sum += value(static_cast<const Worker&>(*worker).counters().of(i.slot));
     }
   }
   return sum;
@@ -97,8 +97,8 @@ std::vector<stages::NeighborInfo> SimRouter::Neighbors(size_t worker) const {
 }
 
 std::string SimRouter::CheckInvariants() const {
-  for (const auto& check : {&SimRouter::CheckNeighbors, &SimRouter::CheckFrames,
-                            &SimRouter::CheckCounters}) {
+  for (const auto& check :
+       {&SimRouter::CheckNeighbors, &SimRouter::CheckFrames, &SimRouter::CheckCounters}) {
     if (std::string problem = (this->*check)(); !problem.empty()) return problem;
   }
   return {};
@@ -140,8 +140,8 @@ std::string SimRouter::CheckFrames() const {
 
 std::string SimRouter::CheckCounters() const {
   uint64_t transmitted_in_all = 0;
-  for (const tables::Interface& i : config_.interfaces) {
-    if (!i.slot.valid()) continue;
+  for (size_t slot = 0; slot < interfaces_.size(); ++slot) {
+    const tables::Interface& i = config_.interfaces[slot];
     const auto sum = [&](const std::function<uint64_t(const InterfaceCounters&)>& value) {
       return Sum(value, i.name);
     };
@@ -208,8 +208,8 @@ std::string SimRouter::CheckNeighbors() const {
       if (n != e.held) return Differ("packets in a neighbour's queue, and its count", n, e.held);
     }
   }
-  for (const tables::Interface& i : config_.interfaces) {
-    if (!i.slot.valid()) continue;
+  for (size_t slot = 0; slot < interfaces_.size(); ++slot) {
+    const tables::Interface& i = config_.interfaces[slot];
     if (Held(i.name) != waiting[i.slot.value]) {
       return Differ(i.name + ": gauge of held packets, and those that wait", Held(i.name),
                     waiting[i.slot.value]);

@@ -371,6 +371,32 @@ TEST_F(RouteTest, RedirectWhenAPacketLeavesAsItCame) {
   }
 }
 
+// With redirects on, the way back is looked up even without rp_filter, and its type counts.
+TEST_F(RouteTest, APacketThatLeavesAsItCameHasItsSourceLookedUp) {
+  world.Unicast("198.51.100.0/24", {Via(kLan, kLanIndex, "10.0.0.9")});
+  world.Route("172.19.0.0/16", RouteType::kBlackhole);
+  world.Route("172.22.0.0/16", RouteType::kPunt);
+  const struct {
+    const char* source;
+    Verdict looked_up;
+  } cases[] = {
+      {"10.0.0.255", Verdict::Drop(DropReason::kMartianSource)},
+      {"10.0.0.1", Verdict::Drop(DropReason::kMartianSource)},
+      {"172.22.0.1", Verdict::Punt(PuntReason::kRouteType)},
+      {"172.19.0.1", Verdict::Continue()},
+      {"8.8.8.8", Verdict::Continue()},
+  };
+  for (const auto& c : cases) {
+    world.lan().send_redirects = true;
+    EXPECT_EQ(Judge(Udp4(c.source, "198.51.100.1")), c.looked_up) << c.source;
+    EXPECT_FALSE(decision.redirect);
+    world.lan().send_redirects = false;
+    const bool own = std::string(c.source) == "10.0.0.1";
+    EXPECT_EQ(Judge(Udp4(c.source, "198.51.100.1")), own ? c.looked_up : Verdict::Continue())
+        << c.source;
+  }
+}
+
 TEST_F(RouteTest, WithoutSharedMediaBothMustBeInOneSubnet) {
   world.lan().shared_media = false;
   world.lan().addresses4.push_back(
