@@ -304,7 +304,7 @@ void BM_StageNeighborAndRewrite(benchmark::State& state) {
     for (packet::Packet& p : burst) {
       wire::Ipv4Mutable(p.l3()).DecrementTtl();
       const Mac* const mac = neighbors.Resolve(IfaceSlot{1}, r.gateway, r.now);
-      stages::WriteLinkHeader(p, *mac, kOut, wire::kEtherTypeIpv4);
+      wire::WriteEthernet(p.data, *mac, kOut, wire::kEtherTypeIpv4);
     }
   });
 }

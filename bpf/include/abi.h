@@ -19,28 +19,28 @@
 /* X(ENUMERATOR, action, label, text): the labels of sluice_xdp_packets_total{action=, reason=} and
  * what they mean. The order is the index into `stats`.
  */
-#define SLUICE_XDP_REASONS(X)                                                                     \
-  X(IPV4, "redirect", "ipv4", "IPv4 unicast, to the worker")                                      \
-  X(IPV6, "redirect", "ipv6", "IPv6 unicast, to the worker")                                      \
-  X(ARP, "redirect", "arp", "ARP, to the worker")                                                 \
-  X(ND, "redirect", "neighbor_discovery", "multicast neighbour discovery, to the worker")         \
-  X(OTHER_MAC, "pass", "other_mac", "unicast to a MAC address that is not this interface's")      \
-  X(VLAN, "pass", "vlan", "carries a VLAN tag, which the kernel handles")                         \
-  X(MULTICAST, "pass", "multicast", "multicast, which the kernel handles")                        \
-  X(BROADCAST, "pass", "broadcast", "IPv4 broadcast, which the kernel handles")                   \
-  X(NON_IP, "pass", "non_ip", "neither IP nor ARP")                                               \
-  X(TRUNCATED, "pass", "truncated", "too short to tell; the kernel counts it")                    \
-  X(OVERSIZED, "pass", "oversized",                                                               \
-    "longer than the MTU: several packets which the kernel is still to cut up (generic mode)")    \
-  X(NO_SOCKET, "pass", "no_socket", "no worker has a socket on this receive queue")               \
-  X(DISABLED, "pass", "disabled", "Sluice is not in charge at the moment (starting, ending)")     \
+#define SLUICE_XDP_REASONS(X)                                                                  \
+  X(IPV4, "redirect", "ipv4", "IPv4 unicast, to the worker")                                   \
+  X(IPV6, "redirect", "ipv6", "IPv6 unicast, to the worker")                                   \
+  X(ARP, "redirect", "arp", "ARP, to the worker")                                              \
+  X(ND, "redirect", "neighbor_discovery", "multicast neighbour discovery, to the worker")      \
+  X(OTHER_MAC, "pass", "other_mac", "unicast to a MAC address that is not this interface's")   \
+  X(VLAN, "pass", "vlan", "carries a VLAN tag, which the kernel handles")                      \
+  X(MULTICAST, "pass", "multicast", "multicast, which the kernel handles")                     \
+  X(BROADCAST, "pass", "broadcast", "IPv4 broadcast, which the kernel handles")                \
+  X(NON_IP, "pass", "non_ip", "neither IP nor ARP")                                            \
+  X(TRUNCATED, "pass", "truncated", "too short to tell; the kernel counts it")                 \
+  X(OVERSIZED, "pass", "oversized",                                                            \
+    "longer than the MTU: several packets which the kernel is still to cut up (generic mode)") \
+  X(NO_SOCKET, "pass", "no_socket", "no worker has a socket on this receive queue")            \
+  X(DISABLED, "pass", "disabled", "Sluice is not in charge at the moment (starting, ending)")  \
   X(PUNTED, "pass", "punted", "given back by a worker, on its way into the kernel (generic mode)")
 
 enum sluice_xdp_reason {
 #define SLUICE_XDP_ENUM(name, action, label, text) SLUICE_XDP_##name,
   SLUICE_XDP_REASONS(SLUICE_XDP_ENUM)
 #undef SLUICE_XDP_ENUM
-  SLUICE_XDP_REASON_COUNT
+      SLUICE_XDP_REASON_COUNT
 };
 
 /* The one value of the per-CPU map `stats`. */
@@ -54,9 +54,9 @@ SLUICE_STATIC_ASSERT(sizeof(struct sluice_xdp_stats) == 8 * SLUICE_XDP_REASON_CO
  * written with one store.
  */
 struct sluice_xdp_config {
-  __u64 own_mac;      /* the six bytes as they are on the wire, in the low 48 bits */
-  __u64 punt_cookie;  /* marks frames given back in generic mode; 0: none are */
-  __u32 enabled;      /* 0: everything goes to the kernel */
+  __u64 own_mac;       /* the six bytes as they are on the wire, in the low 48 bits */
+  __u64 punt_cookie;   /* marks frames given back in generic mode; 0: none are */
+  __u32 enabled;       /* 0: everything goes to the kernel */
   __u32 largest_frame; /* with the Ethernet header; longer ones go to the kernel. 0: no limit */
 };
 SLUICE_STATIC_ASSERT(sizeof(struct sluice_xdp_config) == 24, "sluice_xdp_config has holes");

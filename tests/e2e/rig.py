@@ -1,8 +1,8 @@
 """Hosts around a router running Sluice, for the end-to-end tests: what they all share.
 
 A Rig is deploy/rig.sh's: namespaces NAME-router, NAME-h1, NAME-h2 ... joined by veth pairs with
-Linux' default offloads. Host I has 10.77.I.2 and fd77:0:0:I::2; the router's end of its veth pair is
-called after the host. A Sluice is the real program, run in the router. Nothing here sleeps for a
+Linux' default offloads. Host I has 10.77.I.2 and fd77:0:0:I::2; the router's end of its veth pair
+is called after the host. A Sluice is the real program, run in the router. Nothing here sleeps for a
 fixed time: wait_for() waits for a condition, and fails when it does not come.
 """
 
@@ -25,6 +25,9 @@ SOURCE = os.environ["SLUICE_SOURCE"]
 SLUICE = os.environ["SLUICE_BIN"]
 RIG = os.path.join(SOURCE, "deploy/rig.sh")
 METRICS_PORT = 9470
+
+# Asked to end, as by timeout(1): pytest cleans up as it does after Ctrl-C.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -159,7 +162,7 @@ class Rig:
                 if "xdp" in link or re.fullmatch(r"slu\d+", link["ifname"])]
 
     def ping(self, host, address, *options, count=3, check=True):
-        """Ends when `count` have been answered; answered() tells which."""
+        """Ends when `count` have been answered; answered() tells whether they are the first."""
         return self.run(host, "ping", "-n", "-c", str(count), "-i", "0.05", "-w", "10", *options,
                         address, check=check)
 
@@ -177,7 +180,8 @@ class Rig:
                    f"address add fd77:0:0:{i}::1/64 dev {host} nodad", f"link set {host} up")
         self.batch(host, f"address add 10.77.{i}.2/24 dev eth0",
                    f"address add fd77:0:0:{i}::2/64 dev eth0 nodad", "link set eth0 up",
-                   f"route add default via 10.77.{i}.1", f"-6 route add default via fd77:0:0:{i}::1")
+                   f"route add default via 10.77.{i}.1",
+                   f"-6 route add default via fd77:0:0:{i}::1")
 
     def batch(self, host, *lines, check=True):
         """Commands for ip(8). With "-6" in front of one, the family of that command."""
@@ -263,8 +267,8 @@ class Sluice:
     def start(self, *wrapper, wait=True):
         """`wrapper`: a command that runs the program, such as setpriv with its options."""
         self._runs += 1
-        self.process = self.rig.start("router", *wrapper, SLUICE, "run", "--config", self.config,
-                                      "--control", self.control, log=f"{self._name}{self._runs}.log")
+        command = [*wrapper, SLUICE, "run", "--config", self.config, "--control", self.control]
+        self.process = self.rig.start("router", *command, log=f"{self._name}{self._runs}.log")
         if wait:
             self.wait_ready()
         return self
@@ -340,10 +344,11 @@ def growing(sluice, name, by=1, **labels):
     wait_for(lambda: sluice.get(name, **labels) - before >= by, f"{name}{labels} grows by {by}")
 
 
-def answered(output):
-    """The sequence numbers of ping's replies, in their order. (A late one is no lost one: ping then
-    sends another, so its summary does not tell.)"""
-    return [int(number) for number in re.findall(r"bytes from .* icmp_seq=(\d+)", output)]
+def answered(output, count=3):
+    """Whether ping's first `count` packets were answered, in order. (A late reply is not a lost one:
+    ping then sends more than `count`, so its summary does not tell.)"""
+    replies = [int(number) for number in re.findall(r"bytes from .* icmp_seq=(\d+)", output)]
+    return replies[:count] == list(range(1, count + 1))
 
 
 def pinged(output):

@@ -75,6 +75,24 @@ TEST_F(ResourcesSimTest, AllFramesInUseIsOverWhenTheyAreFree) {
   }
 }
 
+// Three pieces are due and two frames are free.
+TEST_F(ResourcesSimTest, FragmentsWithoutFramesAreCounted) {
+  SimRouter::Options options;
+  options.frames = 130;  // 128 of them in the fill rings
+  Row row(net, 1, options, {}, {1500, 600});
+  row.Warm(net);
+  SimRouter& r = row.first();
+  row.a->Send(Numbered(row.a4, row.b4, 1, 1500));
+  net.Run(Millis(10));
+  EXPECT_EQ(row.b->received.size(), 2u);
+  EXPECT_EQ(r.SumWorkers([](const WorkerCounters& c) { return c.generated_dropped.Read(); }), 1u);
+  EXPECT_EQ(r.Generated(GeneratedKind::kFragment), 2u);
+  EXPECT_EQ(r.Dropped(), 0u) << "the first piece stands for the packet";
+  row.a->Send(Numbered(row.a4, row.b4, 2, 600));
+  net.Run(Millis(10));
+  EXPECT_EQ(row.b->received.size(), 3u);
+}
+
 // Packets for hundreds of addresses where nobody is would wait for seconds in more frames than
 // there are. Those for a neighbour that is known must not suffer.
 TEST_F(ResourcesSimTest, FloodToUnknownNeighborsLeavesFramesForTheKnown) {

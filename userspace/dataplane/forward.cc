@@ -12,6 +12,27 @@ namespace sluice::dataplane {
 using packet::Verdict;
 using tables::Interface;
 
+namespace {
+
+// A packet whose neighbour did not answer has been through the forwarding already. Before the kernel
+// forwards it once more, and answers, the hop counted here is given back. False for a piece of a
+// packet that has been fragmented here: the kernel cannot have the whole of it.
+bool RestoreHops(const packet::Packet& p, DropReason reason) {
+  if (reason != DropReason::kNeighborFailed) return true;
+  if (p.Has(packet::kFlagFragment)) return false;
+  if (p.l3()[0] >> 4 == 4) {
+    wire::Ipv4Mutable ip(p.l3());
+    ip.set_ttl(static_cast<uint8_t>(ip.ttl() + 1));
+    ip.FillChecksum();
+  } else {
+    wire::Ipv6Mutable ip(p.l3());
+    ip.set_hop_limit(static_cast<uint8_t>(ip.hop_limit() + 1));
+  }
+  return true;
+}
+
+}  // namespace
+
 // ip_forward and ip_finish_output.
 void Pipeline::Forward4(Packet& p, const stages::RouteDecision& d, const Snapshot& snapshot,
                         Nanos now) {
@@ -44,6 +65,8 @@ void Pipeline::Fragment4(Packet& p, const IpAddress& next_hop, uint32_t mtu,
     if (!fragmenter.Next(piece)) {
       // The first piece carries the packet's fate; without it the packet is dropped as a whole.
       if (first) return Drop(p, DropReason::kNoFrames);
+      // The rest counts as one piece, made and dropped.
+      counters_.generated[static_cast<size_t>(GeneratedKind::kFragment)].Add();
       counters_.generated_dropped.Add();
       break;
     }
@@ -124,7 +147,9 @@ void Pipeline::Local6(Packet& p, const Interface&, const Snapshot& snapshot, Nan
 void Pipeline::Refuse4(Packet& p, DropReason reason, const Snapshot& snapshot, Nanos now,
                        uint32_t mtu) {
   const Reply reply = replies_.Error4(p, reason, mtu, snapshot, now, outbox_);
-  if (reply.outcome == ReplyOutcome::kPunt) return Punt(p, PuntReason::kReplyRoute, snapshot);
+  if (reply.outcome == ReplyOutcome::kPunt && RestoreHops(p, reason)) {
+    return Punt(p, PuntReason::kReplyRoute, snapshot);
+  }
   Drop(p, reason);
   if (reply.outcome == ReplyOutcome::kSend) Send(reply, wire::kEtherTypeIpv4, snapshot, now);
 }
@@ -132,7 +157,9 @@ void Pipeline::Refuse4(Packet& p, DropReason reason, const Snapshot& snapshot, N
 void Pipeline::Refuse6(Packet& p, DropReason reason, const Snapshot& snapshot, Nanos now,
                        uint32_t mtu) {
   const Reply reply = replies_.Error6(p, reason, mtu, snapshot, now, outbox_);
-  if (reply.outcome == ReplyOutcome::kPunt) return Punt(p, PuntReason::kReplyRoute, snapshot);
+  if (reply.outcome == ReplyOutcome::kPunt && RestoreHops(p, reason)) {
+    return Punt(p, PuntReason::kReplyRoute, snapshot);
+  }
   Drop(p, reason);
   if (reply.outcome == ReplyOutcome::kSend) Send(reply, wire::kEtherTypeIpv6, snapshot, now);
 }

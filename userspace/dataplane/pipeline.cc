@@ -186,7 +186,7 @@ void Pipeline::NeighborMessage(Packet& p, Verdict verdict, const Snapshot& snaps
 void Pipeline::Output(Packet& p, uint16_t ether_type, const IpAddress& next_hop,
                       const Snapshot& snapshot, Nanos now) {
   if (const Mac* const mac = neighbors_.Resolve(p.out, next_hop, now)) {
-    stages::WriteLinkHeader(p, *mac, snapshot.at(p.out).mac, ether_type);
+    wire::WriteEthernet(p.data, *mac, snapshot.at(p.out).mac, ether_type);
     if (!outbox_.Transmit(p.out, p)) Drop(p, DropReason::kTxRingFull);
     return;
   }

@@ -31,8 +31,8 @@ struct PacketTotals {
 int64_t Unaccounted(const PacketTotals& totals);
 
 // What to show for held_packets, which each worker has for itself. A packet handed over went up on
-// the sender's gauge and comes down on the receiver's, so only their sum says anything, and a single
-// one may be below zero. The result adds up to that sum, without a part below zero.
+// the sender's gauge and comes down on the receiver's, so only their sum says anything, and a
+// single one may be below zero. The result adds up to that sum, without a part below zero.
 std::vector<uint64_t> ShareOutHeld(const std::vector<uint64_t>& by_worker);
 
 struct ReasonCount {

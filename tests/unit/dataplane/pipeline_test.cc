@@ -190,6 +190,7 @@ TEST_F(PipelineTest, FragmentsCountOnceForTheConservationLaw) {
   EXPECT_FALSE(sent[1].in.valid());
   EXPECT_FALSE(sent[2].in.valid());
   EXPECT_EQ(Generated(GeneratedKind::kFragment), 2u);
+  EXPECT_EQ(Generated(GeneratedKind::kNone), 0u);
   EXPECT_EQ(forwarded[0], 1u);
 }
 

@@ -102,16 +102,5 @@ TEST_F(RewriteTest, RoutingHeaderNamesAnotherDestination) {
       Complete(V6().Routing(4, 0, Bytes(16)).Udp(1, 2).PartialChecksum().Payload(8).Build()));
 }
 
-TEST_F(RewriteTest, LinkHeader) {
-  Packet p = world.Receive(V4().Udp(1, 2).Build());
-  WriteLinkHeader(p, test::kPeerMac, test::kWanMac, 0x0800);
-  EXPECT_EQ(world.BytesOf(p), PacketBuilder()
-                                  .Ethernet(test::kWanMac, test::kPeerMac)
-                                  .Ipv4("10.0.0.2", "203.0.113.1")
-                                  .Udp(1, 2)
-                                  .Build());
-  world.Free(p);
-}
-
 }  // namespace
 }  // namespace sluice::stages

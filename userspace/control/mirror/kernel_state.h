@@ -20,6 +20,8 @@ namespace sluice::control {
 struct Link : LinkMessage {
   bool ignore_linkdown4 = false;  // net.ipv4.conf.IF.ignore_routes_with_linkdown
   bool ignore_linkdown6 = false;
+  // IPv6 is not ready again between being set down and the first carrier after being set up.
+  bool ready6 = true;
 
   bool up() const;  // IFF_UP
 };

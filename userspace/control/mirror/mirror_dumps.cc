@@ -284,7 +284,9 @@ size_t KernelMirror::AdoptLinks() {
     if (touched_ids_.contains(ifindex)) continue;
     const Link* known = state_.FindLink(IfIndex{ifindex});
     if (known != nullptr && SameLink(*known, message)) continue;
-    static_cast<LinkMessage&>(state_.links[ifindex]) = message;
+    Link& link = state_.links[ifindex];
+    static_cast<LinkMessage&>(link) = message;
+    if (link.up() && link.carrier) link.ready6 = true;
     ++corrections;
   }
   if (corrections > 0) {

@@ -95,6 +95,9 @@ AttributeId AttributeStore::Intern(const RouteUpdate& u) {
   a.type = u.spec.type;
   a.tos = u.tos;
   a.preference = Score(u.preference);
+  a.protocol = u.protocol;
+  a.scope = u.scope;
+  a.metrics_hash = u.metrics_hash;
   a.ecmp = QualifiesForEcmp(u);
   a.single_gateway = u.spec.nexthop_id != 0 ||
                      (u.spec.paths.size() == 1 && u.spec.paths[0].has_gateway);
@@ -106,6 +109,23 @@ AttributeId AttributeStore::Intern(const RouteUpdate& u) {
   keys_.emplace(absl::string_view(a.key), id);
   last_ = id;
   return id;
+}
+
+AttributeId AttributeStore::InternWithPaths(AttributeId id, Family family,
+                                            const RoutePaths& paths) {
+  const Attribute& a = attributes_[id];
+  RouteUpdate u;
+  u.family = family;
+  u.table = a.table;
+  u.tos = a.tos;
+  u.protocol = a.protocol;
+  u.scope = a.scope;
+  u.preference = Score(a.preference);  // its own inverse
+  u.metric = a.metric;
+  u.metrics_hash = a.metrics_hash;
+  u.spec = specs_[a.spec].spec;
+  u.spec.paths = paths;
+  return Intern(u);
 }
 
 void AttributeStore::Release(AttributeId id) {
@@ -183,6 +203,7 @@ bool AttributeStore::AppendPath(const Spec& s, const RoutePath& path, uint32_t w
     const bool needs_carrier =
         object || (s.family == Family::kIpv4 ? link.ignore_linkdown4 : link.ignore_linkdown6);
     if (needs_carrier && !link.carrier) return false;
+    if (s.family == Family::kIpv6 && s.spec.paths.size() > 1 && !link.ready6) return false;
   }
   tables::Path& p = route.paths.emplace_back();
   p.oif = path.oif;

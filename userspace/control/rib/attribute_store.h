@@ -11,11 +11,14 @@
 //  - a device that is down or gone: dead, except for routes of host scope and IPv6 local ones;
 //  - no carrier: dead where ignore_routes_with_linkdown is set, and for nexthop objects, which the
 //    kernel deletes then (nh_netdev_event in net/ipv4/nexthop.c);
-//  - a nexthop object that does not exist: dead.
+//  - a nexthop object that does not exist: dead;
+//  - IPv6 multipath: from the moment that a device is set down until it is up *with carrier*
+//    (addrconf_notify calls rt6_sync_up only for a link that is ready).
 //
 // Threads: the control thread only. Cost: Intern is one hash lookup of about 60 bytes; Refresh is
 // proportional to the number of specs, not of routes.
-// Not followed: the kernel's avoidance of nexthops whose neighbour has failed (groups of nexthop
+// Not followed: the kernel forgets to mark a nexthop as without carrier when it is added then and
+// is IPv4 by an IPv6 gateway (fib_check_nh_v6_gw); the kernel's avoidance of nexthops whose neighbour has failed (groups of nexthop
 // objects always, fib_multipath_use_neigh otherwise) and the bucket table of resilient groups.
 #ifndef SLUICE_CONTROL_RIB_ATTRIBUTE_STORE_H_
 #define SLUICE_CONTROL_RIB_ATTRIBUTE_STORE_H_
@@ -42,9 +45,12 @@ struct Attribute {
   RouteType type = RouteType::kUnicast;
   uint8_t tos = 0;
   uint8_t preference = 2;  // 1 low, 2 medium, 3 high, as the kernel scores it
+  uint8_t protocol = 0;
+  uint8_t scope = 0;
   bool ecmp = false;       // IPv6: joins others of its metric in one multipath route
   bool single_gateway = false;  // one path, by a gateway
   uint32_t metric = 0;
+  uint32_t metrics_hash = 0;
   SpecId spec = kNoSpec;
   uint32_t uses = 0;
   std::string key;
@@ -56,6 +62,7 @@ struct LinkStatus {
   bool carrier = false;
   bool ignore_linkdown4 = false;  // sysctl ignore_routes_with_linkdown
   bool ignore_linkdown6 = false;
+  bool ready6 = true;  // see below
   IfaceSlot slot;  // none: not served
 };
 
@@ -70,6 +77,8 @@ class AttributeStore {
 
   // One use; the update's destination and flags play no part.
   AttributeId Intern(const RouteUpdate& update);
+  // One use of the attributes `id` with other paths.
+  AttributeId InternWithPaths(AttributeId id, Family family, const RoutePaths& paths);
   void AddUse(AttributeId id) { ++attributes_[id].uses; }
   void Release(AttributeId id);
   const Attribute& at(AttributeId id) const { return attributes_[id]; }

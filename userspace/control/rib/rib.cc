@@ -144,27 +144,22 @@ void Rib<Traits>::InsertIpv4(Aliases& aliases, AttributeId id, const RouteUpdate
   aliases.insert(aliases.begin() + static_cast<ptrdiff_t>(place), id);
 }
 
-// A sibling that was appended is told with itself first and the others behind it, although the
-// kernel selects among them with the new one last. Answers `old` for the same paths in any order.
+// Siblings that join are told with themselves first and the others behind, and with their own
+// attributes, although the kernel selects among them with the new ones last. So the group keeps its
+// attributes and, where it can be told, its order. Takes the use of `id`, gives one of the result.
 template <class Traits>
-AttributeId Rib<Traits>::OrderLikeKernel(AttributeId old, AttributeId id,
-                                         const RouteUpdate& update) {
-  const RoutePaths& had = attributes_.spec_of(old).paths;
-  const RoutePaths& has = update.spec.paths;
-  if (has.size() == had.size() && std::is_permutation(has.begin(), has.end(), had.begin())) {
-    attributes_.AddUse(old);
-    attributes_.Release(id);
-    return old;
+AttributeId Rib<Traits>::JoinSiblings(AttributeId group, AttributeId id, const RoutePaths& all) {
+  const RoutePaths& had = attributes_.spec_of(group).paths;
+  RoutePaths paths = all;
+  if (paths.size() == had.size() && std::is_permutation(paths.begin(), paths.end(), had.begin())) {
+    paths = had;
+  } else if (paths.size() > had.size() &&
+             std::equal(had.rbegin(), had.rend(), paths.rbegin())) {
+    std::rotate(paths.begin(), paths.end() - static_cast<ptrdiff_t>(had.size()), paths.end());
   }
-  if (has.size() != had.size() + 1 || !std::equal(had.begin(), had.end(), has.begin() + 1)) {
-    return id;
-  }
-  RouteUpdate ordered = update;
-  std::rotate(ordered.spec.paths.begin(), ordered.spec.paths.begin() + 1,
-              ordered.spec.paths.end());
-  const AttributeId rotated = attributes_.Intern(ordered);
+  const AttributeId joined = attributes_.InternWithPaths(group, Traits::kFamily, paths);
   attributes_.Release(id);
-  return rotated;
+  return joined;
 }
 
 template <class Traits>
@@ -177,7 +172,7 @@ void Rib<Traits>::InsertIpv6(Aliases& aliases, AttributeId id, const RouteUpdate
     size_t victim = alike;
     if (victim == last && update.replace) victim = first;
     if (victim < last) {
-      if (!update.replace) id = OrderLikeKernel(aliases[victim], id, update);
+      if (!update.replace) id = JoinSiblings(aliases[victim], id, update.spec.paths);
       attributes_.Release(aliases[victim]);
       aliases[victim] = id;
       return;
@@ -196,22 +191,19 @@ bool Rib<Traits>::RemoveSimilar(Aliases& aliases, const RouteUpdate& update) {
   for (size_t i = first; i < last; ++i) {
     const RouteSpec& spec = attributes_.spec_of(aliases[i]);
     if (spec.type != update.spec.type || spec.nexthop_id != update.spec.nexthop_id) continue;
-    RouteUpdate rest = update;
-    rest.spec = spec;
+    RoutePaths rest = spec.paths;
     for (const RoutePath& gone : update.spec.paths) {
-      const auto path = std::find_if(
-          rest.spec.paths.begin(), rest.spec.paths.end(), [&](const RoutePath& p) {
-            return p.oif == gone.oif && p.has_gateway == gone.has_gateway &&
-                   p.gateway == gone.gateway;
-          });
-      if (path != rest.spec.paths.end()) rest.spec.paths.erase(path);
+      const auto path = std::find_if(rest.begin(), rest.end(), [&](const RoutePath& p) {
+        return p.oif == gone.oif && p.has_gateway == gone.has_gateway && p.gateway == gone.gateway;
+      });
+      if (path != rest.end()) rest.erase(path);
     }
-    if (rest.spec.paths.size() == spec.paths.size() && !spec.paths.empty()) continue;
+    if (rest.size() == spec.paths.size() && !spec.paths.empty()) continue;
     const AttributeId old = aliases[i];
-    if (rest.spec.paths.empty()) {
+    if (rest.empty()) {
       aliases.erase(aliases.begin() + static_cast<ptrdiff_t>(i));
     } else if (Traits::kFamily == Family::kIpv6) {
-      aliases[i] = attributes_.Intern(rest);
+      aliases[i] = attributes_.InternWithPaths(old, Traits::kFamily, rest);
     } else {
       continue;  // IPv4 removes multipath routes whole
     }

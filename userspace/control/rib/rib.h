@@ -16,6 +16,8 @@
 // Notifications are applied as the kernel made its own change: NLM_F_REPLACE replaces the first of
 // equal table, TOS and metric; NLM_F_APPEND goes behind them, neither goes before them (IPv4).
 //
+// IPv6 siblings that differ in their MTU count with that of the first.
+//
 // Left to the kernel (a punt route): prefixes with a route for some TOS only; several default
 // routes of one metric in IPv4 (it watches their gateways, fib_select_default); a throw route that
 // no later table answers.
@@ -154,7 +156,7 @@ class Rib {
 
   void InsertIpv4(Aliases& aliases, AttributeId id, const RouteUpdate& update);
   void InsertIpv6(Aliases& aliases, AttributeId id, const RouteUpdate& update);
-  AttributeId OrderLikeKernel(AttributeId old, AttributeId id, const RouteUpdate& update);
+  AttributeId JoinSiblings(AttributeId group, AttributeId id, const RoutePaths& all);
   bool RemoveSimilar(Aliases& aliases, const RouteUpdate& update);
   void SetTable(Aliases& aliases, RouteTableId table, const Aliases& wanted);
 

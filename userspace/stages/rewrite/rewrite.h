@@ -5,7 +5,6 @@
 #ifndef SLUICE_STAGES_REWRITE_REWRITE_H_
 #define SLUICE_STAGES_REWRITE_REWRITE_H_
 
-#include "base/address.h"
 #include "packet/frame_arena.h"
 #include "packet/packet.h"
 
@@ -16,14 +15,6 @@ namespace sluice::stages {
 // headers only.
 bool CompletePartialChecksum4(const packet::FrameArena& arena, packet::Packet& p);
 bool CompletePartialChecksum6(const packet::FrameArena& arena, packet::Packet& p);
-
-// The Ethernet header for the next link. `p.l3_offset` must be that of an untagged frame.
-inline void WriteLinkHeader(packet::Packet& p, const Mac& destination, const Mac& source,
-                            uint16_t ether_type) {
-  destination.ToWire(p.data);
-  source.ToWire(p.data + 6);
-  StoreBe16(p.data + 12, ether_type);
-}
 
 }  // namespace sluice::stages
 

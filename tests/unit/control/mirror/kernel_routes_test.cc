@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/rng.h"
 #include "unit/control/mirror/mirror_fixture.h"
@@ -17,7 +18,10 @@ using test::NetworkNamespace;
 // Random lines for ip -batch. Many fail, as the kernel sees fit.
 class RandomChanges {
  public:
-  RandomChanges(uint64_t seed, int links) : rng_(seed), links_(links) {}
+  // `via_inet6`: IPv4 routes by IPv6 gateways too. Not together with ignore_routes_with_linkdown:
+  // the kernel forgets to mark such a route when it is added while there is no carrier.
+  RandomChanges(uint64_t seed, int links, bool via_inet6)
+      : rng_(seed), links_(links), via_inet6_(via_inet6) {}
 
   std::string Line() {
     const uint64_t kind = rng_.Below(100);
@@ -64,7 +68,7 @@ class RandomChanges {
       case 0: return absl::StrCat(" dev d", link);
       case 1: return absl::StrCat(" via ", Gateway(v4, link), " dev d", link, " onlink");
       case 2:
-        if (v4) return absl::StrCat(" via inet6 fd00:", link, "::9 dev d", link);
+        if (v4 && via_inet6_) return absl::StrCat(" via inet6 fd00:", link, "::9 dev d", link);
         [[fallthrough]];
       default: return absl::StrCat(" via ", Gateway(v4, link), " dev d", link);
     }
@@ -74,15 +78,15 @@ class RandomChanges {
     const bool v4 = rng_.Chance(1, 2);
     static constexpr const char* kVerbs[] = {"add",    "add", "append", "prepend",
                                              "replace", "change", "del", "del"};
-    const std::string verb = kVerbs[Pick(8)];
-    std::string line = absl::StrCat("route ", verb, " ");
+    std::string verb = kVerbs[Pick(8)];
+    std::string line;
     const uint32_t shape = Pick(20);
     static constexpr const char* kTypes[] = {"blackhole", "unreachable", "prohibit", "throw",
                                              "local"};
     std::string tail;
     if (shape < 3) {
       const uint32_t type = Pick(5);
-      absl::StrAppend(&line, kTypes[type], " ");
+      line = absl::StrCat(kTypes[type], " ");
       if (type == 4) tail = " dev lo";
     } else if (shape < 6) {
       tail = absl::StrCat(" nhid ", 1 + Pick(8));
@@ -100,7 +104,11 @@ class RandomChanges {
     if (rng_.Chance(1, 12)) absl::StrAppend(&line, v4 ? " table default" : " table local");
     if (rng_.Chance(1, 15)) absl::StrAppend(&line, " mtu ", 1300 + Pick(3));
     if (v4 && rng_.Chance(1, 15)) absl::StrAppend(&line, " src 10.0.", Link(), ".77");
-    return line + tail + "\n";
+    // An IPv6 dump passes over what stands between the siblings of a multipath route (it jumps to the
+    // last one): routes of no gateway are not put among them.
+    const bool sibling = absl::StrContains(tail, "via");
+    if (!v4 && !sibling && (verb == "append" || verb == "prepend")) verb = "add";
+    return absl::StrCat("route ", verb, " ", line, tail, "\n");
   }
 
   std::string Nexthop() {
@@ -150,6 +158,7 @@ class RandomChanges {
 
   Rng rng_;
   int links_;
+  bool via_inet6_;
 };
 
 class RandomRoutes : public MirrorTest, public testing::WithParamInterface<uint64_t> {};
@@ -157,12 +166,13 @@ class RandomRoutes : public MirrorTest, public testing::WithParamInterface<uint6
 TEST_P(RandomRoutes, FollowTheKernel) {
   constexpr int kLinks = 4;
   NetworkNamespace::Ip(SetUpLinks(kLinks));
-  if (GetParam() % 3 == 2) {
+  const bool ignore_linkdown = GetParam() % 3 == 2;
+  if (ignore_linkdown) {
     NetworkNamespace::Sysctl("net/ipv4/conf/all/ignore_routes_with_linkdown", "1");
     NetworkNamespace::Sysctl("net/ipv6/conf/all/ignore_routes_with_linkdown", "1");
   }
   Start();
-  RandomChanges changes(GetParam(), kLinks);
+  RandomChanges changes(GetParam(), kLinks, !ignore_linkdown);
   std::string done;
   for (int round = 0; round < 40; ++round) {
     std::string lines;
