@@ -102,8 +102,10 @@ FORWARDED = {
 
 def _checksum_that_wraps():
     """Such that the checksum of what is forwarded (TTL 63) would be 0xffff in a careless update."""
+    packet = bytearray(bytes(v4() / udp(4)))
     for identification in range(65536):
-        frame = with_checksum(bytes(v4(id=identification) / udp(4)))
+        packet[4:6] = struct.pack("!H", identification)
+        frame = with_checksum(packet)
         if frame[10:12] == b"\xfe\xff":
             return raw_ether(frame, 0x0800)
     raise AssertionError("no such id")

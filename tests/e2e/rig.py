@@ -345,8 +345,8 @@ def growing(sluice, name, by=1, **labels):
 
 
 def answered(output, count=3):
-    """Whether ping's first `count` packets were answered, in order. (A late reply is not a lost one:
-    ping then sends more than `count`, so its summary does not tell.)"""
+    """Whether ping's first `count` packets were answered, in order. (A late reply is not a lost
+    one: ping then sends more than `count`, so its summary does not tell.)"""
     replies = [int(number) for number in re.findall(r"bytes from .* icmp_seq=(\d+)", output)]
     return replies[:count] == list(range(1, count + 1))
 

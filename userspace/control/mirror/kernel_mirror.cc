@@ -60,7 +60,7 @@ LinkStatus KernelMirror::StatusOf(IfIndex ifindex) const {
   status.carrier = link->carrier;
   status.ignore_linkdown4 = link->ignore_linkdown4 || all_ignore_linkdown4_;
   status.ignore_linkdown6 = link->ignore_linkdown6;
-  status.ready6 = link->ready6;
+  status.unready_since = link->unready_since;
   status.slot = slots_(ifindex);
   return status;
 }
@@ -216,8 +216,8 @@ void KernelMirror::OnLink(const LinkMessage& message, bool removed) {
   } else {
     Link& link = state_.links[message.ifindex.value];
     static_cast<LinkMessage&>(link) = message;
-    if (was_up && !link.up()) link.ready6 = false;
-    if (link.up() && link.carrier) link.ready6 = true;
+    if (was_up && !link.up()) link.unready_since = attributes_.NextStamp();
+    if (link.up() && link.carrier) link.unready_since = 0;
   }
   const bool is_up = !removed && (message.flags & IFF_UP) != 0;
   if ((was_up && !is_up) || (had_carrier && (removed || !message.carrier))) {

@@ -20,8 +20,8 @@ namespace sluice::control {
 struct Link : LinkMessage {
   bool ignore_linkdown4 = false;  // net.ipv4.conf.IF.ignore_routes_with_linkdown
   bool ignore_linkdown6 = false;
-  // IPv6 is not ready again between being set down and the first carrier after being set up.
-  bool ready6 = true;
+  // When (AttributeStore::NextStamp) it was last set down, if it has had no carrier since; or 0.
+  uint64_t unready_since = 0;
 
   bool up() const;  // IFF_UP
 };

@@ -286,7 +286,7 @@ size_t KernelMirror::AdoptLinks() {
     if (known != nullptr && SameLink(*known, message)) continue;
     Link& link = state_.links[ifindex];
     static_cast<LinkMessage&>(link) = message;
-    if (link.up() && link.carrier) link.ready6 = true;
+    if (link.up() && link.carrier) link.unready_since = 0;
     ++corrections;
   }
   if (corrections > 0) {

@@ -156,6 +156,7 @@ SpecId AttributeStore::InternSpec(Family family, const RouteSpec& spec) {
   s.family = family;
   s.spec = spec;
   s.key = std::move(key);
+  s.born = stamp_;
   Resolve(s);
   spec_keys_.emplace(absl::string_view(s.key), id);
   return id;
@@ -203,7 +204,8 @@ bool AttributeStore::AppendPath(const Spec& s, const RoutePath& path, uint32_t w
     const bool needs_carrier =
         object || (s.family == Family::kIpv4 ? link.ignore_linkdown4 : link.ignore_linkdown6);
     if (needs_carrier && !link.carrier) return false;
-    if (s.family == Family::kIpv6 && s.spec.paths.size() > 1 && !link.ready6) return false;
+    const bool siblings = s.family == Family::kIpv6 && s.spec.paths.size() > 1;
+    if (siblings && link.unready_since > s.born) return false;
   }
   tables::Path& p = route.paths.emplace_back();
   p.oif = path.oif;

@@ -12,8 +12,8 @@
 //  - no carrier: dead where ignore_routes_with_linkdown is set, and for nexthop objects, which the
 //    kernel deletes then (nh_netdev_event in net/ipv4/nexthop.c);
 //  - a nexthop object that does not exist: dead;
-//  - IPv6 multipath: from the moment that a device is set down until it is up *with carrier*
-//    (addrconf_notify calls rt6_sync_up only for a link that is ready).
+//  - the paths that an IPv6 multipath route had when the device was set down: until it is up *with
+//    carrier* (addrconf_notify calls rt6_sync_up only for a link that is ready).
 //
 // Threads: the control thread only. Cost: Intern is one hash lookup of about 60 bytes; Refresh is
 // proportional to the number of specs, not of routes.
@@ -62,7 +62,7 @@ struct LinkStatus {
   bool carrier = false;
   bool ignore_linkdown4 = false;  // sysctl ignore_routes_with_linkdown
   bool ignore_linkdown6 = false;
-  bool ready6 = true;  // see below
+  uint64_t unready_since = 0;     // a stamp: set down then, and without carrier since
   IfaceSlot slot;  // none: not served
 };
 
@@ -106,6 +106,9 @@ class AttributeStore {
   bool Refresh();
   void ClearMarks();
 
+  // Tells what came before from what comes after.
+  uint64_t NextStamp() { return ++stamp_; }
+
   size_t attributes() const { return keys_.size(); }
   size_t specs() const { return spec_keys_.size(); }
   size_t memory_bytes() const;
@@ -119,6 +122,7 @@ class AttributeStore {
     tables::Route route;
     std::string key;
     tables::RouteId id;
+    uint64_t born = 0;        // stamp
     uint32_t attributes = 0;  // that refer to it
     uint32_t prefixes = 0;    // in the FIB with it
     bool usable = false;
@@ -146,6 +150,7 @@ class AttributeStore {
   SpecId punt_spec_ = kNoSpec;
   std::string scratch_;
   AttributeId last_ = 0;  // the one interned last: a dump repeats itself
+  uint64_t stamp_ = 0;
   uint64_t sink_errors_ = 0;
   std::string last_error_;
 };
