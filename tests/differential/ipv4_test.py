@@ -298,7 +298,9 @@ ODD = ["0.0.0.0", "0.0.0.1", "127.0.0.1", "127.255.255.255", "224.0.0.1", "239.1
        "240.0.0.1", "255.255.255.254", "255.255.255.255", ip4("left"), ip4("right"), ip4("other"),
        "10.1.0.255", "10.1.0.0", "10.2.0.255", "10.2.0.0", "169.254.1.1", "198.51.100.2",
        "198.51.100.20", "198.51.100.40"]
-PLAIN_DESTINATIONS = [ip4("right", 2), ip4("left"), ip4("right"), "203.0.113.1"]
+NOT_ROUTED = ["0.0.0.1", "240.0.0.1", "255.255.255.254", "169.254.1.1", "198.51.100.20",
+              "198.51.100.40"]
+PLAIN_DESTINATIONS = [ip4("right", 2), ip4("left"), ip4("right")]  # refusals: policy_test.py
 
 
 @pytest.mark.parametrize("dst", PLAIN_DESTINATIONS)
@@ -306,12 +308,21 @@ PLAIN_DESTINATIONS = [ip4("right", 2), ip4("left"), ip4("right"), "203.0.113.1"]
 @pytest.mark.parametrize("ttl", [1, 64])
 def test_odd_source(rig, src, dst, ttl):
     for layer in (udp(8), echo(8)):
-        rig.compare(f"{src} > {dst}, ttl {ttl}", "left", ether(v4(src=src, dst=dst, ttl=ttl) / layer))
+        rig.compare(f"{src} > {dst}, ttl {ttl}", "left",
+                    ether(v4(src=src, dst=dst, ttl=ttl) / layer))
 
 
-@pytest.mark.parametrize("dst", ODD)
+@pytest.mark.parametrize("dst", [d for d in ODD if d not in NOT_ROUTED])
 @pytest.mark.parametrize("link", ["left", "wan"])
 def test_odd_destination(rig, dst, link):
-    for src in (fresh_sender4(), ip4(link, 4), "0.0.0.0"):
-        for layer in (udp(8), tcp(), echo(8)):
+    for layer in (udp(8), tcp(), echo(8)):
+        for src in (fresh_sender4(), ip4(link, 4), "0.0.0.0"):
+            rig.compare(f"{src} > {dst}", link, ether(v4(src=src, dst=dst) / layer, link=link))
+
+
+@pytest.mark.parametrize("dst", NOT_ROUTED)
+@pytest.mark.parametrize("link", ["left", "wan"])
+def test_odd_destination_without_a_route(rig, dst, link):
+    for layer in (udp(8), tcp(), echo(8)):
+        for src in (fresh_sender4(), "0.0.0.0"):
             rig.compare(f"{src} > {dst}", link, ether(v4(src=src, dst=dst) / layer, link=link))

@@ -9,7 +9,7 @@ from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
 from scapy.packet import Raw
 
 from addresses import ip4, ip6, link_local, mac
-from frames import echo, ether, raw_ether, udp, v4, v6
+from frames import echo, ether, fresh_sender4, raw_ether, udp, v4, v6
 
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 # Hosts without an entry in the router's neighbour table are from 100 on: each test has its own.
@@ -25,7 +25,7 @@ def test_destination_mac(rig, name, ttl):
     for to in (ip4("right", 2), ip4("left"), "203.0.113.4"):
         for layer in (udp(8), echo(8)):
             rig.compare(f"IPv4 to {to}", "left",
-                        ether(v4(dst=to, ttl=ttl) / layer, dst=MACS[name]))
+                        ether(v4(src=fresh_sender4(), dst=to, ttl=ttl) / layer, dst=MACS[name]))
     for to in (ip6("right", 2), ip6("left"), "2001:db8::4"):
         for layer in (udp(8), ICMPv6EchoRequest(id=1)):
             rig.compare(f"IPv6 to {to}", "left",
