@@ -4,9 +4,9 @@
                      | \\--wan------ hosts   (MTU 1400)
                      \\----other---- hosts   (Sluice does not serve it)
 
-On link n the router is 10.n.0.1/24, fd00:n::1/64 and fe80::n:1, and host k is 10.n.0.k, fd00:n::k and
-fe80::n:k with the MAC 02:00:00:00:0n:<k>. Host 2 is also the gateway to 10.10n.0.0/16 and
-fd00:10n::/48. Host 250 is the harness' own (sentinels).
+On link n the router is 10.n.0.1/24, fd00:n::1/64 and fe80::n:1, and host k is 10.n.0.k,
+fd00:n::k and fe80::n:k with the MAC 02:00:00:00:0n:<k>. Host 2 is also the gateway to
+10.10n.0.0/16 and fd00:10n::/48. Host 250 is the harness' own (sentinels).
 """
 
 LINKS = {"left": 1, "right": 2, "wan": 3, "other": 4}

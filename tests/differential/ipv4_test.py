@@ -273,7 +273,8 @@ MALFORMED = {
     "checksum-0": raw_ether(bytes(malformed(_10=b"\0\0")), 0x0800),
     "checksum-ffff": raw_ether(bytes(malformed(_10=b"\xff\xff")), 0x0800),
     "no-header-at-all": raw_ether(b"", 0x0800),
-    "ipv6-in-an-ipv4-frame": raw_ether(bytes(IPv6(src="fd00:1::2", dst="fd00:2::2") / udp()), 0x0800),
+    "ipv6-in-an-ipv4-frame": raw_ether(
+        bytes(IPv6(src="fd00:1::2", dst="fd00:2::2") / udp()), 0x0800),
     "ipv4-in-an-ipv6-frame": raw_ether(bytes(v4() / udp()), 0x86dd),
     "ihl-beyond-the-packet": raw_ether(with_checksum(malformed(_0=b"\x4f", _2=b"\0\x28"))[:40],
                                        0x0800),

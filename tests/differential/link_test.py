@@ -188,7 +188,8 @@ def ns(target=None, src=None, dst=None, mac_to=None, option=True, hlim=255, host
         packet /= Raw(options)
     elif option:
         packet /= ICMPv6NDOptSrcLLAddr(lladdr=mac(link, host))
-    return bytes(Ether(src=mac(link, host), dst=mac_to or (mac(link) if dst else group_mac)) / packet)
+    mac_to = mac_to or (mac(link) if dst else group_mac)
+    return bytes(Ether(src=mac(link, host), dst=mac_to) / packet)
 
 
 def na(target=None, src=None, dst=None, r=0, s=1, o=1, option=True, hlim=255, host=2, mac_to=None,

@@ -30,7 +30,8 @@ ECHO4 = {
     "df": v4(dst=ip4("left"), flags="DF") / echo(),
     "id-0-df": v4(dst=ip4("left"), flags="DF", id=0) / echo(),
     "reserved-bit": v4(dst=ip4("left"), flags=4) / echo(),
-    **{f"tos-{tos:#x}": v4(dst=ip4("left"), tos=tos) / echo() for tos in (1, 2, 3, 0x10, 0xb8, 0xff)},
+    **{f"tos-{tos:#x}": v4(dst=ip4("left"), tos=tos) / echo()
+       for tos in (1, 2, 3, 0x10, 0xb8, 0xff)},
     "code-1": v4(dst=ip4("left")) / ICMP(type=8, code=1) / data(8),
     "code-255": v4(dst=ip4("left")) / ICMP(type=8, code=255) / data(8),
     "checksum-wrong": v4(dst=ip4("left")) / ICMP(type=8, chksum=0x1234) / data(8),
@@ -42,7 +43,8 @@ ECHO4 = {
     "from-another-address-of-the-router": v4(src=ip4("right"), dst=ip4("left")) / echo(),
     "from-nowhere": v4(src="203.0.113.9", dst=ip4("left")) / echo(),
     "too-large-for-the-way-back": v4(src=ip4("wan", 3), dst=ip4("left")) / echo(1400),
-    "too-large-for-the-way-back-df": v4(src=ip4("wan", 3), dst=ip4("left"), flags="DF") / echo(1400),
+    "too-large-for-the-way-back-df": v4(src=ip4("wan", 3), dst=ip4("left"), flags="DF") /
+    echo(1400),
     "of-zeros": v4(dst=ip4("left")) / ICMP(type=8, id=0, seq=0) / Raw(bytes(32)),
     "of-ones": v4(dst=ip4("left")) / ICMP(type=8, id=0xffff, seq=0xffff) / Raw(b"\xff" * 32),
     **{f"icmp-type-{n}": v4(dst=ip4("left")) / ICMP(type=n) / data(28)
@@ -80,8 +82,8 @@ TRANSPORT = {
     "udp-checksum-wrong": lambda: UDP(sport=1, dport=2, chksum=0x1111) / data(8),
     "udp-checksum-0": lambda: UDP(sport=1, dport=2, chksum=0) / data(8),
     "udp-length-lies": lambda: UDP(sport=1, dport=2, len=99) / data(8),
-    **{f"tcp-{flags}": lambda flags=flags: tcp(0, flags=flags) for flags in ("S", "A", "SA", "R", "F",
-                                                                            "PA")},
+    **{f"tcp-{flags}": lambda flags=flags: tcp(0, flags=flags)
+       for flags in ("S", "A", "SA", "R", "F", "PA")},
     "tcp-data": lambda: tcp(100, flags="PA"),
     "tcp-checksum-wrong": lambda: tcp(0, chksum=0x1111),
     "sctp": lambda: SCTP(sport=1, dport=2) / SCTPChunkInit(),
@@ -142,7 +144,8 @@ ECHO6 = {
     "atomic-fragment": v6(dst=ip6("left")) / IPv6ExtHdrFragment(id=9) / ICMPv6EchoRequest(id=1),
     "link-local-to-link-local": v6(src=link_local("left", 2), dst=link_local("left")) /
     ICMPv6EchoRequest(id=1),
-    "link-local-to-global": v6(src=link_local("left", 2), dst=ip6("left")) / ICMPv6EchoRequest(id=1),
+    "link-local-to-global": v6(src=link_local("left", 2), dst=ip6("left")) /
+    ICMPv6EchoRequest(id=1),
     "global-to-link-local": v6(dst=link_local("left")) / ICMPv6EchoRequest(id=1),
     "to-link-local-of-another-link": v6(dst=link_local("right")) / ICMPv6EchoRequest(id=1),
     "from-the-router": v6(src=ip6("right"), dst=ip6("left")) / ICMPv6EchoRequest(id=1),

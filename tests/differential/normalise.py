@@ -75,7 +75,8 @@ def complete_checksum(frame):
         found = _ipv6_payload(ip)
         if found:
             protocol, at = found
-            _fill(ip, at, protocol, bytes(ip[8:40]) + struct.pack("!IHH", len(ip) - at, 0, protocol))
+            _fill(ip, at, protocol, bytes(ip[8:40]) +
+                  struct.pack("!IHH", len(ip) - at, 0, protocol))
     return frame[:14] + bytes(ip)
 
 

@@ -50,7 +50,8 @@ def test_odd_sources_accepted(rig_with, name, rp_filter):
 
 
 @pytest.mark.parametrize("off", [{"ipv4/ip_forward": 0}, {"ipv4/conf/left/forwarding": 0},
-                                 {"ipv4/conf/right/forwarding": 0}], ids=lambda off: next(iter(off)))
+                                 {"ipv4/conf/right/forwarding": 0}],
+                         ids=lambda off: next(iter(off)))
 def test_forwarding_off_ipv4(rig_with, off):
     rig = rig_with({**QUIET, **off}, REFUSE)
     for link in ("left", "right", "other"):
@@ -67,7 +68,8 @@ def test_forwarding_off_ipv4(rig_with, off):
 def test_forwarding_off_ipv6(rig_with, off):
     rig = rig_with(off, REFUSE)
     for link in ("left", "right", "other"):
-        for to in (ip6("wan", 2), "2001:db8::1", "fd00:b3::1", ip6("left"), ip6("right"), "fd00:1::"):
+        for to in (ip6("wan", 2), "2001:db8::1", "fd00:b3::1", ip6("left"), ip6("right"),
+                   "fd00:1::"):
             for limit in (1, 64):
                 for layer in (udp(4), ICMPv6EchoRequest(id=1)):
                     rig.compare(f"to {to}, hop limit {limit}", link,
@@ -157,7 +159,8 @@ def test_ecmp(rig_with, policy):
 def test_path_without_a_link_is_not_used(rig_with):
     rig = rig_with({}, [f"route add 198.51.100.0/24 via {ip4('right', 2)} metric 1",
                         f"route add 198.51.100.0/24 via {ip4('wan', 2)} metric 2"])
-    rig.compare("the better one", "left", ether(v4(dst="198.51.100.1") / udp(4)), expect_output=True)
+    rig.compare("the better one", "left", ether(v4(dst="198.51.100.1") / udp(4)),
+                expect_output=True)
 
 
 # --- Errors: from where, how many -----------------------------------------------------------------
@@ -189,7 +192,8 @@ def burst(rig, what, frames):
         for side in rig.sides:
             side.send("left", frame)
     rig.settle("left")
-    kernel, sluice = ({link: len(out) for link, out in by_link.items()} for by_link in rig.outputs())
+    kernel, sluice = ({link: len(out) for link, out in by_link.items()}
+                      for by_link in rig.outputs())
     assert kernel == sluice, f"{what}: the kernel answers {kernel}, Sluice {sluice}"
     return sum(kernel.values())
 
@@ -208,7 +212,8 @@ def test_limits_of_errors(rig_with):
                  [ether(v4(dst=ip4("wan", 2), flags="DF", id=n) / udp(1400))
                   for n in range(20)]) == 20
     assert burst(rig, "hop limit, by a gateway",
-                 [ether(v6(src=far6("left", 0x999), hlim=1, fl=n) / udp(4)) for n in range(20)]) < 20
+                 [ether(v6(src=far6("left", 0x999), hlim=1, fl=n) / udp(4))
+                  for n in range(20)]) < 20
     assert burst(rig, "too big, not limited",
                  [ether(v6(dst=ip6("wan", 2), fl=n) / udp(1400)) for n in range(20)]) == 20
 

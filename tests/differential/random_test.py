@@ -68,7 +68,8 @@ class Generator:
                           seq=r.getrandbits(32), ack=r.getrandbits(32), flags=r.randrange(256),
                           window=r.randrange(65536)) / body
         if kind == 5 and version == 4:
-            return 1, ICMP(type=r.choice((0, 3, 4, 5, 8, 8, 11, 12, 30)), code=r.randrange(4)) / body
+            kind = r.choice((0, 3, 4, 5, 8, 8, 11, 12, 30))
+            return 1, ICMP(type=kind, code=r.randrange(4)) / body
         if kind == 5:
             return 58, Raw(bytes((r.choice((1, 2, 3, 4, 100, 128, 128, 129, 200)), 0)) +
                            r.randbytes(6)) / body
@@ -105,7 +106,8 @@ class Generator:
         packet = header + _packed4(source) + _packed4(destination) + options + payload
         if r.random() < 0.05:
             # Not the addresses: hosts that nobody has would be asked for, for seconds.
-            packet[r.choice((*range(0, 10), *range(20, min(len(packet), 60))))] ^= 1 << r.randrange(8)
+            at = r.choice((*range(0, 10), *range(20, min(len(packet), 60))))
+            packet[at] ^= 1 << r.randrange(8)
         if r.random() < 0.97:
             length = min(max((packet[0] & 15) * 4, 20), len(packet) & ~1)
             packet[10:12] = b"\0\0"
@@ -130,7 +132,8 @@ class Generator:
             r.choices((64, 0, 1, 2, 255), (12, 1, 2, 1, 1))[0]))
         packet += bytes(IPv6(src=source, dst=destination))[8:40] + payload
         if r.random() < 0.05:
-            packet[r.choice((*range(0, 8), *range(40, min(len(packet), 80))))] ^= 1 << r.randrange(8)
+            at = r.choice((*range(0, 8), *range(40, min(len(packet), 80))))
+            packet[at] ^= 1 << r.randrange(8)
         return bytes(packet), 0x86dd
 
     def frame(self):

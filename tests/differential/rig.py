@@ -3,8 +3,8 @@
 There are no sleeps. After the frame the harness sends echo requests of its own (sentinels) by the
 same link, one that Sluice answers itself and one (with an IP option) that it gives to the kernel,
 and when both have been answered, the frame before them has been decided. One more sentinel on every
-other link then shows that what was to leave there has left. Sentinels come from a host of their own,
-so that no test can spoil their way.
+other link then shows that what was to leave there has left. Sentinels come from a host of their
+own, so that no test can spoil their way.
 
 Only when the two sides differ is there a grace period, for what may still be on its way.
 """
@@ -35,7 +35,8 @@ def _bytes(text, base, separator):
 
 
 def _sentinel(link, number, with_option):
-    icmp = struct.pack("!BBHHH", 8, 0, 0, 0x5e77, number & 0xffff) + _MARK + struct.pack("!I", number)
+    icmp = struct.pack("!BBHHH", 8, 0, 0, 0x5e77, number & 0xffff)
+    icmp += _MARK + struct.pack("!I", number)
     icmp = icmp[:2] + struct.pack("!H", ~fold(icmp) & 0xffff) + icmp[4:]
     option = b"\x01\x01\x01\x00" if with_option else b""
     header = struct.pack("!BBHHHBBH", 0x45 + len(option) // 4, 0, 20 + len(option) + len(icmp),
@@ -200,7 +201,8 @@ class Rig:
         """Fails unless both sides answer the frame in the same way; returns the kernel's answer.
 
         expect_output: whether anything must come out at all, where the test would be empty without
-        knowing. leave_out: tells frames that do not count. key: how outputs are compared, where not byte for byte.
+        knowing. leave_out: tells frames that do not count. key: how outputs are
+        compared, where not byte for byte.
         """
         key = key or (lambda by_link: by_link)
         self.exchange(link, frame, partial)

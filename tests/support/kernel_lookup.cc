@@ -66,15 +66,24 @@ std::string Paths(const nlmsghdr* message) {
 
 std::string TypeText(const nlmsghdr* message) {
   switch (static_cast<const rtmsg*>(NLMSG_DATA(message))->rtm_type) {
-    case RTN_UNICAST: return "unicast" + Paths(message);
-    case RTN_LOCAL: return "local";
-    case RTN_BROADCAST: return "broadcast";
-    case RTN_ANYCAST: return "anycast";
-    case RTN_MULTICAST: return "multicast";
-    case RTN_BLACKHOLE: return "blackhole";
-    case RTN_UNREACHABLE: return "unreachable";
-    case RTN_PROHIBIT: return "prohibit";
-    default: return "other";
+    case RTN_UNICAST:
+      return "unicast" + Paths(message);
+    case RTN_LOCAL:
+      return "local";
+    case RTN_BROADCAST:
+      return "broadcast";
+    case RTN_ANYCAST:
+      return "anycast";
+    case RTN_MULTICAST:
+      return "multicast";
+    case RTN_BLACKHOLE:
+      return "blackhole";
+    case RTN_UNREACHABLE:
+      return "unreachable";
+    case RTN_PROHIBIT:
+      return "prohibit";
+    default:
+      return "other";
   }
 }
 
@@ -112,12 +121,16 @@ std::string KernelLookup::Find(const IpAddress& address) {
   const auto* message = reinterpret_cast<const nlmsghdr*>(reply.data());
   if (message->nlmsg_type != NLMSG_ERROR) return TypeText(message);
   switch (-static_cast<const nlmsgerr*>(NLMSG_DATA(message))->error) {
-    case ENETUNREACH: return "no route";
-    case EHOSTUNREACH: return "unreachable";
-    case EACCES: return "prohibit";
-    case EINVAL: return "blackhole";
-    default: return absl::StrCat("error ", -static_cast<const nlmsgerr*>(
-                                                NLMSG_DATA(message))->error);
+    case ENETUNREACH:
+      return "no route";
+    case EHOSTUNREACH:
+      return "unreachable";
+    case EACCES:
+      return "prohibit";
+    case EINVAL:
+      return "blackhole";
+    default:
+      return absl::StrCat("error ", -static_cast<const nlmsgerr*>(NLMSG_DATA(message))->error);
   }
 }
 
@@ -132,14 +145,22 @@ std::string Describe(const tables::Route* route) {
       }
       return text;
     }
-    case tables::RouteType::kLocal: return "local";
-    case tables::RouteType::kBroadcast: return "broadcast";
-    case tables::RouteType::kMulticast: return "multicast";
-    case tables::RouteType::kAnycast: return "anycast";
-    case tables::RouteType::kBlackhole: return "blackhole";
-    case tables::RouteType::kUnreachable: return "unreachable";
-    case tables::RouteType::kProhibit: return "prohibit";
-    case tables::RouteType::kPunt: return "punt";
+    case tables::RouteType::kLocal:
+      return "local";
+    case tables::RouteType::kBroadcast:
+      return "broadcast";
+    case tables::RouteType::kMulticast:
+      return "multicast";
+    case tables::RouteType::kAnycast:
+      return "anycast";
+    case tables::RouteType::kBlackhole:
+      return "blackhole";
+    case tables::RouteType::kUnreachable:
+      return "unreachable";
+    case tables::RouteType::kProhibit:
+      return "prohibit";
+    case tables::RouteType::kPunt:
+      return "punt";
   }
   return "?";
 }

@@ -126,7 +126,7 @@ void Engine::PublishSnapshot() {
   std::vector<control::ServedInterface> served;
   for (uint8_t i = 0; i < kMaxInterfaces; ++i) {
     const ServedInterface& interface = interfaces_->all()[i];
-    if (!interface.attached()) continue;
+    if (!interface.attached() || interface.leaving) continue;
     const control::Choice checksum = interface.config.checksum;
     const bool complete = checksum == control::Choice::kOn ||
                           (checksum == control::Choice::kAuto &&

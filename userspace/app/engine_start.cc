@@ -155,6 +155,10 @@ absl::Status Engine::StartForwarding() {
   if (!attached.ok()) return attached.status();
   mirror_->OnSlotsChanged();
   PublishSnapshot();
+  interfaces_->set_before_detach([this] {
+    mirror_->OnSlotsChanged();
+    PublishSnapshot();
+  });
   for (const auto& thread : workers_) thread->Start();
   for (uint8_t slot = 0; slot < kMaxInterfaces; ++slot) FillNeighborsFromKernel(IfaceSlot{slot});
   interfaces_->SetEnabled(true);

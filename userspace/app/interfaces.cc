@@ -219,6 +219,8 @@ void Interfaces::GivePorts(IfaceSlot slot) {
 void Interfaces::Detach(IfaceSlot slot, const std::string& why) {
   ServedInterface& served = slots_[slot.value];
   served.attachment->SetEnabled(false);
+  served.leaving = true;
+  if (before_detach_) before_detach_();
   for (const auto& thread : workers_) {
     thread->Call([&](WorkerThread::Worker& worker) {
       for (const auto& port : served.ports) {
@@ -238,6 +240,7 @@ void Interfaces::Detach(IfaceSlot slot, const std::string& why) {
   served.attachment.reset();
   served.borrowed = 0;
   served.enabled = false;
+  served.leaving = false;
   served.problem = why;
   LogInfo("{}: let go: {}; the kernel forwards its traffic", served.config.name, why);
 }
@@ -300,7 +303,8 @@ void Interfaces::CloseAll() {
 
 IfaceSlot Interfaces::SlotOf(IfIndex ifindex) const {
   for (uint8_t i = 0; i < kMaxInterfaces; ++i) {
-    if (slots_[i].attached() && slots_[i].ifindex() == ifindex) return IfaceSlot{i};
+    const ServedInterface& served = slots_[i];
+    if (served.attached() && !served.leaving && served.ifindex() == ifindex) return IfaceSlot{i};
   }
   return IfaceSlot::None();
 }

@@ -14,6 +14,7 @@
 #define SLUICE_APP_INTERFACES_H_
 
 #include <array>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -37,6 +38,7 @@ struct ServedInterface {
   std::vector<std::unique_ptr<ServedPort>> ports;  // by queue
   uint32_t borrowed = 0;    // frames it took from the spare pool
   bool enabled = false;     // XDP hands its frames to the workers
+  bool leaving = false;     // about to be let go: nothing new is sent its way
   std::string problem;      // why it is not attached, or not in the mode asked for
   Nanos retry_at;           // after a failed attempt
   uint32_t attempts = 0;
@@ -53,6 +55,10 @@ class Interfaces {
   static constexpr uint32_t kFillFrames = 1024;
   static constexpr uint32_t kRingSize = 2048;
   static constexpr uint32_t kFramesPerQueue = kFillFrames + kRingSize + 512;
+
+  // Called when an interface is about to be let go, while its ports still send: routes and snapshot
+  // are to leave it out from then on, so that packets towards it go to the kernel and none is lost.
+  void set_before_detach(std::function<void()> callback) { before_detach_ = std::move(callback); }
 
   // `spare` holds every frame that no worker has.
   Interfaces(const packet::FrameArena& arena, packet::FramePool& spare, Workers workers)
@@ -94,6 +100,7 @@ class Interfaces {
   std::array<std::string, kMaxInterfaces> last_names_;  // who had the slot last
   std::array<bool, kMaxWorkers> shed_{};
   bool enabled_ = false;
+  std::function<void()> before_detach_;
 };
 
 }  // namespace sluice::app

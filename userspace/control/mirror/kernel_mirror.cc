@@ -14,8 +14,8 @@ namespace {
 constexpr size_t kEventBudget = 512;  // datagrams per Run, mostly of one message
 
 constexpr int kGroups[] = {
-    RTNLGRP_LINK,       RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR,  RTNLGRP_IPV4_ROUTE,
-    RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_RULE,   RTNLGRP_IPV6_RULE,    RTNLGRP_NEIGH,
+    RTNLGRP_LINK,       RTNLGRP_IPV4_IFADDR,  RTNLGRP_IPV6_IFADDR,  RTNLGRP_IPV4_ROUTE,
+    RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_RULE,    RTNLGRP_IPV6_RULE,    RTNLGRP_NEIGH,
     RTNLGRP_NEXTHOP,    RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF,
 };
 
@@ -32,8 +32,8 @@ absl::StatusOr<std::unique_ptr<KernelMirror>> KernelMirror::Open(const MirrorOpt
   if (absl::Status joined = events->Join(kGroups); !joined.ok()) return joined;
   absl::StatusOr<NetlinkSocket> requests = NetlinkSocket::Open(NetlinkOptions{});
   if (!requests.ok()) return requests.status();
-  std::unique_ptr<KernelMirror> mirror(new KernelMirror(
-      options, sink, std::move(slots), *std::move(events), *std::move(requests)));
+  std::unique_ptr<KernelMirror> mirror(
+      new KernelMirror(options, sink, std::move(slots), *std::move(events), *std::move(requests)));
   mirror->now_ = now;
   mirror->wanted_ = mirror->resync_ = kAll;
   mirror->due_ = now;
@@ -61,6 +61,7 @@ LinkStatus KernelMirror::StatusOf(IfIndex ifindex) const {
   status.ignore_linkdown4 = link->ignore_linkdown4 || all_ignore_linkdown4_;
   status.ignore_linkdown6 = link->ignore_linkdown6;
   status.unready_since = link->unready_since;
+  status.unready4_since = link->unready4_since;
   status.slot = slots_(ifindex);
   return status;
 }
@@ -99,7 +100,7 @@ absl::Status KernelMirror::LoadAll(std::function<Nanos()> clock, Nanos deadline)
     if (absl::Status status = Run(now); !status.ok()) return status;
     pollfd polled[] = {{events_.fd(), POLLIN, 0}, {requests_.fd(), POLLIN, 0}};
     const Nanos wait = std::clamp(NextDeadline() - now, Nanos(), Millis(10));
-      // A dump that waits only for the events to be drained has nothing more to read.
+    // A dump that waits only for the events to be drained has nothing more to read.
     const int timeout = dump_done_ ? 0 : static_cast<int>((wait.count() + 999'999) / 1'000'000);
     if (poll(polled, 2, timeout) < 0 && errno != EINTR) return absl::ErrnoToStatus(errno, "poll");
   }
@@ -142,7 +143,8 @@ void KernelMirror::OnEvent(const nlmsghdr& message) {
   ++stats_.events;
   switch (message.nlmsg_type) {
     case RTM_NEWROUTE:
-    case RTM_DELROUTE: return OnRouteEvent(message);
+    case RTM_DELROUTE:
+      return OnRouteEvent(message);
     case RTM_NEWLINK:
     case RTM_DELLINK:
       if (const auto link = ParseLink(message)) OnLink(*link, message.nlmsg_type == RTM_DELLINK);
@@ -175,7 +177,8 @@ void KernelMirror::OnEvent(const nlmsghdr& message) {
       changes_ |= mirror_change::kSysctls;
       if (const auto netconf = ParseNetconf(message)) OnNetconf(*netconf);
       return;
-    default: return;
+    default:
+      return;
   }
 }
 
@@ -194,9 +197,12 @@ void KernelMirror::OnRouteEvent(const nlmsghdr& message) {
 
 uint32_t KernelMirror::DumpOf(const RouteUpdate& route) {
   switch (route.table) {
-    case RouteTableId::kLocal: return route.family == Family::kIpv4 ? kLocal4 : kLocal6;
-    case RouteTableId::kMain: return route.family == Family::kIpv4 ? kMain4 : kMain6;
-    case RouteTableId::kDefault: break;
+    case RouteTableId::kLocal:
+      return route.family == Family::kIpv4 ? kLocal4 : kLocal6;
+    case RouteTableId::kMain:
+      return route.family == Family::kIpv4 ? kMain4 : kMain6;
+    case RouteTableId::kDefault:
+      break;
   }
   return kDefault4;
 }
@@ -218,6 +224,7 @@ void KernelMirror::OnLink(const LinkMessage& message, bool removed) {
     static_cast<LinkMessage&>(link) = message;
     if (was_up && !link.up()) link.unready_since = attributes_.NextStamp();
     if (link.up() && link.carrier) link.unready_since = 0;
+    if (!was_up && link.up()) link.unready4_since = 0;
   }
   const bool is_up = !removed && (message.flags & IFF_UP) != 0;
   if ((was_up && !is_up) || (had_carrier && (removed || !message.carrier))) {

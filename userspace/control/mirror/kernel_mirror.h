@@ -48,10 +48,10 @@ struct MirrorOptions {
 
 // What Run has changed, as bits.
 namespace mirror_change {
-inline constexpr uint32_t kLinks = 1;      // an interface came, went, or changed in any way
-inline constexpr uint32_t kSnapshot = 2;   // addresses, rules or link properties: build a new one
+inline constexpr uint32_t kLinks = 1;     // an interface came, went, or changed in any way
+inline constexpr uint32_t kSnapshot = 2;  // addresses, rules or link properties: build a new one
 inline constexpr uint32_t kRoutes = 4;
-inline constexpr uint32_t kSysctls = 8;    // a netconf notification: read the sysctls again
+inline constexpr uint32_t kSysctls = 8;  // a netconf notification: read the sysctls again
 }  // namespace mirror_change
 
 struct MirrorStats {
@@ -61,8 +61,8 @@ struct MirrorStats {
   uint64_t overflows = 0;       // ENOBUFS
   uint64_t resyncs = 0;         // complete ones, the first load included
   uint64_t audits = 0;
-  // What audits found wrong: prefixes; and links, addresses, rules, nexthops. 0 unless something is,
-  // but that an IPv6 address may be found a moment before its event comes.
+  // What audits found wrong: prefixes; and links, addresses, rules, nexthops. 0 unless something
+  // is, but that an IPv6 address may be found a moment before its event comes.
   uint64_t audit_route_corrections = 0;
   uint64_t audit_other_corrections = 0;
   std::string last_dump_error;
@@ -98,8 +98,8 @@ class KernelMirror {
   void OnSlotsChanged();
   void RequestAudit(Nanos now);
 
-  bool synced() const { return synced_; }        // all was loaded once
-  bool idle() const;                             // no dump runs or waits
+  bool synced() const { return synced_; }  // all was loaded once
+  bool idle() const;                       // no dump runs or waits
   // Objects known to be wrong and not corrected yet: the metric sluice_mirror_divergence.
   uint64_t divergence() const;
   MirrorStats stats() const;
@@ -177,7 +177,7 @@ class KernelMirror {
   RouteUpdate update_;  // reused
   uint32_t changes_ = 0;
   bool all_ignore_linkdown4_ = false;  // net.ipv4.conf.all.ignore_routes_with_linkdown
-  bool refresh_ = false;  // links, slots or nexthops changed: see Flush
+  bool refresh_ = false;               // links, slots or nexthops changed: see Flush
 
   // Dumps.
   Nanos now_;

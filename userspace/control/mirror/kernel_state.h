@@ -22,6 +22,7 @@ struct Link : LinkMessage {
   bool ignore_linkdown6 = false;
   // When (AttributeStore::NextStamp) it was last set down, if it has had no carrier since; or 0.
   uint64_t unready_since = 0;
+  uint64_t unready4_since = 0;  // likewise, when it lost its last IPv4 address
 
   bool up() const;  // IFF_UP
 };

@@ -146,11 +146,16 @@ absl::StatusOr<uint32_t> KernelMirror::SendRequest() {
       const nhmsg body{};
       return ask(RTM_GETNEXTHOP, Bytes(body));
     }
-    case kLocal4: return ask_routes(AF_INET, RT_TABLE_LOCAL, RouteTableId::kLocal);
-    case kMain4: return ask_routes(AF_INET, RT_TABLE_MAIN, RouteTableId::kMain);
-    case kDefault4: return ask_routes(AF_INET, RT_TABLE_DEFAULT, RouteTableId::kDefault);
-    case kLocal6: return ask_routes(AF_INET6, RT_TABLE_LOCAL, RouteTableId::kLocal);
-    case kMain6: return ask_routes(AF_INET6, RT_TABLE_MAIN, RouteTableId::kMain);
+    case kLocal4:
+      return ask_routes(AF_INET, RT_TABLE_LOCAL, RouteTableId::kLocal);
+    case kMain4:
+      return ask_routes(AF_INET, RT_TABLE_MAIN, RouteTableId::kMain);
+    case kDefault4:
+      return ask_routes(AF_INET, RT_TABLE_DEFAULT, RouteTableId::kDefault);
+    case kLocal6:
+      return ask_routes(AF_INET6, RT_TABLE_LOCAL, RouteTableId::kLocal);
+    case kMain6:
+      return ask_routes(AF_INET6, RT_TABLE_MAIN, RouteTableId::kMain);
     default: {
       ndmsg body{};
       body.ndm_family = v4_or_v6;
@@ -212,7 +217,8 @@ void KernelMirror::OnDumped(const nlmsghdr& message) {
             Neighbor{n->mac, n->has_mac, n->state, n->flags};
       }
       return;
-    default: return;
+    default:
+      return;
   }
 }
 
@@ -242,17 +248,36 @@ void KernelMirror::FinishDump(Nanos now) {
   ++stats_.dumps;
   size_t corrections = 0;
   switch (running_) {
-    case kLinks: corrections = AdoptLinks(); break;
-    case kAddresses4: corrections = AdoptAddresses(state_.addresses4); break;
-    case kAddresses6: corrections = AdoptAddresses(state_.addresses6); break;
-    case kRules4: corrections = AdoptRules(state_.rules4); break;
-    case kRules6: corrections = AdoptRules(state_.rules6); break;
-    case kNexthops: corrections = AdoptNexthops(); break;
-    case kNeighbors4: corrections = AdoptNeighbors(Family::kIpv4); break;
-    case kNeighbors6: corrections = AdoptNeighbors(Family::kIpv6); break;
+    case kLinks:
+      corrections = AdoptLinks();
+      break;
+    case kAddresses4:
+      corrections = AdoptAddresses(state_.addresses4);
+      break;
+    case kAddresses6:
+      corrections = AdoptAddresses(state_.addresses6);
+      break;
+    case kRules4:
+      corrections = AdoptRules(state_.rules4);
+      break;
+    case kRules6:
+      corrections = AdoptRules(state_.rules6);
+      break;
+    case kNexthops:
+      corrections = AdoptNexthops();
+      break;
+    case kNeighbors4:
+      corrections = AdoptNeighbors(Family::kIpv4);
+      break;
+    case kNeighbors6:
+      corrections = AdoptNeighbors(Family::kIpv6);
+      break;
     case kNetconf4:
-    case kNetconf6: break;
-    default: corrections = AdoptRoutes(now); break;
+    case kNetconf6:
+      break;
+    default:
+      corrections = AdoptRoutes(now);
+      break;
   }
   // An event that came meanwhile has asked for the same once more: then it was no fault.
   if (audited_ && (wanted_ & bit & ~by_audit_) == 0) {
@@ -299,12 +324,21 @@ size_t KernelMirror::AdoptLinks() {
 size_t KernelMirror::AdoptAddresses(
     absl::flat_hash_map<uint32_t, std::vector<AddressMessage>>& known) {
   size_t corrections = 0;
-  for (const auto& [ifindex, addresses] : known) corrections += !dumped_addresses_.contains(ifindex);
+  for (const auto& [ifindex, addresses] : known)
+    corrections += !dumped_addresses_.contains(ifindex);
   for (const auto& [ifindex, addresses] : dumped_addresses_) {
     const auto found = known.find(ifindex);
     corrections += found == known.end() || !SameAddresses(found->second, addresses);
   }
   if (corrections == 0) return 0;
+  if (&known == &state_.addresses4) {
+    for (auto& [ifindex, link] : state_.links) {
+      const bool had = known.contains(ifindex);
+      if (had == dumped_addresses_.contains(ifindex)) continue;
+      link.unready4_since = had ? attributes_.NextStamp() : 0;
+      refresh_ = true;
+    }
+  }
   known = std::move(dumped_addresses_);
   changes_ |= mirror_change::kSnapshot;
   return corrections;

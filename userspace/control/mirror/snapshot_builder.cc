@@ -49,8 +49,8 @@ void SetAddresses(const KernelState& state, uint32_t ifindex, tables::Interface&
       address.prefix_length = a.prefix_length;
       // An optimistic address is tentative but may be used (RFC 4429).
       const bool optimistic = (a.flags & IFA_F_OPTIMISTIC) != 0;
-      address.tentative = ((a.flags & IFA_F_TENTATIVE) != 0 && !optimistic) ||
-                          (a.flags & IFA_F_DADFAILED) != 0;
+      address.tentative =
+          ((a.flags & IFA_F_TENTATIVE) != 0 && !optimistic) || (a.flags & IFA_F_DADFAILED) != 0;
       address.deprecated = (a.flags & IFA_F_DEPRECATED) != 0;
     }
   }

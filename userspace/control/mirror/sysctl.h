@@ -7,9 +7,9 @@
 //                         route_localnet, arp_accept, drop_gratuitous_arp,
 //                         drop_unicast_in_l2_multicast
 //   both                  accept_source_route, bc_forwarding
-// IPv6: forwarding is that of `all` alone (ip6_forward in net/ipv6/ip6_output.c; the interface's own
-// makes it a router or a host in other respects), or force_forwarding of the interface, since 6.17;
-// proxy_ndp either; what remains, the interface alone.
+// IPv6: forwarding is that of `all` alone (ip6_forward in net/ipv6/ip6_output.c; the interface's
+// own makes it a router or a host in other respects), or force_forwarding of the interface,
+// since 6.17; proxy_ndp either; what remains, the interface alone.
 //
 // Threads: any, but /proc/sys/net is that of the network namespace of the calling thread. Cost:
 // about 45 small files per interface. A file that does not exist (an older or newer kernel, IPv6

@@ -36,8 +36,8 @@ struct Info {  // struct ipt_getinfo
 struct Layout {  // of struct ipt_entry and ip6t_entry
   size_t target_offset_at;
 };
-constexpr Layout kEntry4{88};   // ip (84), nfcache, then two u16
-constexpr Layout kEntry6{140};  // ipv6 (136), nfcache
+constexpr Layout kEntry4{88};           // ip (84), nfcache, then two u16
+constexpr Layout kEntry6{140};          // ipv6 (136), nfcache
 constexpr size_t kHeader = 32 + 4 + 4;  // struct ipt_get_entries: name, size, aligned to 8
 constexpr size_t kVerdictAt = 32;       // in struct xt_standard_target, behind xt_entry_target
 constexpr int32_t kAccept = -2;         // -NF_ACCEPT - 1

@@ -116,9 +116,10 @@ void NetfilterWatch::JudgeNftables(FirewallPresence& presence) {
     return;  // no nf_tables in this kernel
   }
   // Unknown rules may judge anything.
-  Merge(FirewallPresence{true, true, true, true,
-                         {absl::StrCat("the nftables ruleset cannot be read: ", cause)}},
-        presence);
+  Merge(
+      FirewallPresence{
+          true, true, true, true, {absl::StrCat("the nftables ruleset cannot be read: ", cause)}},
+      presence);
 }
 
 void NetfilterWatch::JudgeIpsec(FirewallPresence& presence) {
@@ -136,7 +137,10 @@ void NetfilterWatch::JudgeIpsec(FirewallPresence& presence) {
     if (counts) policies = counts->incnt + counts->outcnt + counts->fwdcnt;
   });
   if (!read.ok() || policies == 0) return;
-  Merge(FirewallPresence{true, true, true, true,
+  Merge(FirewallPresence{true,
+                         true,
+                         true,
+                         true,
                          {absl::StrCat("IPsec: ", policies, " policies (ip xfrm policy)")}},
         presence);
 }

@@ -29,8 +29,8 @@ void Judge(const std::string& family, const std::string& table, const std::strin
   const bool v4 = both || family == "ip";
   const bool v6 = both || family == "ip6";
   const bool early = chain.hook == "prerouting" || chain.hook == "ingress";
-  const bool forward = early || chain.hook == "forward" || chain.hook == "postrouting" ||
-                       chain.hook == "egress";
+  const bool forward =
+      early || chain.hook == "forward" || chain.hook == "postrouting" || chain.hook == "egress";
   const bool input = early || chain.hook == "input";
   if ((!v4 && !v6) || (!forward && !input)) return;
   const bool accepts = chain.policy.empty() || chain.policy == "accept";
@@ -39,17 +39,17 @@ void Judge(const std::string& family, const std::string& table, const std::strin
   presence.forward6 |= forward && v6;
   presence.input4 |= input && v4;
   presence.input6 |= input && v6;
-  presence.reasons.push_back(absl::StrCat(
-      "nft table ", family, " ", table, ", chain ", name, " (", chain.hook, "): ", chain.rules,
-      chain.rules == 1 ? " rule" : " rules", accepts ? "" : absl::StrCat(", policy ", chain.policy)));
+  presence.reasons.push_back(absl::StrCat("nft table ", family, " ", table, ", chain ", name, " (",
+                                          chain.hook, "): ", chain.rules,
+                                          chain.rules == 1 ? " rule" : " rules",
+                                          accepts ? "" : absl::StrCat(", policy ", chain.policy)));
 }
 
 }  // namespace
 
 absl::Status JudgeNftRuleset(std::string_view json, FirewallPresence& presence) {
   const Json document = Json::parse(json, nullptr, /*allow_exceptions=*/false);
-  if (!document.is_object() || !document.contains("nftables") ||
-      !document["nftables"].is_array()) {
+  if (!document.is_object() || !document.contains("nftables") || !document["nftables"].is_array()) {
     return absl::InternalError("nft printed something that is not a ruleset in JSON");
   }
   std::map<std::tuple<std::string, std::string, std::string>, Chain> base_chains;
@@ -63,8 +63,8 @@ absl::Status JudgeNftRuleset(std::string_view json, FirewallPresence& presence) 
       base_chains[{Text(object, "family"), Text(object, "table"), Text(object, "name")}] =
           Chain{Text(object, "hook"), Text(object, "policy"), 0};
     } else if (kind == "rule") {
-      const auto chain = base_chains.find(
-          {Text(object, "family"), Text(object, "table"), Text(object, "chain")});
+      const auto chain =
+          base_chains.find({Text(object, "family"), Text(object, "table"), Text(object, "chain")});
       if (chain != base_chains.end()) ++chain->second.rules;
     }
   }

@@ -80,9 +80,9 @@ std::optional<RuleMessage> ParseRule(const nlmsghdr& message) {
   rule.priority = a.U32(FRA_PRIORITY);
   rule.table = a.U32(FRA_TABLE, body->table);
   rule.action = body->action;
-  constexpr int kSelectors[] = {FRA_DST,    FRA_SRC,       FRA_IIFNAME,  FRA_GOTO,
-                                FRA_FWMARK, FRA_FWMASK,    FRA_FLOW,     FRA_TUN_ID,
-                                FRA_OIFNAME, FRA_UID_RANGE, FRA_IP_PROTO, FRA_SPORT_RANGE,
+  constexpr int kSelectors[] = {FRA_DST,        FRA_SRC,       FRA_IIFNAME,  FRA_GOTO,
+                                FRA_FWMARK,     FRA_FWMASK,    FRA_FLOW,     FRA_TUN_ID,
+                                FRA_OIFNAME,    FRA_UID_RANGE, FRA_IP_PROTO, FRA_SPORT_RANGE,
                                 FRA_DPORT_RANGE};
   const bool selects = std::any_of(std::begin(kSelectors), std::end(kSelectors),
                                    [&](int type) { return a.has(type); });

@@ -16,9 +16,7 @@ namespace {
 
 constexpr size_t kReadBytes = 256 * 1024;  // more than the kernel ever puts into one datagram
 
-absl::Status ErrnoStatus(absl::string_view what) {
-  return absl::ErrnoToStatus(errno, what);
-}
+absl::Status ErrnoStatus(absl::string_view what) { return absl::ErrnoToStatus(errno, what); }
 
 }  // namespace
 
@@ -44,13 +42,12 @@ absl::StatusOr<NetlinkSocket> NetlinkSocket::Open(const NetlinkOptions& options)
   const int bytes = options.receive_buffer;
   const bool forced = options.force_buffer && setsockopt(socket.fd(), SOL_SOCKET, SO_RCVBUFFORCE,
                                                          &bytes, sizeof bytes) == 0;
-  if (!forced &&
-      setsockopt(socket.fd(), SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes) != 0) {
+  if (!forced && setsockopt(socket.fd(), SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes) != 0) {
     return ErrnoStatus("netlink SO_RCVBUF");
   }
   const int on = 1;
-  if (options.strict_check && setsockopt(socket.fd(), SOL_NETLINK, NETLINK_GET_STRICT_CHK, &on,
-                                         sizeof on) != 0) {
+  if (options.strict_check &&
+      setsockopt(socket.fd(), SOL_NETLINK, NETLINK_GET_STRICT_CHK, &on, sizeof on) != 0) {
     return ErrnoStatus("NETLINK_GET_STRICT_CHK");
   }
   // Error replies without a copy of the request, with the kernel's text instead.

@@ -99,8 +99,8 @@ AttributeId AttributeStore::Intern(const RouteUpdate& u) {
   a.scope = u.scope;
   a.metrics_hash = u.metrics_hash;
   a.ecmp = QualifiesForEcmp(u);
-  a.single_gateway = u.spec.nexthop_id != 0 ||
-                     (u.spec.paths.size() == 1 && u.spec.paths[0].has_gateway);
+  a.single_gateway =
+      u.spec.nexthop_id != 0 || (u.spec.paths.size() == 1 && u.spec.paths[0].has_gateway);
   a.metric = u.metric;
   a.uses = 1;
   a.key = scratch_;
@@ -125,6 +125,8 @@ AttributeId AttributeStore::InternWithPaths(AttributeId id, Family family,
   u.metrics_hash = a.metrics_hash;
   u.spec = specs_[a.spec].spec;
   u.spec.paths = paths;
+  // A path without siblings is told, and dumped, without a weight.
+  if (paths.size() == 1) u.spec.paths[0].weight = 1;
   return Intern(u);
 }
 
@@ -197,13 +199,14 @@ bool AttributeStore::AppendPath(const Spec& s, const RoutePath& path, uint32_t w
                                 tables::Route& route) const {
   const LinkStatus link = links_(path.oif);
   const bool immune = s.spec.host_scope ||
-                      (s.family == Family::kIpv6 && (s.spec.type == RouteType::kLocal ||
-                                                     s.spec.type == RouteType::kAnycast));
+                      (s.family == Family::kIpv6 &&
+                       (s.spec.type == RouteType::kLocal || s.spec.type == RouteType::kAnycast));
   if (!immune) {
     if (!link.up) return false;
     const bool needs_carrier =
         object || (s.family == Family::kIpv4 ? link.ignore_linkdown4 : link.ignore_linkdown6);
     if (needs_carrier && !link.carrier) return false;
+    if (s.family == Family::kIpv4 && link.unready4_since > s.born) return false;
     const bool siblings = s.family == Family::kIpv6 && s.spec.paths.size() > 1;
     if (siblings && link.unready_since > s.born) return false;
   }
@@ -250,18 +253,40 @@ void AttributeStore::Resolve(Spec& s) const {
   bool paths_decide = true;
   using Out = tables::RouteType;
   switch (s.spec.type) {
-    case RouteType::kUnicast: route.type = Out::kUnicast; break;
-    case RouteType::kLocal: route.type = Out::kLocal; break;
-    case RouteType::kBroadcast: route.type = Out::kBroadcast; break;
-    case RouteType::kAnycast: route.type = Out::kAnycast; break;
-    case RouteType::kMulticast: route.type = Out::kMulticast; break;
-    case RouteType::kBlackhole: route.type = Out::kBlackhole; paths_decide = false; break;
-    case RouteType::kUnreachable: route.type = Out::kUnreachable; paths_decide = false; break;
-    case RouteType::kProhibit: route.type = Out::kProhibit; paths_decide = false; break;
+    case RouteType::kUnicast:
+      route.type = Out::kUnicast;
+      break;
+    case RouteType::kLocal:
+      route.type = Out::kLocal;
+      break;
+    case RouteType::kBroadcast:
+      route.type = Out::kBroadcast;
+      break;
+    case RouteType::kAnycast:
+      route.type = Out::kAnycast;
+      break;
+    case RouteType::kMulticast:
+      route.type = Out::kMulticast;
+      break;
+    case RouteType::kBlackhole:
+      route.type = Out::kBlackhole;
+      paths_decide = false;
+      break;
+    case RouteType::kUnreachable:
+      route.type = Out::kUnreachable;
+      paths_decide = false;
+      break;
+    case RouteType::kProhibit:
+      route.type = Out::kProhibit;
+      paths_decide = false;
+      break;
     case RouteType::kThrow:
     case RouteType::kUnspecified:
     case RouteType::kNat:
-    case RouteType::kExternalResolve: route.type = Out::kPunt; paths_decide = false; break;
+    case RouteType::kExternalResolve:
+      route.type = Out::kPunt;
+      paths_decide = false;
+      break;
   }
   bool usable = true;
   if (paths_decide && s.spec.nexthop_id != 0) {

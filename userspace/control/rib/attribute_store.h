@@ -12,14 +12,17 @@
 //  - no carrier: dead where ignore_routes_with_linkdown is set, and for nexthop objects, which the
 //    kernel deletes then (nh_netdev_event in net/ipv4/nexthop.c);
 //  - a nexthop object that does not exist: dead;
+//  - the IPv4 paths that were there when a device lost its last IPv4 address, until it gets another
+//    or is set up again (fib_inetaddr_event, fib_netdev_event);
 //  - the paths that an IPv6 multipath route had when the device was set down: until it is up *with
 //    carrier* (addrconf_notify calls rt6_sync_up only for a link that is ready).
 //
 // Threads: the control thread only. Cost: Intern is one hash lookup of about 60 bytes; Refresh is
 // proportional to the number of specs, not of routes.
 // Not followed: the kernel forgets to mark a nexthop as without carrier when it is added then and
-// is IPv4 by an IPv6 gateway (fib_check_nh_v6_gw); the kernel's avoidance of nexthops whose neighbour has failed (groups of nexthop
-// objects always, fib_multipath_use_neigh otherwise) and the bucket table of resilient groups.
+// is IPv4 by an IPv6 gateway (fib_check_nh_v6_gw); the kernel's avoidance of nexthops whose
+// neighbour has failed (groups of nexthop objects always, fib_multipath_use_neigh otherwise) and
+// the bucket table of resilient groups.
 #ifndef SLUICE_CONTROL_RIB_ATTRIBUTE_STORE_H_
 #define SLUICE_CONTROL_RIB_ATTRIBUTE_STORE_H_
 
@@ -47,7 +50,7 @@ struct Attribute {
   uint8_t preference = 2;  // 1 low, 2 medium, 3 high, as the kernel scores it
   uint8_t protocol = 0;
   uint8_t scope = 0;
-  bool ecmp = false;       // IPv6: joins others of its metric in one multipath route
+  bool ecmp = false;            // IPv6: joins others of its metric in one multipath route
   bool single_gateway = false;  // one path, by a gateway
   uint32_t metric = 0;
   uint32_t metrics_hash = 0;
@@ -62,8 +65,8 @@ struct LinkStatus {
   bool carrier = false;
   bool ignore_linkdown4 = false;  // sysctl ignore_routes_with_linkdown
   bool ignore_linkdown6 = false;
-  uint64_t unready_since = 0;     // a stamp: set down then, and without carrier since
-  IfaceSlot slot;  // none: not served
+  uint64_t unready_since = 0;  // a stamp: set down then, and without carrier since
+  IfaceSlot slot;              // none: not served
 };
 
 class AttributeStore {

@@ -3,6 +3,13 @@
 #include <algorithm>
 
 namespace sluice::control {
+namespace {
+
+bool SameHop(const RoutePath& a, const RoutePath& b) {
+  return a.oif == b.oif && a.has_gateway == b.has_gateway && a.gateway == b.gateway;
+}
+
+}  // namespace
 
 template <class Traits>
 auto Rib<Traits>::AliasesOf(const Node& node) const -> Aliases {
@@ -150,13 +157,16 @@ void Rib<Traits>::InsertIpv4(Aliases& aliases, AttributeId id, const RouteUpdate
 template <class Traits>
 AttributeId Rib<Traits>::JoinSiblings(AttributeId group, AttributeId id, const RoutePaths& all) {
   const RoutePaths& had = attributes_.spec_of(group).paths;
-  RoutePaths paths = all;
-  if (paths.size() == had.size() && std::is_permutation(paths.begin(), paths.end(), had.begin())) {
-    paths = had;
-  } else if (paths.size() > had.size() &&
-             std::equal(had.rbegin(), had.rend(), paths.rbegin())) {
-    std::rotate(paths.begin(), paths.end() - static_cast<ptrdiff_t>(had.size()), paths.end());
+  RoutePaths rest = all;
+  RoutePaths paths;
+  for (const RoutePath& known : had) {
+    const auto same = std::find_if(rest.begin(), rest.end(),
+                                   [&](const RoutePath& p) { return SameHop(p, known); });
+    if (same == rest.end()) continue;
+    paths.push_back(*same);
+    rest.erase(same);
   }
+  paths.insert(paths.end(), rest.begin(), rest.end());
   const AttributeId joined = attributes_.InternWithPaths(group, Traits::kFamily, paths);
   attributes_.Release(id);
   return joined;
@@ -193,9 +203,8 @@ bool Rib<Traits>::RemoveSimilar(Aliases& aliases, const RouteUpdate& update) {
     if (spec.type != update.spec.type || spec.nexthop_id != update.spec.nexthop_id) continue;
     RoutePaths rest = spec.paths;
     for (const RoutePath& gone : update.spec.paths) {
-      const auto path = std::find_if(rest.begin(), rest.end(), [&](const RoutePath& p) {
-        return p.oif == gone.oif && p.has_gateway == gone.has_gateway && p.gateway == gone.gateway;
-      });
+      const auto path = std::find_if(rest.begin(), rest.end(),
+                                     [&](const RoutePath& p) { return SameHop(p, gone); });
       if (path != rest.end()) rest.erase(path);
     }
     if (rest.size() == spec.paths.size() && !spec.paths.empty()) continue;
@@ -418,9 +427,8 @@ DumpOutcome Rib<Traits>::EndDump() {
     if ((node.entry & SeenBit()) == (seen_ & SeenBit())) continue;
     MarkSeen(node);
     const Aliases aliases = AliasesOf(node);
-    const bool known = std::any_of(aliases.begin(), aliases.end(), [&](AttributeId id) {
-      return at(id).table == dump_table_;
-    });
+    const bool known = std::any_of(aliases.begin(), aliases.end(),
+                                   [&](AttributeId id) { return at(id).table == dump_table_; });
     if (!known) continue;
     if (touched_.contains(prefix)) {
       ++outcome_.uncertain;
@@ -463,8 +471,8 @@ void Rib<Traits>::Rescan() {
     for (const AttributeId id : aliases) {
       if (!attributes_.flipped(at(id).spec)) continue;
       flipped = true;
-      first_layer_flipped = first_layer_flipped || (Traits::InFirstLayer(at(id).table) &&
-                                                    prefix.length < Traits::kBits);
+      first_layer_flipped = first_layer_flipped ||
+                            (Traits::InFirstLayer(at(id).table) && prefix.length < Traits::kBits);
     }
     if (flipped) Install(prefix, node, Decide(prefix, aliases));
   }

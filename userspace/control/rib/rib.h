@@ -27,8 +27,8 @@
 // counts as uncertain, and the caller dumps again.
 //
 // Threads: the control thread only. Memory: 16 bytes per IPv4 prefix and 32 per IPv6 prefix in a
-// flat hash table (so 18 to 40 and 34 to 80 with its free room), more only for prefixes with several
-// routes. Cost: one prefix per change, except for the rescan after a change of links.
+// flat hash table (so 18 to 40 and 34 to 80 with its free room), more only for prefixes with
+// several routes. Cost: one prefix per change, except for the rescan after a change of links.
 #ifndef SLUICE_CONTROL_RIB_RIB_H_
 #define SLUICE_CONTROL_RIB_RIB_H_
 

@@ -21,7 +21,8 @@ class RouteSink {
   virtual absl::StatusOr<tables::RouteId> Add(const tables::Route& route) = 0;
   // New content for this user of `id`. When others share the id the answer is another id, and the
   // caller sets its prefixes anew; the use of `id` has then moved to the new id.
-  virtual absl::StatusOr<tables::RouteId> Change(tables::RouteId id, const tables::Route& route) = 0;
+  virtual absl::StatusOr<tables::RouteId> Change(tables::RouteId id,
+                                                 const tables::Route& route) = 0;
   virtual void Remove(tables::RouteId id) = 0;
 
   // Set inserts or overwrites.

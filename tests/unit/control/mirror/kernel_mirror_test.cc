@@ -100,8 +100,8 @@ TEST_F(MirrorTest, AHundredThousandRoutes) {
   tables::Fib6 fib6(domain);
   FibSink sink(routes, fib4, fib6);
   const Nanos start = Clock();
-  auto mirror = KernelMirror::Open(QuietOptions(), sink,
-                                   [](IfIndex) { return IfaceSlot::None(); }, start);
+  auto mirror = KernelMirror::Open(
+      QuietOptions(), sink, [](IfIndex) { return IfaceSlot::None(); }, start);
   ASSERT_TRUE(mirror.ok());
   ASSERT_TRUE((*mirror)->LoadAll(Clock, start + Seconds(60)).ok());
   const MirrorStats stats = (*mirror)->stats();
@@ -128,8 +128,9 @@ TEST_F(MirrorTest, LinksAndAddresses) {
   EXPECT_TRUE(Eventually([&] { return mirror_->state().FindLink("d0")->carrier; }));
   (void)mirror_->TakeChanges();
 
-  NetworkNamespace::Ip("link set d0 mtu 1400\naddr add 10.0.0.7/24 dev d0\n"
-                       "addr add 10.9.0.1/16 dev d0\n");
+  NetworkNamespace::Ip(
+      "link set d0 mtu 1400\naddr add 10.0.0.7/24 dev d0\n"
+      "addr add 10.9.0.1/16 dev d0\n");
   Settle();
   const uint32_t changes = mirror_->TakeChanges();
   EXPECT_TRUE(changes & mirror_change::kLinks);
@@ -180,9 +181,10 @@ TEST_F(MirrorTest, NeighborsAreTold) {
   const IfIndex d0 = mirror_->state().FindLink("d0")->ifindex;
   EXPECT_TRUE(mirror_->state().neighbors.at({d0, Ipv4(10, 0, 0, 50)}).permanent());
 
-  NetworkNamespace::Ip("neigh add 10.0.0.51 lladdr 02:00:00:00:00:51 dev d0 nud reachable\n"
-                       "neigh add fd00:0::51 lladdr 02:00:00:00:00:51 dev d0 router extern_learn\n"
-                       "neigh del 10.0.0.50 dev d0\n");
+  NetworkNamespace::Ip(
+      "neigh add 10.0.0.51 lladdr 02:00:00:00:00:51 dev d0 nud reachable\n"
+      "neigh add fd00:0::51 lladdr 02:00:00:00:00:51 dev d0 router extern_learn\n"
+      "neigh del 10.0.0.50 dev d0\n");
   Settle();
   ASSERT_TRUE(seen.contains("10.0.0.51"));
   EXPECT_EQ(ToString(seen["10.0.0.51"].neighbor.mac), "02:00:00:00:00:51");
@@ -200,8 +202,8 @@ TEST_F(MirrorTest, SlotsAreFilledWhenInterfacesAreServed) {
   NetworkNamespace::Ip(SetUpLinks(1) + "route add 20.0.0.0/8 via 10.0.0.2\n");
   bool served = false;
   auto mirror = KernelMirror::Open(
-      QuietOptions(), sink_,
-      [&](IfIndex) { return served ? IfaceSlot{3} : IfaceSlot::None(); }, Clock());
+      QuietOptions(), sink_, [&](IfIndex) { return served ? IfaceSlot{3} : IfaceSlot::None(); },
+      Clock());
   ASSERT_TRUE(mirror.ok());
   ASSERT_TRUE((*mirror)->LoadAll(Clock, Clock() + Seconds(30)).ok());
   EXPECT_FALSE(sink_.Find(Ipv4(20, 0, 0, 1))->paths[0].slot.valid());

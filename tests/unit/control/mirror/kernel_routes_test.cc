@@ -50,10 +50,15 @@ class RandomChanges {
     static constexpr const char* kV4[] = {"0.0.0.0/0",   "20.0.0.0/8",  "20.1.0.0/16",
                                           "20.1.2.0/24", "20.1.2.3/32", "21.0.0.0/8",
                                           "21.0.0.0/15", "22.1.1.0/24", "10.0.1.128/25"};
-    static constexpr const char* kV6[] = {
-        "::/0",              "2001:db8::/32",   "2001:db8:0:1::/64", "2001:db8:0:1::2/128",
-        "2001:db8:1::/48",   "2001:db8:1::/64", "2001:db8:2::/47",   "fd00:2::/64",
-        "2001:db8:0:1::/60"};
+    static constexpr const char* kV6[] = {"::/0",
+                                          "2001:db8::/32",
+                                          "2001:db8:0:1::/64",
+                                          "2001:db8:0:1::2/128",
+                                          "2001:db8:1::/48",
+                                          "2001:db8:1::/64",
+                                          "2001:db8:2::/47",
+                                          "fd00:2::/64",
+                                          "2001:db8:0:1::/60"};
     return v4 ? kV4[Pick(9)] : kV6[Pick(9)];
   }
 
@@ -65,19 +70,22 @@ class RandomChanges {
   std::string Hop(bool v4) {
     const int link = Link();
     switch (Pick(6)) {
-      case 0: return absl::StrCat(" dev d", link);
-      case 1: return absl::StrCat(" via ", Gateway(v4, link), " dev d", link, " onlink");
+      case 0:
+        return absl::StrCat(" dev d", link);
+      case 1:
+        return absl::StrCat(" via ", Gateway(v4, link), " dev d", link, " onlink");
       case 2:
         if (v4 && via_inet6_) return absl::StrCat(" via inet6 fd00:", link, "::9 dev d", link);
         [[fallthrough]];
-      default: return absl::StrCat(" via ", Gateway(v4, link), " dev d", link);
+      default:
+        return absl::StrCat(" via ", Gateway(v4, link), " dev d", link);
     }
   }
 
   std::string Route() {
     const bool v4 = rng_.Chance(1, 2);
-    static constexpr const char* kVerbs[] = {"add",    "add", "append", "prepend",
-                                             "replace", "change", "del", "del"};
+    static constexpr const char* kVerbs[] = {"add",     "add",    "append", "prepend",
+                                             "replace", "change", "del",    "del"};
     std::string verb = kVerbs[Pick(8)];
     std::string line;
     const uint32_t shape = Pick(20);
@@ -104,8 +112,8 @@ class RandomChanges {
     if (rng_.Chance(1, 12)) absl::StrAppend(&line, v4 ? " table default" : " table local");
     if (rng_.Chance(1, 15)) absl::StrAppend(&line, " mtu ", 1300 + Pick(3));
     if (v4 && rng_.Chance(1, 15)) absl::StrAppend(&line, " src 10.0.", Link(), ".77");
-    // An IPv6 dump passes over what stands between the siblings of a multipath route (it jumps to the
-    // last one): routes of no gateway are not put among them.
+    // An IPv6 dump passes over what stands between the siblings of a multipath route (it jumps to
+    // the last one): routes of no gateway are not put among them.
     const bool sibling = absl::StrContains(tail, "via");
     if (!v4 && !sibling && (verb == "append" || verb == "prepend")) verb = "add";
     return absl::StrCat("route ", verb, " ", line, tail, "\n");
@@ -115,8 +123,10 @@ class RandomChanges {
     const bool v4 = rng_.Chance(1, 2);
     const uint32_t id = 1 + Pick(5) + (v4 ? 0 : 0);
     switch (Pick(6)) {
-      case 0: return absl::StrCat("nexthop del id ", 1 + Pick(8), "\n");
-      case 1: return absl::StrCat("nexthop replace id ", id, v4 ? " blackhole\n" : " blackhole\n");
+      case 0:
+        return absl::StrCat("nexthop del id ", 1 + Pick(8), "\n");
+      case 1:
+        return absl::StrCat("nexthop replace id ", id, v4 ? " blackhole\n" : " blackhole\n");
       case 2:
         return absl::StrCat("nexthop replace id ", 6 + Pick(3), " group ", 1 + Pick(5), ",",
                             1 + Pick(5), "/", 1 + Pick(5), ",3\n");
@@ -132,9 +142,12 @@ class RandomChanges {
     const int link = Link();
     const char* verb = rng_.Chance(1, 2) ? "add" : "del";
     switch (Pick(4)) {
-      case 0: return absl::StrCat("addr ", verb, " 10.0.", link, ".77/24 dev d", link, "\n");
-      case 1: return absl::StrCat("addr ", verb, " 20.1.2.", Pick(5), "/29 dev d", link, "\n");
-      case 2: return absl::StrCat("addr ", verb, " fd00:", link, "::77/64 dev d", link, " nodad\n");
+      case 0:
+        return absl::StrCat("addr ", verb, " 10.0.", link, ".77/24 dev d", link, "\n");
+      case 1:
+        return absl::StrCat("addr ", verb, " 20.1.2.", Pick(5), "/29 dev d", link, "\n");
+      case 2:
+        return absl::StrCat("addr ", verb, " fd00:", link, "::77/64 dev d", link, " nodad\n");
       default:
         return absl::StrCat("addr ", verb, " 2001:db8:0:1::", Pick(4), "/64 dev d", link,
                             " nodad\n");
@@ -144,15 +157,20 @@ class RandomChanges {
   std::string LinkState() {
     const int link = Link();
     switch (Pick(8)) {
-      case 0: return absl::StrCat("link set d", link, " down\n");
-      case 1: return absl::StrCat("link set p", link, " down\n");
-      case 2: return absl::StrCat("link set p", link, " up\n");
+      case 0:
+        return absl::StrCat("link set d", link, " down\n");
+      case 1:
+        return absl::StrCat("link set p", link, " down\n");
+      case 2:
+        return absl::StrCat("link set p", link, " up\n");
       case 3:
         return absl::StrCat("link del d", link, "\nlink add d", link, " type veth peer name p",
                             link, "\nlink set p", link, " up\n");
       default:
-        return absl::StrCat("link set d", link, " up\naddr add 10.0.", link, ".1/24 dev d", link,
-                            "\naddr add fd00:", link, "::1/64 dev d", link, " nodad\n");
+        // With carrier: which IPv6 siblings the kernel holds for dead in between is its secret.
+        return absl::StrCat("link set p", link, " up\nlink set d", link, " up\naddr add 10.0.",
+                            link, ".1/24 dev d", link, "\naddr add fd00:", link, "::1/64 dev d",
+                            link, " nodad\n");
     }
   }
 

@@ -37,10 +37,12 @@ inline MirrorOptions QuietOptions() {
 class MirrorTest : public testing::Test {
  protected:
   void Start(const MirrorOptions& options = QuietOptions()) {
-    auto mirror =
-        KernelMirror::Open(options, sink_, [](IfIndex i) {
+    auto mirror = KernelMirror::Open(
+        options, sink_,
+        [](IfIndex i) {
           return i.value < 64 ? IfaceSlot{static_cast<uint8_t>(i.value)} : IfaceSlot::None();
-        }, Clock());
+        },
+        Clock());
     ASSERT_TRUE(mirror.ok()) << mirror.status();
     mirror_ = *std::move(mirror);
     const absl::Status loaded = mirror_->LoadAll(Clock, Clock() + Seconds(60));
@@ -79,9 +81,10 @@ class MirrorTest : public testing::Test {
     for (const IpAddress& address : addresses) {
       const Nanos deadline = Clock() + Seconds(5);
       while (!Agrees(address) && Clock() < deadline) Settle();
-      ASSERT_TRUE(Agrees(address)) << ToString(address) << "\n  kernel: " << kernel_.Find(address)
-                                   << "\n  mirror: " << test::Describe(sink_.FindAny(address))
-                                   << "\nafter\n" << what;
+      ASSERT_TRUE(Agrees(address))
+          << ToString(address) << "\n  kernel: " << kernel_.Find(address)
+          << "\n  mirror: " << test::Describe(sink_.FindAny(address)) << "\nafter\n"
+          << what;
     }
   }
 

@@ -45,8 +45,9 @@ TEST_F(NetfilterWatchTest, FollowsTheRuleset) {
   Open();
   EXPECT_EQ(watch_->presence(), FirewallPresence{});
 
-  NetworkNamespace::Nft("table inet filter {\n chain forward {\n"
-                        "  type filter hook forward priority 0; policy accept;\n }\n}\n");
+  NetworkNamespace::Nft(
+      "table inet filter {\n chain forward {\n"
+      "  type filter hook forward priority 0; policy accept;\n }\n}\n");
   EXPECT_FALSE(Run()) << "an empty chain that accepts judges nothing";
 
   NetworkNamespace::Nft("add rule inet filter forward ip saddr 10.0.0.1 drop\n");
@@ -61,8 +62,9 @@ TEST_F(NetfilterWatchTest, FollowsTheRuleset) {
   EXPECT_TRUE(Run());
   EXPECT_EQ(watch_->presence(), FirewallPresence{});
 
-  NetworkNamespace::Nft("table ip6 t {\n chain in {\n"
-                        "  type filter hook input priority 0; policy drop;\n }\n}\n");
+  NetworkNamespace::Nft(
+      "table ip6 t {\n chain in {\n"
+      "  type filter hook input priority 0; policy drop;\n }\n}\n");
   EXPECT_TRUE(Run());
   EXPECT_TRUE(watch_->presence().input6);
   EXPECT_FALSE(watch_->presence().input4);
@@ -70,8 +72,9 @@ TEST_F(NetfilterWatchTest, FollowsTheRuleset) {
 }
 
 TEST_F(NetfilterWatchTest, SeesWhatWasThereBefore) {
-  NetworkNamespace::Nft("table ip nat {\n chain post {\n"
-                        "  type nat hook postrouting priority 100;\n  masquerade\n }\n}\n");
+  NetworkNamespace::Nft(
+      "table ip nat {\n chain post {\n"
+      "  type nat hook postrouting priority 100;\n  masquerade\n }\n}\n");
   Open();
   EXPECT_TRUE(watch_->presence().forward4);
   EXPECT_FALSE(watch_->presence().forward6);
@@ -80,8 +83,9 @@ TEST_F(NetfilterWatchTest, SeesWhatWasThereBefore) {
 
 TEST_F(NetfilterWatchTest, IpsecPoliciesAreTheKernels) {
   Open();
-  const std::string policy = "xfrm policy add src 10.1.0.0/16 dst 10.2.0.0/16 dir fwd "
-                             "tmpl src 192.0.2.1 dst 192.0.2.2 proto esp mode tunnel\n";
+  const std::string policy =
+      "xfrm policy add src 10.1.0.0/16 dst 10.2.0.0/16 dir fwd "
+      "tmpl src 192.0.2.1 dst 192.0.2.2 proto esp mode tunnel\n";
   NetworkNamespace::Ip(policy);
   now_ += Seconds(100);
   const absl::StatusOr<bool> changed = watch_->Run(now_);
@@ -124,8 +128,10 @@ TEST(NftRuleset, HooksAndFamilies) {
   for (const Case& c : cases) {
     for (const bool by_policy : {false, true}) {
       FirewallPresence p;
-      ASSERT_TRUE(JudgeNftRuleset(Ruleset(c.family, c.hook, by_policy ? "drop" : "accept",
-                                          by_policy ? 0 : 1), p).ok());
+      ASSERT_TRUE(
+          JudgeNftRuleset(
+              Ruleset(c.family, c.hook, by_policy ? "drop" : "accept", by_policy ? 0 : 1), p)
+              .ok());
       EXPECT_EQ(p.forward4, c.forward4) << c.family << " " << c.hook;
       EXPECT_EQ(p.forward6, c.forward6) << c.family << " " << c.hook;
       EXPECT_EQ(p.input4, c.input4) << c.family << " " << c.hook;
@@ -143,7 +149,8 @@ TEST(NftRuleset, NonsenseIsAnError) {
   EXPECT_FALSE(JudgeNftRuleset("", p).ok());
   EXPECT_FALSE(JudgeNftRuleset("{\"nftables\": 3}", p).ok());
   EXPECT_FALSE(JudgeNftRuleset("{\"nftables\": [", p).ok());
-  EXPECT_TRUE(JudgeNftRuleset(R"({"nftables": [3, {}, {"chain": 7}, {"rule": {"chain": 1}}]})", p).ok());
+  EXPECT_TRUE(
+      JudgeNftRuleset(R"({"nftables": [3, {}, {"chain": 7}, {"rule": {"chain": 1}}]})", p).ok());
   EXPECT_EQ(p, FirewallPresence{});
 }
 

@@ -96,10 +96,15 @@ TEST(Messages, WhatIsNoRouteOfOurs) {
 TEST(Messages, NothingIsLeftFromTheMessageBefore) {
   RouteUpdate u;
   Message rich(RTM_NEWROUTE, NLM_F_APPEND, RouteBody(AF_INET, 8));
-  rich.U32(RTA_NH_ID, 9).U32(RTA_PRIORITY, 3).Bytes(RTA_PREFSRC, {1, 2, 3, 4}).Bytes(RTA_ENCAP, {});
+  rich.U32(RTA_OIF, 2).U32(RTA_PRIORITY, 3).Bytes(RTA_PREFSRC, {1, 2, 3, 4}).Bytes(RTA_ENCAP, {});
   ASSERT_TRUE(ParseRoute(rich.get(), u));
   EXPECT_TRUE(u.spec.encapsulated);
+  ASSERT_EQ(u.spec.paths.size(), 1u);
+  rich.U32(RTA_NH_ID, 9);  // the object decides, whatever else is told of it
+  ASSERT_TRUE(ParseRoute(rich.get(), u));
+  EXPECT_FALSE(u.spec.encapsulated);
   EXPECT_EQ(u.spec.nexthop_id, 9u);
+  EXPECT_TRUE(u.spec.paths.empty());
   ASSERT_TRUE(ParseRoute(Message(RTM_NEWROUTE, 0, RouteBody(AF_INET, 0)).get(), u));
   EXPECT_FALSE(u.spec.encapsulated);
   EXPECT_FALSE(u.spec.has_prefsrc);

@@ -299,8 +299,8 @@ class Model {
     auto& list = routes_[Traits::PrefixOf(u)];
     const auto first = std::find_if(list.begin(), list.end(),
                                     [&](const RouteUpdate& o) { return !(Rank(o) < Rank(u)); });
-    const auto last = std::find_if(first, list.end(),
-                                   [&](const RouteUpdate& o) { return Rank(u) < Rank(o); });
+    const auto last =
+        std::find_if(first, list.end(), [&](const RouteUpdate& o) { return Rank(u) < Rank(o); });
     if (u.replace && first != last) {
       *first = u;
     } else {
@@ -332,9 +332,8 @@ class Model {
       const std::optional<RouteUpdate> hit = Search(a, bed, first_layer);
       if (!hit || hit->spec.type == RouteType::kThrow) continue;
       if (hit->tos != 0) return kPunt;
-      return hit->spec.type == RouteType::kUnicast
-                 ? hit->spec.paths[0].oif.value
-                 : 1000 + static_cast<uint32_t>(hit->spec.type);
+      return hit->spec.type == RouteType::kUnicast ? hit->spec.paths[0].oif.value
+                                                   : 1000 + static_cast<uint32_t>(hit->spec.type);
     }
     return 0;
   }
@@ -371,11 +370,16 @@ class Model {
 uint32_t AnswerOf(const tables::Route* route) {
   if (route == nullptr) return 0;
   switch (route->type) {
-    case tables::RouteType::kUnicast: return route->paths[0].oif.value;
-    case tables::RouteType::kBlackhole: return 1000 + static_cast<uint32_t>(RouteType::kBlackhole);
-    case tables::RouteType::kProhibit: return 1000 + static_cast<uint32_t>(RouteType::kProhibit);
-    case tables::RouteType::kPunt: return Model<Ipv4RibTraits>::kPunt;
-    default: return 2000;
+    case tables::RouteType::kUnicast:
+      return route->paths[0].oif.value;
+    case tables::RouteType::kBlackhole:
+      return 1000 + static_cast<uint32_t>(RouteType::kBlackhole);
+    case tables::RouteType::kProhibit:
+      return 1000 + static_cast<uint32_t>(RouteType::kProhibit);
+    case tables::RouteType::kPunt:
+      return Model<Ipv4RibTraits>::kPunt;
+    default:
+      return 2000;
   }
 }
 
@@ -385,8 +389,8 @@ struct Random;
 template <>
 struct Random<Ipv4RibTraits> {
   static Ipv4 Address(Rng& rng) {
-    return Ipv4(static_cast<uint32_t>(0x0a000000 | rng.Below(3) << 16 | rng.Below(3) << 8 |
-                                      rng.Below(4)));
+    return Ipv4(
+        static_cast<uint32_t>(0x0a000000 | rng.Below(3) << 16 | rng.Below(3) << 8 | rng.Below(4)));
   }
   static constexpr uint8_t kLengths[] = {0, 8, 14, 16, 24, 30, 32};
   static constexpr RouteTableId kTables[] = {RouteTableId::kMain, RouteTableId::kMain,
