@@ -65,8 +65,9 @@ struct LinkStatus {
   bool carrier = false;
   bool ignore_linkdown4 = false;  // sysctl ignore_routes_with_linkdown
   bool ignore_linkdown6 = false;
-  uint64_t unready_since = 0;  // a stamp: set down then, and without carrier since
-  IfaceSlot slot;              // none: not served
+  uint64_t unready_since = 0;   // a stamp: set down then, and without carrier since
+  uint64_t unready4_since = 0;  // a stamp: without an IPv4 address since then
+  IfaceSlot slot;               // none: not served
 };
 
 class AttributeStore {
