@@ -33,7 +33,8 @@ class FibTest : public testing::Test {
     ASSERT_TRUE(fib_.Insert(p, RouteId{route}).ok()) << ToString(p);
     model_.Insert(p, RouteId{route});
   }
-  void Erase(const Prefix& p) { ASSERT_EQ(fib_.Erase(p), model_.Erase(p)) << ToString(p); }
+  // By value: `p` may be the key of the entry that the model erases.
+  void Erase(Prefix p) { ASSERT_EQ(fib_.Erase(p), model_.Erase(p)) << ToString(p); }
   void CheckContents() {
     std::map<Prefix, RouteId> listed;
     fib_.ForEach([&](const Prefix& p, RouteId r) {
