@@ -263,11 +263,6 @@ void Pipeline::Drop(const Packet& p, DropReason reason) {
   packet::FreePacket(outbox_.pool(), p);
 }
 
-void Pipeline::Local(const Packet& p) {
-  counters_.of(p.in).local_packets.Add();
-  packet::FreePacket(outbox_.pool(), p);
-}
-
 void Pipeline::Punt(Packet& p, PuntReason reason, const Snapshot& snapshot) {
   CompleteChecksum(p, snapshot);  // the kernel gets it from a TAP, without the sender's marks
   if (!outbox_.Punt(p, reason)) Drop(p, DropReason::kPuntFailed);

@@ -111,7 +111,6 @@ class Pipeline {
   // What no longer waits for a neighbour.
   void Settle(const Snapshot& snapshot, Nanos now);
 
-  void Local(const Packet& p);  // consumed here: counts, frees
   void Punt(Packet& p, PuntReason reason, const Snapshot& snapshot);
   // Drop, with the ICMP error that belongs to the reason; `mtu` for the reasons that tell it.
   void Refuse4(Packet& p, DropReason reason, const Snapshot& snapshot, Nanos now, uint32_t mtu = 0);
