@@ -24,6 +24,7 @@ namespace sluice::packet {
 
 // 18 = MAX_SKB_FRAGS + 1, what copy-mode transmit takes at most.
 inline constexpr uint8_t kMaxSegments = 18;
+inline constexpr uint32_t kNoFlowIndex = 0xffffffff;  // tables::kNoFlow
 
 struct Packet {
   uint8_t* data = nullptr;          // the Ethernet header
@@ -39,6 +40,11 @@ struct Packet {
   uint32_t route_id = 0;            // tables::RouteId of the lookup
   uint16_t flags = 0;               // PacketFlag
   uint8_t generated = 0;            // telemetry: what kind of packet of our own (GeneratedKind)
+  uint8_t ct_state = 0;             // tables::CtState, once tracked
+  uint8_t ct_direction = 0;         // tables::FlowDirection
+  uint16_t fragment_size = 0;       // reassembled: IP length of its largest fragment; else 0
+  uint32_t flow = kNoFlowIndex;     // tables::FlowIndex in the worker's table
+  uint32_t mark = 0;                // what rules set (meta mark)
 
   uint8_t* l3() const { return data + l3_offset; }
   uint8_t* l4() const { return data + l4_offset; }
