@@ -1,6 +1,7 @@
 // The second half of the pipeline: packets whose route is known.
 #include "dataplane/pipeline.h"
 #include "stages/fragment/fragment.h"
+#include "stages/fragment/fragment6.h"
 #include "stages/icmp/echo.h"
 #include "wire/ethernet.h"
 #include "wire/icmpv6.h"
@@ -56,13 +57,16 @@ void Pipeline::Forward4(Packet& p, const stages::RouteDecision& d, const Snapsho
   if (firewall_.active(Family::kIpv4) && !PassesForward(p, Family::kIpv4, d.next_hop, snapshot, now)) {
     return;
   }
-  if (fits == stages::MtuDecision::kFragment) return Fragment4(p, d.next_hop, mtu, snapshot, now);
-  Output(p, wire::kEtherTypeIpv4, d.next_hop, snapshot, now);
+  if (fits == stages::MtuDecision::kFragment) {
+    return Fragment<stages::Ipv4Fragmenter>(p, Family::kIpv4, d.next_hop, mtu, snapshot, now);
+  }
+  Output(p, Family::kIpv4, d.next_hop, snapshot, now);
 }
 
-void Pipeline::Fragment4(Packet& p, const IpAddress& next_hop, uint32_t mtu,
-                         const Snapshot& snapshot, Nanos now) {
-  stages::Ipv4Fragmenter fragmenter(p, mtu, outbox_);
+template <class Fragmenter>
+void Pipeline::Fragment(Packet& p, Family family, const IpAddress& next_hop, uint32_t mtu,
+                        const Snapshot& snapshot, Nanos now) {
+  Fragmenter fragmenter(p, mtu, outbox_);
   for (bool first = true; !fragmenter.done(); first = false) {
     Packet piece;
     if (!fragmenter.Next(piece)) {
@@ -74,12 +78,13 @@ void Pipeline::Fragment4(Packet& p, const IpAddress& next_hop, uint32_t mtu,
       break;
     }
     if (!first) counters_.generated[piece.generated].Add();
-    Output(piece, wire::kEtherTypeIpv4, next_hop, snapshot, now);
+    Output(piece, family, next_hop, snapshot, now);
   }
   packet::FreePacket(outbox_.pool(), p);
 }
 
-// ip6_forward and ip6_finish_output. Routers do not fragment IPv6.
+// ip6_forward and ip6_finish_output. Routers fragment no IPv6 packet but those that came in
+// fragments and were put together for the rules.
 void Pipeline::Forward6(Packet& p, const stages::RouteDecision& d, const Snapshot& snapshot,
                         Nanos now) {
   wire::Ipv6Mutable ip(p.l3());
@@ -97,7 +102,8 @@ void Pipeline::Forward6(Packet& p, const stages::RouteDecision& d, const Snapsho
     if (source.IsLinkLocal()) return Refuse6(p, DropReason::kLinkLocal, snapshot, now);
   }
   const uint32_t mtu = stages::ForwardingMtu6(*d.route, snapshot.at(p.out));
-  if (p.l3_length() > mtu) return Refuse6(p, DropReason::kPacketTooBig, snapshot, now, mtu);
+  const stages::MtuDecision fits = stages::DecideMtu6(p, mtu);
+  if (fits == stages::MtuDecision::kTooBig) return Refuse6(p, DropReason::kPacketTooBig, snapshot, now, mtu);
   CompleteChecksum(p, snapshot);
   ip.DecrementHopLimit();
   if (firewall_.active(Family::kIpv6) && !PassesForward(p, Family::kIpv6, d.next_hop, snapshot, now)) {
@@ -105,10 +111,13 @@ void Pipeline::Forward6(Packet& p, const stages::RouteDecision& d, const Snapsho
   }
   // An MTU of the route that is not locked counts in ip6_finish_output only, and so late that the
   // error quotes the new hop limit.
-  if (d.route->mtu != 0 && p.l3_length() > d.route->mtu) {
+  if (d.route->mtu != 0 && p.l3_length() > d.route->mtu && p.fragment_size == 0) {
     return Refuse6(p, DropReason::kPacketTooBig, snapshot, now, d.route->mtu);
   }
-  Output(p, wire::kEtherTypeIpv6, d.next_hop, snapshot, now);
+  if (fits == stages::MtuDecision::kFragment) {
+    return Fragment<stages::Ipv6Fragmenter>(p, Family::kIpv6, d.next_hop, mtu, snapshot, now);
+  }
+  Output(p, Family::kIpv6, d.next_hop, snapshot, now);
 }
 
 // An echo request is answered here unless the kernel's INPUT rules could object; everything else for

@@ -201,9 +201,11 @@ void Pipeline::NeighborMessage(Packet& p, Verdict verdict, const Snapshot& snaps
   if (neighbors_.has_settled()) Settle(snapshot, now);
 }
 
-void Pipeline::Output(Packet& p, uint16_t ether_type, const IpAddress& next_hop,
+void Pipeline::Output(Packet& p, Family family, const IpAddress& next_hop,
                       const Snapshot& snapshot, Nanos now) {
   if (const Mac* const mac = neighbors_.Resolve(p.out, next_hop, now)) {
+    const uint16_t ether_type =
+        family == Family::kIpv4 ? wire::kEtherTypeIpv4 : wire::kEtherTypeIpv6;
     wire::WriteEthernet(p.data, *mac, snapshot.at(p.out).mac, ether_type);
     if (!outbox_.Transmit(p.out, p)) Drop(p, DropReason::kTxRingFull);
     return;
@@ -215,7 +217,7 @@ void Pipeline::Output(Packet& p, uint16_t ether_type, const IpAddress& next_hop,
   if (verdict.kind() == Verdict::Kind::kHeld) return;
   const DropReason reason = verdict.drop_reason();
   if (!p.in.valid()) return Drop(p, reason);
-  if (ether_type == wire::kEtherTypeIpv4) return Refuse4(p, reason, snapshot, now);
+  if (family == Family::kIpv4) return Refuse4(p, reason, snapshot, now);
   Refuse6(p, reason, snapshot, now);
 }
 
@@ -233,8 +235,7 @@ void Pipeline::Send(const Reply& reply, Family family, const Packet* cause,
     }
   }
   counters_.generated[message.generated].Add();
-  Output(message, family == Family::kIpv4 ? wire::kEtherTypeIpv4 : wire::kEtherTypeIpv6,
-         reply.next_hop, snapshot, now);
+  Output(message, family, reply.next_hop, snapshot, now);
 }
 
 void Pipeline::Settle(const Snapshot& snapshot, Nanos now) {

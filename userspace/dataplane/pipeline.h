@@ -142,14 +142,15 @@ class Pipeline {
 
   void Forward4(Packet& p, const stages::RouteDecision& d, const Snapshot& snapshot, Nanos now);
   void Forward6(Packet& p, const stages::RouteDecision& d, const Snapshot& snapshot, Nanos now);
-  void Fragment4(Packet& p, const IpAddress& next_hop, uint32_t mtu, const Snapshot& snapshot,
-                 Nanos now);
+  template <class Fragmenter>
+  void Fragment(Packet& p, Family family, const IpAddress& next_hop, uint32_t mtu,
+                const Snapshot& snapshot, Nanos now);
   void Local4(Packet& p, const tables::Interface& in, const Snapshot& snapshot, Nanos now);
   void Local6(Packet& p, const tables::Interface& in, const Snapshot& snapshot, Nanos now);
   void NeighborMessage(Packet& p, packet::Verdict verdict, const Snapshot& snapshot, Nanos now);
 
   // To the next hop: its link header and the outbox, or its queue until it is resolved.
-  void Output(Packet& p, uint16_t ether_type, const IpAddress& next_hop, const Snapshot& snapshot,
+  void Output(Packet& p, Family family, const IpAddress& next_hop, const Snapshot& snapshot,
               Nanos now);
   // A message of our own, about `cause`.
   void Send(const Reply& reply, Family family, const Packet* cause, const Snapshot& snapshot,
