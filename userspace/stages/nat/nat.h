@@ -106,13 +106,21 @@ class Nat {
 
  private:
   struct Range;
-  struct Taken;
+  struct Numbers {
+    uint32_t first = 0;
+    uint32_t count = 0;
+  };
 
   Result Apply(tables::Flow& flow, const Range& range, NatManip manip);
   bool Choose(const tables::Flow& flow, const Range& range, NatManip manip,
               tables::FlowTuple& reply, tables::FlowIndex& evict);
   bool SearchPort(const tables::Flow& flow, const Range& range, NatManip manip,
                   tables::FlowTuple& reply, tables::FlowIndex& evict);
+  bool FindMapping(const tables::Flow& flow, const Range& range, tables::FlowTuple& reply) const;
+  Numbers NumbersFor(const Range& range, const tables::FlowTuple& reply) const;
+  bool OwnNumberIn(const Numbers& numbers, tables::FlowTuple reply, NatManip manip) const;
+  uint16_t Random16() { return static_cast<uint16_t>(rng_.Next() >> 48); }
+  bool IsTwin(const tables::Flow& flow, tables::FlowIndex other) const;
   bool IsTaken(const tables::Flow& flow, const tables::FlowTuple& reply) const;
   bool IsOurs(const tables::FlowTuple& reply) const;
 
