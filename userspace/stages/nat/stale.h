@@ -17,7 +17,7 @@
 
 namespace sluice::stages {
 
-// Whether a masqueraded flow's interface has lost the address. O(addresses of the interface).
+// Whether a masqueraded flow's interface is gone, or its address from all interfaces. O(addresses).
 bool IsStale(const tables::Flow& flow, const tables::Snapshot& snapshot);
 
 // Calls `stale(FlowIndex)` for those among the next `count` places from `from` on; returns where to
