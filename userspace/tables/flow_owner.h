@@ -22,11 +22,11 @@
 
 namespace sluice::tables {
 
-// The first four bytes of the transport header are two ports.
+// The first four bytes of the transport header are two ports, and conntrack reads them (DCCP's it
+// does not, as Linux since 6.17).
 constexpr bool HasPorts(uint8_t protocol) {
   return protocol == wire::kProtocolTcp || protocol == wire::kProtocolUdp ||
-         protocol == wire::kProtocolUdpLite || protocol == wire::kProtocolSctp ||
-         protocol == wire::kProtocolDccp;
+         protocol == wire::kProtocolUdpLite || protocol == wire::kProtocolSctp;
 }
 
 constexpr bool IsIcmp(uint8_t protocol) {

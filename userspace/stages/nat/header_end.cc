@@ -18,7 +18,7 @@ constexpr size_t kMinL4 = 8;  // what an ICMP error quotes at least (RFC 792)
 // Up to where a header is rewritten, if it is there.
 constexpr size_t HeaderSize(uint8_t protocol) {
   if (protocol == wire::kProtocolTcp) return 20;
-  return protocol == wire::kProtocolSctp || protocol == wire::kProtocolDccp ? 12 : kMinL4;
+  return protocol == wire::kProtocolSctp ? 12 : kMinL4;
 }
 
 // RFC 792 and 950: the messages with an identifier.
@@ -81,8 +81,6 @@ int ChecksumOffset(const Headers& h) {
     case wire::kProtocolUdp:
     case wire::kProtocolUdpLite:
       return 6;
-    case wire::kProtocolDccp:
-      return h.l4_size >= HeaderSize(h.protocol) ? 6 : -1;
     case wire::kProtocolIcmp:
     case wire::kProtocolIcmpv6:
       return 2;

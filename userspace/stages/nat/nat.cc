@@ -8,6 +8,7 @@
 #include "stages/nat/nat_address.h"
 #include "tables/flow_owner.h"
 #include "wire/flow_hash.h"
+#include "wire/protocol.h"
 
 namespace sluice::stages {
 
@@ -19,14 +20,13 @@ using tables::FlowTuple;
 using tables::kNoFlow;
 using tables::NatKind;
 using tables::NatRequest;
+using tables::TcpState;
 
 namespace {
 
 constexpr uint32_t kMaxAttempts = 128;      // NF_NAT_MAX_ATTEMPTS
 constexpr uint32_t kMinAttempts = 16;       // a smaller round is the last one
 constexpr uint32_t kEvictAttempts = 32;     // NF_NAT_HARDER_THRESH
-constexpr uint8_t kTcpSynSent = 1;          // TCP_CONNTRACK_*
-constexpr uint8_t kTcpTimeWait = 7;
 constexpr uint32_t kRandomAll = tables::kNatRandom | tables::kNatFullyRandom;
 
 // A manip's share of the reply tuple. What packets will have as their source, answers have as their
@@ -59,7 +59,7 @@ uint64_t SourceHash(const FlowTuple& original) {
 // Whether a closing flow may lose its tuple to a new one: its peer will find that the new one's
 // sequence numbers lie ahead (nf_nat_may_kill, nf_seq_has_advanced).
 bool MayEvict(const Flow& old, const Flow& flow) {
-  if (old.tcp.state < kTcpTimeWait || !old.Has(tables::kFlowSourceNat)) return false;
+  if (old.tcp.state < static_cast<uint8_t>(TcpState::kTimeWait) || !old.Has(tables::kFlowSourceNat)) return false;
   if (old.Has(tables::kFlowFixedTimeout | tables::kFlowDying)) return false;
   return static_cast<int32_t>(flow.tcp.peers[0].end - old.tcp.peers[0].end) > 0;
 }
@@ -254,7 +254,7 @@ bool Nat::SearchPort(const Flow& flow, const Range& range, NatManip manip, FlowT
   // A small range may hold none that leads answers to this worker: then any, and the caller is told.
   const bool own = OwnNumberIn(numbers, reply, manip);
   const bool may_evict =
-      reply.protocol == wire::kProtocolTcp && flow.tcp.state == kTcpSynSent;
+      reply.protocol == wire::kProtocolTcp && flow.tcp.state == static_cast<uint8_t>(TcpState::kSynSent);
   uint32_t attempts = std::min(numbers.count, kMaxAttempts);
   for (;;) {
     uint32_t left = attempts;

@@ -25,8 +25,8 @@ bool IsStale(const tables::Flow& flow, const tables::Snapshot& snapshot);
 template <class F>
 tables::FlowIndex VisitStale(const tables::FlowTable& table, const tables::Snapshot& snapshot,
                              tables::FlowIndex from, uint32_t count, F&& stale) {
-  return table.Visit(from, count, [&](tables::FlowIndex index) {
-    if (IsStale(table.at(index), snapshot)) stale(index);
+  return table.Visit(from, count, [&](tables::FlowIndex index, const tables::Flow& flow) {
+    if (IsStale(flow, snapshot)) stale(index);
   });
 }
 

@@ -5,10 +5,11 @@
 // two tuples, never from what a rule says, so an established flow costs one test of its status.
 //
 // Checksums are updated incrementally (RFC 1624, equation 3): a wrong one stays wrong. IPv4 header;
-// TCP, UDP (an absent one stays absent, zero is sent as 0xffff), UDP-Lite, DCCP with their pseudo
-// headers; ICMP and ICMPv6 identifiers; ICMPv6 with its pseudo header; SCTP's CRC32c over all
-// segments, computed anew as the kernel does. A partial checksum (kFlagPartialChecksum: the field is
-// the pseudo header's sum) only has its addresses replaced. GRE and all others: addresses only.
+// TCP, UDP (an absent one stays absent, zero is sent as 0xffff), UDP-Lite with their pseudo headers;
+// ICMP and ICMPv6 identifiers; ICMPv6 with its pseudo header; SCTP's CRC32c over all segments,
+// computed anew as the kernel does. A partial checksum (kFlagPartialChecksum: the field is the pseudo
+// header's sum) only has its addresses replaced. GRE and all others: addresses only, as the kernel
+// (DCCP, whose checksum covers them, is among those since Linux 6.17).
 //
 // Expects: Parse has filled in the offsets, fragments are reassembled; the transport header is in
 // the first segment. What is cut short is dropped as kNatUntranslatable. Time: constant but for SCTP.
