@@ -16,7 +16,7 @@ class Layer(NamedTuple):
 
 
 STAGES = ("stages/parse", "stages/route", "stages/icmp", "stages/fragment", "stages/neighbor",
-          "stages/rewrite")
+          "stages/rewrite", "stages/conntrack", "stages/nat")
 STAGE_BASE = ("tables", "packet", "wire", "base")
 
 LAYERS = (

@@ -15,6 +15,7 @@
 #include "base/address.h"
 #include "base/ids.h"
 #include "base/time.h"
+#include "tables/conntrack_settings.h"
 
 namespace sluice::tables {
 
@@ -125,6 +126,7 @@ struct Snapshot {
   std::array<Interface, kMaxInterfaces> interfaces;
   Ipv4AddressSet own4;  // all addresses of the namespace, served interfaces or not
   IcmpSettings icmp;
+  ConntrackSettings conntrack;
   uint8_t default_ttl = 64;           // net.ipv4.ip_default_ttl
   bool ip_forward_use_pmtu = false;
   uint8_t multipath_hash_policy4 = 0;  // 0 L3, 1 L4; others are treated as 0 and reported

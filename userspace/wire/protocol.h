@@ -20,6 +20,7 @@ inline constexpr uint8_t kProtocolIcmpv6 = 58;
 inline constexpr uint8_t kProtocolNoNextHeader = 59;
 inline constexpr uint8_t kProtocolDestinationOptions = 60;
 inline constexpr uint8_t kProtocolSctp = 132;
+inline constexpr uint8_t kProtocolUdpLite = 136;
 
 }  // namespace sluice::wire
 
