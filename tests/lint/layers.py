@@ -15,8 +15,8 @@ class Layer(NamedTuple):
     duty: str
 
 
-STAGES = ("stages/parse", "stages/route", "stages/icmp", "stages/fragment", "stages/neighbor",
-          "stages/rewrite")
+STAGES = ("stages/parse", "stages/defrag", "stages/route", "stages/icmp", "stages/fragment",
+          "stages/neighbor", "stages/rewrite")
 STAGE_BASE = ("tables", "packet", "wire", "base")
 
 LAYERS = (
