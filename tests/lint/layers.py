@@ -15,8 +15,9 @@ class Layer(NamedTuple):
     duty: str
 
 
-STAGES = ("stages/parse", "stages/route", "stages/icmp", "stages/fragment", "stages/neighbor",
-          "stages/rewrite", "stages/conntrack", "stages/nat")
+STAGES = ("stages/parse", "stages/defrag", "stages/conntrack", "stages/filter", "stages/nat",
+          "stages/route", "stages/icmp", "stages/reject", "stages/fragment", "stages/neighbor",
+          "stages/rewrite")
 STAGE_BASE = ("tables", "packet", "wire", "base")
 
 LAYERS = (
