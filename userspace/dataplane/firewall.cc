@@ -2,7 +2,11 @@
 
 #include "stages/nat/stale.h"
 #include "stages/nat/translate.h"
+#include "stages/conntrack/tuple.h"
 #include "tables/flow_owner.h"
+#include "wire/flow_hash.h"
+#include "wire/icmp.h"
+#include "wire/icmpv6.h"
 #include "wire/ipv4.h"
 #include "wire/ipv6.h"
 
@@ -43,6 +47,23 @@ Family FamilyOf(const Packet& p) {
 FlowDirection DirectionOf(const Packet& p) { return static_cast<FlowDirection>(p.ct_direction); }
 
 bool IsState(const Packet& p, CtState state) { return p.ct_state == static_cast<uint8_t>(state); }
+
+bool IsIcmpError(const Packet& p, Family family) {
+  if (!tables::IsIcmp(p.l4_protocol) || p.l4_offset == 0) return false;
+  return family == Family::kIpv4
+             ? p.l4_protocol == wire::kProtocolIcmp && wire::IsIcmpError(p.l4()[0])
+             : p.l4_protocol == wire::kProtocolIcmpv6 && wire::IsIcmpv6Error(p.l4()[0]);
+}
+
+// The tuple of answers to the packet that an ICMP error quotes.
+bool TupleOfQuoted(const Packet& error, Family family, tables::FlowTuple& tuple) {
+  constexpr size_t kIcmpHeader = 8;
+  const size_t at = error.l4_offset + kIcmpHeader;
+  if (error.segment_length <= at) return false;
+  stages::QuotedPacket quoted;
+  return stages::ParseQuote({error.data + at, error.segment_length - at}, family, quoted) &&
+         stages::InvertTuple(quoted.tuple, tuple);
+}
 
 Judgement From(const Verdict& verdict) {
   switch (verdict.kind()) {
@@ -111,9 +132,9 @@ void Firewall::Prepare(const Packet& p, Family family, Key& key) {
   key.hash = 0;
   key.error = false;
   if (!tracks(family) || !stages::MakeTuple(p, key.tuple)) return;
-  if (stages::IsIcmpError(p, family)) [[unlikely]] {
+  if (IsIcmpError(p, family)) [[unlikely]] {
     key.error = true;
-    if (!stages::TupleOfQuoted(p, family, key.tuple)) return;
+    if (!TupleOfQuoted(p, family, key.tuple)) return;
   }
   key.hash = flows_.Hash(key.tuple);
   flows_.PrefetchBucket(key.hash);
@@ -403,7 +424,8 @@ void Firewall::LeaveToKernel(Packet& p, Nanos now) {
   flow->status |= tables::kFlowKernel;
   if (flow->Has(tables::kFlowConfirmed)) return;
   flow->status &= ~uint32_t{tables::kFlowNatMask};
-  flow->tuple(FlowDirection::kReply) = tables::Inverted(flow->tuple(FlowDirection::kOriginal));
+  static_cast<void>(stages::InvertTuple(flow->tuple(FlowDirection::kOriginal),
+                                        flow->tuple(FlowDirection::kReply)));
   static_cast<void>(conntrack_.Confirm(p, now));
 }
 

@@ -38,7 +38,7 @@ struct FirewallConfig {
   uint32_t flows = 65536;        // of this worker
   uint32_t flows_per_source = 0;
   uint32_t worker_count = 1;
-  stages::NatPorts nat_ports;
+  tables::NatPorts nat_ports;
   uint64_t seed = 1;
   Nanos start;
 };

@@ -292,7 +292,10 @@ void Pipeline::ForgetInterface(IfaceSlot slot) {
 }
 
 void Pipeline::Drop(const Packet& p, DropReason reason) {
-  firewall_.Abandon(p);
+  if (p.flow != packet::kNoFlowIndex) {
+    Packet ended = p;
+    firewall_.Abandon(ended);
+  }
   if (p.in.valid()) {
     counters_.of(p.in).dropped_packets[static_cast<size_t>(reason)].Add();
   } else {

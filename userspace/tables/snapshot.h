@@ -129,8 +129,13 @@ class Ipv4AddressSet {
   std::vector<Ipv4> sorted_;
 };
 
+class Ruleset;
+
 struct Snapshot {
   uint64_t generation = 0;
+  // The compiled nftables ruleset; null: there is none. Not the snapshot's own: the control thread
+  // keeps it until every worker has moved on.
+  const Ruleset* ruleset = nullptr;
 
   // By slot; a slot whose interface is away or unknown has slot.valid() == false.
   std::array<Interface, kMaxInterfaces> interfaces;
