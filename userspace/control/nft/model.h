@@ -106,6 +106,7 @@ struct BaseChain {
 struct Chain {
   std::string name;
   uint64_t handle = 0;
+  bool anonymous = false;   // of one rule: "jump { ... }"
   std::optional<BaseChain> base;
   std::vector<Rule> rules;  // in order
 };
@@ -155,8 +156,9 @@ struct Set {
   Bytes field_lengths;      // of a concatenation (NFTA_SET_DESC_CONCAT)
   std::vector<Expr> exprs;  // templates for new elements
   SetElements elements;
-  // Changes with each change of the elements and is never used for other contents again within one
-  // NftMirror: the same version means the same elements, also after the mirror read all anew.
+  // Changes with each change of the elements (their expiry is none) and is never used for other
+  // contents again within one NftMirror: the same version means the same definition and elements,
+  // also after the mirror read all anew.
   uint64_t version = 0;
 };
 
