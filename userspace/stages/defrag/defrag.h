@@ -23,11 +23,12 @@
 // on completion, for all fragments but the last to arrive, whose `in` the whole has. The rest is the
 // caller's.
 //
-// Limits, all per worker: datagrams, frames, 128 fragments (and 255 frames) per datagram. At a limit the
-// oldest datagram of the source (of 64 groups of sources, by hash) that holds most frames is
-// discarded as kFragmentLimit, so that a flood pays for itself. The kernel refuses new fragments
-// instead; ipfrag_max_dist is not followed. When the pool is down to Limits::keep_free frames,
-// nothing more is held than is.
+// Limits, all per worker: datagrams, frames (those of the sysctls per family: bytes by a chunk's
+// size; 0 is none at all), 128 fragments and 255 frames per datagram. At a limit the oldest datagram of
+// the source (of 64 groups of sources per family, by a hash with a seed) that holds most frames is
+// discarded as kFragmentLimit, so that a flood pays for itself. When the pool is down to keep_free
+// frames, no more is held than is. The kernel refuses new fragments instead, and knows no limit per
+// datagram; ipfrag_max_dist is not followed.
 //
 // Thread: the owning worker. O(1) per fragment that arrives in order, else O(fragments of its
 // datagram). No allocation after construction.
@@ -45,6 +46,7 @@
 #include "packet/packet.h"
 #include "packet/verdict.h"
 #include "stages/defrag/datagram.h"
+#include "stages/defrag/fragment_info.h"
 #include "tables/snapshot.h"
 #include "tables/timer_wheel.h"
 
@@ -68,10 +70,10 @@ class Defrag {
   Defrag(const packet::FrameArena& arena, const DefragLimits& limits, uint64_t seed, Nanos start);
 
   // Takes a parsed packet with kFlagFragment or kFlagFragmentHeader.
-  //   Held      it waits for others, or has been consumed as a part of one that does
+  //   Held      it waits for others; or it was the last, and the whole is bad: all are lost then
   //   Continue  `p` is the whole datagram now: fragment_size set, offsets and flags those of a packet
   //             that arrived whole. Or it is as before, flags too, where the kernel lets a fragment
-  //             pass (IPv6 first fragments without the whole L4 header, ends off an 8-byte boundary)
+  //             pass (IPv6: a first fragment without the whole L4 header, an end off an 8-byte boundary)
   //   Drop      `p` is the caller's to drop with this reason; others of its datagram may be lost
   packet::Verdict Add(packet::Packet& p, const tables::DefragSettings& settings, Nanos now,
                       packet::FramePool& pool, WorkerCounters& counters);
@@ -88,13 +90,26 @@ class Defrag {
 
   // For metrics and tests.
   uint32_t datagrams() const { return used_; }
-  uint32_t frames() const { return frames_; }  // held, those of lost fragments not taken included
+  uint32_t frames() const { return frames_by_family_[0] + frames_by_family_[1]; }  // that they hold
   const DefragLimits& limits() const { return limits_; }
 
  private:
-  static constexpr uint32_t kNone = UINT32_MAX;
-  static constexpr size_t kGroups = 64;
+  using Packet = packet::Packet;
 
+  static constexpr uint32_t kNone = UINT32_MAX;
+  static constexpr uint32_t kFamilies = 2;
+  static constexpr uint32_t kGroupsPerFamily = 64;
+
+  struct Entry {
+    Datagram datagram;
+    uint32_t next_in_bucket = kNone;  // or in the list of free entries
+    uint32_t older = kNone;           // within its group
+    uint32_t newer = kNone;
+    uint32_t bucket = 0;
+    uint32_t group = 0;
+    uint64_t age = 0;  // counts up
+    bool used = false;
+  };
   // Sources that share a hash: their datagrams, the oldest first, and what they hold.
   struct Group {
     uint32_t oldest = kNone;
@@ -102,17 +117,33 @@ class Defrag {
     uint32_t frames = 0;
   };
 
+  uint32_t Find(const FragmentKey& key, uint32_t bucket) const;
+  uint32_t Create(const FragmentKey& key, uint32_t bucket, Nanos deadline);
+  // Off all lists; its frames are no longer counted as held.
+  void Remove(uint32_t entry);
+  // To the lost ones, with a reason.
+  void Lose(uint32_t entry, DropReason reason, bool report = false);
+  // The entry to discard for the sake of others: of this family, or of both.
+  uint32_t Victim(uint32_t first_group, uint32_t group_count) const;
+  // False: there is no room for `frames` more, or `keep` had to go.
+  bool MakeRoom(uint32_t frames, uint32_t family, uint64_t threshold, uint32_t pool_free,
+                uint32_t keep);
+  packet::Verdict Complete(uint32_t entry, Packet& p, packet::FramePool& pool,
+                           WorkerCounters& counters);
+
   const packet::FrameArena& arena_;
   const DefragLimits limits_;
   const uint64_t seed_;
-  std::vector<Datagram> datagrams_;
+  std::vector<Entry> entries_;
   std::vector<uint32_t> buckets_;
-  std::array<Group, kGroups> groups_;
+  std::array<Group, kFamilies * kGroupsPerFamily> groups_;
+  std::array<uint32_t, kFamilies> frames_by_family_{};
   tables::TimerWheel timers_;
   uint32_t free_ = kNone;
   uint32_t used_ = 0;
-  uint32_t frames_ = 0;
+  uint64_t created_ = 0;
   packet::FrameIndex lost_ = packet::kNoFrame;  // by HeldPacket::next
+  packet::FrameIndex lost_last_ = packet::kNoFrame;
 };
 
 }  // namespace sluice::stages

@@ -81,7 +81,10 @@ bool Ipv4Fragmenter::Next(Packet& piece) {
   // Of a packet that ends beyond 65535 the offset runs over into the flags, as in ip_frag_next.
   auto field = static_cast<uint16_t>((original.fragment_offset() + at) / 8);
   if (!sizes_.done() || original.more_fragments()) field |= wire::kIpv4MoreFragments;
-  if (whole_.Has(packet::kFlagFragmentPmtu)) field |= wire::kIpv4DontFragment;
+  // Pieces as they came lose it, in Linux (ip_fraglist_prepare).
+  if (whole_.Has(packet::kFlagFragmentPmtu) && !sizes.as_it_came()) {
+    field |= wire::kIpv4DontFragment;
+  }
   wire::Ipv4Mutable ip(piece.l3());
   ip.set_total_length(static_cast<uint16_t>(header_ + n));
   ip.set_fragment_field(field);

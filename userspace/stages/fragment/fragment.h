@@ -4,7 +4,8 @@
 //
 // A datagram that stages/defrag has put together (fragment_size is set) always goes out in fragments
 // again, none larger than the largest that arrived, and in the very pieces that arrived if they
-// fit. It may have any number of segments. (IPv6: fragment6.h. For the kernel: refragment.h.)
+// fit (without don't-fragment then, else with that of the largest). It may have any number of
+// segments. (IPv6: fragment6.h. For the kernel: refragment.h.)
 //
 // Options that ask for action never get here, the kernel has those packets; the rest (padding,
 // unknown ones) go into every piece if their copied bit says so, else into the first. Each piece is

@@ -19,8 +19,15 @@
 #include "stages/fragment/fragment.h"
 #include "stages/fragment/fragment6.h"
 #include "wire/ethernet.h"
+#include "wire/ipv4.h"
 
 namespace sluice::stages {
+
+inline void SetDontFragment(packet::Packet& piece) {
+  wire::Ipv4Mutable ip(piece.l3());
+  ip.set_fragment_field(ip.fragment_field() | wire::kIpv4DontFragment);
+  ip.FillChecksum();
+}
 
 // `whole` (its fragment_size is set) stays the caller's. The visitor owns each piece. Returns false
 // when a piece found no free frame: the rest is missing then, and if none was made the caller has
@@ -35,6 +42,7 @@ bool Refragment(const packet::Packet& whole, packet::Outbox& outbox, Visitor&& v
       piece.in = whole.in;
       piece.generated = 0;
       piece.flags |= whole.flags & packet::kFlagLinkMulticast;
+      if (whole.Has(packet::kFlagFragmentPmtu)) SetDontFragment(piece);
       visit(piece, first);
     }
     return true;
