@@ -113,7 +113,9 @@ bool RestoreIcmpError(const FrameArena& arena, Packet& p, const Flow& flow,
   // It arrived quoting an answer to this direction's packets, and addressed to that one's sender.
   const End quoted_source = EndOfInverse(tuple, NatManip::kSource);
   const End quoted_destination = EndOfInverse(tuple, NatManip::kDestination);
-  const End destination_now = ReadEnd(*quoted, NatManip::kDestination, quoted_destination);
+  End destination_now = ReadEnd(*quoted, NatManip::kDestination, quoted_destination);
+  // An ICMP identifier belongs to both ends and tells nothing.
+  if (tables::IsIcmp(tuple.protocol)) destination_now.number = quoted_destination.number;
   if (!SameEnd(destination_now, quoted_destination)) {
     // Past POSTROUTING: the router that sent the error is no longer named in it.
     return false;
