@@ -50,8 +50,10 @@ ANY_PORT = Choices(ports=((1, 65535),))
 
 def _made_by_router(packet, parts):
     """Whether it may be: ICMP errors, echo replies, resets."""
-    if parts is None or parts.transport is None:
+    if parts is None:
         return False
+    if parts.transport is None:  # the rest of a long echo reply
+        return parts.is_fragment and parts.protocol == wire.ICMP
     if parts.protocol == wire.TCP:
         return len(packet) > parts.transport + 13 and bool(packet[parts.transport + 13] & wire.RST)
     return parts.quoted is not None or (parts.protocol, packet[parts.transport]) in (

@@ -108,6 +108,18 @@ class Twin(Side):
             return
         super()._take(link, frame, control)
 
+    def wait_until_quiet(self):
+        """Until the router has reported its multicast groups, which rules may count."""
+        said, since = None, time.monotonic()
+        deadline = time.monotonic() + _ANSWER_WITHIN
+        while time.monotonic() - since < 0.1 and time.monotonic() < deadline:
+            with self.topology.router.entered(), open("/proc/thread-self/net/snmp6",
+                                                      encoding="ascii") as file:
+                now = [line for line in file if "OutMLD" in line or "OutRouterSol" in line]
+            if now != said:
+                said, since = now, time.monotonic()
+            self.receive(0.01)
+
     def begin(self):
         while self.receive(0):
             pass
@@ -175,6 +187,7 @@ class Twins:
         self.sides = []
         self._topologies = []
         self._sent_on = None
+        self._cores = None
         self.ruleset = ""
         self.round = 0
         try:
@@ -187,7 +200,12 @@ class Twins:
             for name, kind, topology in zip(("kernel", "kernel2" if against_kernel else "sluice"),
                                             kinds, self._topologies):
                 self.sides.append(kind(name, topology))
+            # One core: what is sent from two of them may overtake.
+            self._cores = os.sched_getaffinity(0)
+            os.sched_setaffinity(0, {max(self._cores)})
             self.settle(*LINKS)
+            for side in self.sides:
+                side.wait_until_quiet()
         except BaseException:
             self.close()
             raise
@@ -202,6 +220,8 @@ class Twins:
 
     def close(self):
         """Takes all down; returns how Sluice ended."""
+        if self._cores:
+            os.sched_setaffinity(0, self._cores)
         for side in self.sides:
             side.close()
         self.sides = []
