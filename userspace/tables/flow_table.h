@@ -17,7 +17,7 @@
 // noticed that much late (at once with Hasten). Whoever finds a flow past its time treats it as
 // gone.
 //
-// Limit: `capacity` flows, unconfirmed ones included. At the limit Allocate takes the entry of one
+// Limit: `capacity` flows (or SetLimit), unconfirmed ones included. At the limit Allocate takes the entry of one
 // that is not assured, or else of a TCP connection that is closing, among kEvictionCandidates in
 // memory order from where it stopped last (the kernel: early_drop and gc_worker_can_early_drop in
 // net/netfilter/nf_conntrack_core.c); else it refuses. `per_source` bounds the confirmed flows of an
@@ -82,8 +82,8 @@ class FlowTable {
   FlowIndex Allocate(Nanos now, F&& early_dropped);
   // Of an unconfirmed flow.
   void Free(FlowIndex flow);
-  // Confirms: both tuples into the hash, kFlowConfirmed set, the timer set to `expires`. False, and
-  // nothing changed, when one of the tuples is taken.
+  // Confirms: both tuples into the hash (they must not change from now on), kFlowConfirmed set, the
+  // timer set to `expires`. False, and nothing changed, when one of the tuples is taken.
   bool Insert(FlowIndex flow);
   // Takes a confirmed flow out: kFlowDying set; its entry can be read until the tick ends.
   void Remove(FlowIndex flow);
@@ -109,6 +109,8 @@ class FlowTable {
 
   uint32_t size() const { return static_cast<uint32_t>(size_.Read()); }
   uint32_t capacity() const { return capacity_; }
+  // Below the capacity: nf_conntrack_max has been lowered. Flows beyond it stay until they end.
+  void SetLimit(uint32_t flows) { limit_ = flows < capacity_ ? flows : capacity_; }
 
   // Visits confirmed flows, `visit(FlowIndex, const Flow&)`, from place `from` on, at most `count`
   // places; returns where to go on, or kNoFlow at the end.
@@ -160,6 +162,7 @@ class FlowTable {
   const uint32_t capacity_;
   const uint32_t bucket_count_;
   const uint32_t per_source_;
+  uint32_t limit_;
   std::array<uint64_t, 6> secrets_;
   Counter size_;
   MappedRegion flow_memory_;
@@ -182,7 +185,7 @@ class FlowTable {
 template <class F>
 FlowIndex FlowTable::Allocate(Nanos now, F&& early_dropped) {
   SetTick(now);
-  FlowIndex flow = TakeFree();
+  FlowIndex flow = size() < limit_ ? TakeFree() : kNoFlow;
   if (flow == kNoFlow) {
     const FlowIndex victim = ChooseVictim();
     if (victim == kNoFlow) return kNoFlow;

@@ -21,6 +21,7 @@
 #ifndef SLUICE_STAGES_CONNTRACK_CONNTRACK_H_
 #define SLUICE_STAGES_CONNTRACK_CONNTRACK_H_
 
+#include <cstddef>
 #include <cstdint>
 
 #include "base/time.h"
@@ -57,24 +58,28 @@ class Conntrack {
   // `notrack`: p goes on untracked.
   void Untrack(packet::Packet& p);
 
-  // Ends flows whose time is up; `ended(FlowIndex)` sees each before it is gone. Between bursts.
-  // False: there is more to do, call again. Nothing to do before NextDeadline().
-  template <class F>
-  bool Expire(Nanos now, F&& ended, size_t max_visits = 64) {
-    return table_.Expire(
-        now,
-        [&](tables::FlowIndex flow) {
-          counters_.expired.Add();
-          ended(flow);
-        },
-        max_visits);
-  }
+  // Ends flows whose time is up. Between bursts. False: there is more to do, call again. Nothing to
+  // do before NextDeadline().
+  bool Expire(Nanos now, size_t max_visits = 64);
   Nanos NextDeadline() const { return table_.NextDeadline(); }
 
   tables::FlowTable& table() { return table_; }
   const tables::FlowTable& table() const { return table_; }
 
  private:
+  // What Track was given, and the segment when it is TCP.
+  struct Context;
+
+  packet::Verdict Invalid(packet::Packet& p);
+  // Of a flow that is not over its time.
+  tables::FlowTable::Found FindLive(const tables::FlowTuple& tuple, uint64_t hash, Nanos now);
+  packet::Verdict TrackIcmpError(packet::Packet& p, const tables::FlowTuple& tuple, Nanos now);
+  // kNoFlow, with `verdict` set, when the packet begins no flow.
+  tables::FlowIndex Begin(const Context& c, packet::Verdict& verdict);
+  packet::Verdict Apply(const Context& c, tables::FlowTable::Found found, bool fresh, bool& again);
+  void End(tables::FlowIndex flow);
+  void CountFlows() { counters_.current.Set(table_.size()); }
+
   tables::FlowTable& table_;
   ConntrackCounters& counters_;
 };
