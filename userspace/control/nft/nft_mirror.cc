@@ -67,6 +67,7 @@ absl::StatusOr<std::unique_ptr<NftMirror>> NftMirror::Open(Nanos now) {
   mirror->events_ = *std::move(events);
   mirror->reader_ = *std::move(reader);
   mirror->InstallAll(*std::move(ruleset));
+  mirror->stats_.full_readings = 1;
   (void)mirror->editor_.TakeChange(mirror->ruleset_);  // of nothing that was given out before
   mirror->next_audit_ = now + kAuditInterval;
   mirror->next_expiry_ = now + kExpiryInterval;
