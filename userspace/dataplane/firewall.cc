@@ -122,7 +122,7 @@ void Firewall::UseSnapshot(const Snapshot& snapshot, Nanos now) {
 
 void Firewall::OnTimer(const Snapshot& snapshot, Nanos now) {
   constexpr uint32_t kPortion = 256;
-  static_cast<void>(conntrack_.Expire(now, [](tables::FlowIndex) {}, kPortion));
+  static_cast<void>(conntrack_.Expire(now, kPortion));
   if (next_stale_ == tables::kNoFlow) return;
   next_stale_ = stages::VisitStale(flows_, snapshot, next_stale_, kPortion,
                                    [&](tables::FlowIndex flow) { flows_.Remove(flow); });
