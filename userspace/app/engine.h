@@ -22,6 +22,7 @@
 #include "absl/status/statusor.h"
 #include "app/control_server.h"
 #include "app/interfaces.h"
+#include "app/live_trace.h"
 #include "app/run.h"
 #include "app/task_queue.h"
 #include "app/worker_thread.h"
@@ -94,6 +95,7 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   void FillNeighborsFromKernel(IfaceSlot slot);
 
   // --- Views (engine_views.cc, engine_firewall_views.cc) ---
+  void EndTrace();  // before the workers end
   telemetry::MetricSample SampleHere();
   telemetry::PacketTotals Totals() const;
   std::vector<telemetry::TableUse> TableUses() const;
@@ -137,6 +139,8 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   std::atomic<const tables::Snapshot*> snapshot_{nullptr};
   uint64_t generation_ = 0;
   std::vector<control::NeighborEvent> neighbor_events_;
+
+  LiveTrace* live_trace_ = nullptr;  // the server has it
 
   TaskQueue tasks_;
   ControlServer control_server_;

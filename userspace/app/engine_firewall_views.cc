@@ -6,6 +6,8 @@
 #include "app/clock.h"
 #include "app/engine.h"
 #include "app/flow_collector.h"
+#include "app/live_trace.h"
+#include "app/trace_filter.h"
 #include "control/netfilter/nft_listing.h"
 #include "telemetry/rule_listing.h"
 
@@ -54,8 +56,37 @@ absl::StatusOr<telemetry::ExplainView> Engine::Explain(const telemetry::ExplainR
 }
 
 absl::StatusOr<std::unique_ptr<telemetry::TraceStream>> Engine::Trace(
-    const telemetry::TraceRequest&) {
-  return NotYet("trace");
+    const telemetry::TraceRequest& request) {
+  if (live_trace_ != nullptr) {
+    return absl::ResourceExhaustedError("another trace is running; there can be one at a time");
+  }
+  const absl::StatusOr<dataplane::PacketFilter> filter = ReadTraceFilter(request.program);
+  if (!filter.ok()) return filter.status();
+  LiveTrace::InterfaceNames names;
+  for (size_t i = 0; i < kMaxInterfaces; ++i) names[i] = interfaces_->all()[i].config.name;
+  const auto stop_workers = [this] {
+    for (const auto& thread : workers_) {
+      thread->Call([](WorkerThread::Worker& worker) { worker.pipeline().Trace(nullptr); });
+    }
+    live_trace_ = nullptr;
+  };
+  auto trace = std::make_unique<LiveTrace>(*filter, workers_.size(), std::move(names),
+                                           MonotonicNow(), stop_workers);
+  live_trace_ = trace.get();
+  for (const auto& thread : workers_) {
+    dataplane::TraceSession* const session = trace->session(thread->worker().id().value);
+    thread->Call([=](WorkerThread::Worker& worker) { worker.pipeline().Trace(session); });
+  }
+  return trace;
+}
+
+void Engine::EndTrace() {
+  if (live_trace_ == nullptr) return;
+  for (const auto& thread : workers_) {
+    thread->Call([](WorkerThread::Worker& worker) { worker.pipeline().Trace(nullptr); });
+  }
+  live_trace_->Close();
+  live_trace_ = nullptr;
 }
 
 }  // namespace sluice::app

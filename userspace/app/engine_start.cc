@@ -237,6 +237,7 @@ void Engine::Stop() {
     }
     forwarding_ = false;
   }
+  EndTrace();
   // Nobody asks any more, and nobody who asked waits for ever.
   tasks_.Close();
   control_server_.Stop();

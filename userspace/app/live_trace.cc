@@ -131,10 +131,14 @@ telemetry::TraceView LiveTrace::ViewOf(const TraceRecord& r, uint32_t worker) {
 
 std::string LiveTrace::RuleName(uint64_t generation, uint32_t rule) {
   const std::lock_guard lock(mutex_);
+  const bool chain = (rule & dataplane::kTraceChain) != 0;
+  const uint32_t index = rule & ~dataplane::kTraceChain;
   for (const RuleNames& rules : rules_) {
-    if (rules.generation == generation && rule < rules.names.size()) return rules.names[rule];
+    if (rules.generation != generation) continue;
+    const std::vector<std::string>& names = chain ? rules.chains : rules.names;
+    if (index < names.size()) return names[index];
   }
-  return absl::StrCat("rule ", rule, " of generation ", generation);
+  return absl::StrCat(chain ? "policy of chain " : "rule ", index, " of generation ", generation);
 }
 
 }  // namespace sluice::app

@@ -25,10 +25,12 @@
 
 namespace sluice::app {
 
-// What rules of one generation are called: "inet filter forward handle 7", by their index.
+// What rules of one generation are called: "inet filter forward handle 7", by their index; and
+// chains: "inet filter forward policy drop".
 struct RuleNames {
   uint64_t generation = 0;
   std::vector<std::string> names;
+  std::vector<std::string> chains;
 };
 
 class LiveTrace final : public telemetry::TraceStream {

@@ -170,7 +170,8 @@ Judgement Firewall::Run(HookPoint hook, Pass& pass) {
                                 .flow = FlowOf(pass.p),
                                 .tables = filter_tables_,
                                 .now = pass.now,
-                                .dry_run = pass.dry};
+                                .dry_run = pass.dry,
+                                .trace = pass.dry ? nullptr : watcher_};
   const FilterVerdict verdict = filter_.Run(hook, pass.family, context);
   Judgement judgement;
   judgement.rule = verdict.rule;

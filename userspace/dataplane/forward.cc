@@ -80,6 +80,7 @@ void Pipeline::Fragment(Packet& p, Family family, const IpAddress& next_hop, uin
     if (!first) counters_.generated[piece.generated].Add();
     Output(piece, family, next_hop, snapshot, now);
   }
+  tracer_.End(p, TraceOutcome::kForwarded);
   packet::FreePacket(outbox_.pool(), p);
 }
 
@@ -144,6 +145,7 @@ void Pipeline::Local4(Packet& p, const Interface& in, const Snapshot& snapshot, 
   const Reply reply = replies_.Echo4(p, snapshot);
   if (reply.outcome != ReplyOutcome::kSend) return Punt(p, PuntReason::kReplyRoute, snapshot);
   counters_.of(arrived).local_packets.Add();
+  tracer_.End(p, TraceOutcome::kLocal);
   Send(reply, Family::kIpv4, nullptr, snapshot, now);
 }
 
@@ -158,6 +160,7 @@ void Pipeline::Local6(Packet& p, const Interface&, const Snapshot& snapshot, Nan
   const Reply reply = replies_.Echo6(p, snapshot);
   if (reply.outcome != ReplyOutcome::kSend) return Punt(p, PuntReason::kReplyRoute, snapshot);
   counters_.of(arrived).local_packets.Add();
+  tracer_.End(p, TraceOutcome::kLocal);
   Send(reply, Family::kIpv6, nullptr, snapshot, now);
 }
 

@@ -30,6 +30,7 @@
 #include "base/worker_counters.h"
 #include "dataplane/firewall.h"
 #include "dataplane/replies.h"
+#include "dataplane/tracer.h"
 #include "packet/outbox.h"
 #include "packet/packet.h"
 #include "stages/defrag/defrag.h"
@@ -84,6 +85,13 @@ class Pipeline {
   Firewall& firewall() { return firewall_; }
   const Firewall& firewall() const { return firewall_; }
 
+  // `sluice trace`: from now on with this session; nullptr: no more.
+  void Trace(TraceSession* session) {
+    tracer_.Use(session);
+    firewall_.Watch(nullptr);
+  }
+  Tracer& tracer() { return tracer_; }
+
   // The end of a packet that goes nowhere: counted by its reason, its frames free again.
   void Drop(const packet::Packet& p, DropReason reason);
 
@@ -134,6 +142,11 @@ class Pipeline {
   // Between routing and leaving. False: the packet has found another end.
   bool PassesForward(Packet& p, Family family, const IpAddress& next_hop, const Snapshot& snapshot,
                      Nanos now);
+  // Whether its rules are to be told to a trace.
+  void WatchRules(const Packet& p, const Snapshot& snapshot) {
+    if (!tracer_.active() || snapshot.ruleset == nullptr) [[likely]] return;
+    firewall_.Watch(tracer_.RulesOf(p, snapshot.ruleset->generation()));
+  }
   // False: the fragment waits, or has found another end.
   bool Reassemble(Packet& p, Family family, const Snapshot& snapshot, Nanos now);
   void SettleFragments(const Snapshot& snapshot, Nanos now);
@@ -177,6 +190,7 @@ class Pipeline {
   Replies replies_;
   Firewall firewall_;
   stages::Defrag defrag_;
+  Tracer tracer_;
   uint64_t snapshot_generation_ = 0;
   uint32_t most_free_ = 0;  // the largest size of the pool seen when a snapshot came
   Batch<Ipv4> batch4_;

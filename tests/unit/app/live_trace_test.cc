@@ -82,22 +82,25 @@ TEST_F(LiveTraceTest, AHopLessIsNoTranslation) {
 }
 
 TEST_F(LiveTraceTest, NamesReasonsAndRules) {
-  trace_.UseRules({7, {"inet filter forward handle 3", "inet filter forward handle 4"}});
+  trace_.UseRules({7,
+                   {"inet filter forward handle 3", "inet filter forward handle 4"},
+                   {"inet filter forward policy drop"}});
   TraceRecord record = Record("ip saddr 10.0.0.5 ip daddr 1.1.1.1 tcp dport 22");
   record.outcome = TraceOutcome::kDropped;
   record.reason = static_cast<uint8_t>(DropReason::kNoRoute);
   record.generation = 7;
-  record.rule_count = 2;
-  record.rules = {1, 9};
+  record.rule_count = 3;
+  record.rules = {1, 9, dataplane::kTraceChain};
   auto views = Read(record);
   EXPECT_EQ(views[0].verdict, "dropped");
   EXPECT_EQ(views[0].reason, "no_route");
-  EXPECT_THAT(views[0].rules, ElementsAre("inet filter forward handle 4", "rule 9 of generation 7"));
+  EXPECT_THAT(views[0].rules, ElementsAre("inet filter forward handle 4", "rule 9 of generation 7",
+                                          "inet filter forward policy drop"));
   // The ruleset changes: packets of the one before are still on their way.
-  trace_.UseRules({8, {"new"}});
+  trace_.UseRules({8, {"new"}, {}});
   record.rule_count = 1;
   EXPECT_THAT(Read(record)[0].rules, ElementsAre("inet filter forward handle 4"));
-  trace_.UseRules({9, {"newer"}});
+  trace_.UseRules({9, {"newer"}, {}});
   EXPECT_THAT(Read(record)[0].rules, ElementsAre("rule 1 of generation 7"));
 
   record = Record("ip saddr 10.0.0.5 ip daddr 1.1.1.1 tcp dport 22");

@@ -37,6 +37,7 @@ class TracerTest : public ::testing::Test {
 TEST_F(TracerTest, NothingHappensWithoutASession) {
   const packet::Packet p = PacketOf(1, 0xaa);
   EXPECT_FALSE(tracer_.active());
+  EXPECT_EQ(tracer_.RulesOf(p, 1), nullptr);
   tracer_.Begin(p, Seconds(1));
   tracer_.End(p, TraceOutcome::kDropped);
   tracer_.Use(&session_);
@@ -49,7 +50,12 @@ TEST_F(TracerTest, TellsHowAPacketCameAndWhatBecameOfIt) {
   tracer_.Use(&session_);
   packet::Packet p = PacketOf(7, 0xaa, 200);
   tracer_.Begin(p, Seconds(3));
-  for (uint32_t rule = 10; rule < 13; ++rule) tracer_.Rule(p, rule, 99);
+  stages::TraceSink* const rules = tracer_.RulesOf(p, 99);
+  ASSERT_NE(rules, nullptr);
+  rules->RuleMatched(10);
+  rules->PolicyApplied(4, /*accept=*/true);
+  rules->PolicyApplied(5, /*accept=*/false);
+  rules->RuleMatched(12);
   p.data[0] = 0xbb;  // rewritten
   p.out = IfaceSlot{2};
   tracer_.End(p, TraceOutcome::kForwarded);
@@ -66,6 +72,8 @@ TEST_F(TracerTest, TellsHowAPacketCameAndWhatBecameOfIt) {
   EXPECT_EQ(r.left[0], 0xbb);
   EXPECT_EQ(r.generation, 99u);
   ASSERT_EQ(r.rule_count, 3);
+  EXPECT_EQ(r.rules[0], 10u);
+  EXPECT_EQ(r.rules[1], kTraceChain | 5u);
   EXPECT_EQ(r.rules[2], 12u);
   EXPECT_EQ(session_.lost.Read(), 0u);
 }
@@ -74,7 +82,7 @@ TEST_F(TracerTest, OfManyRulesTheDecidingOneIsKept) {
   tracer_.Use(&session_);
   const packet::Packet p = PacketOf(7, 0);
   tracer_.Begin(p, Seconds(1));
-  for (uint32_t rule = 0; rule < 100; ++rule) tracer_.Rule(p, rule, 1);
+  for (uint32_t rule = 0; rule < 100; ++rule) tracer_.RulesOf(p, 1)->RuleMatched(rule);
   tracer_.End(p, TraceOutcome::kDropped, static_cast<uint8_t>(DropReason::kNoRoute));
   const auto records = Records();
   ASSERT_EQ(records.size(), 1u);
@@ -92,6 +100,7 @@ TEST_F(TracerTest, OnlyWhatTheFilterPicks) {
   const packet::Packet yes = PacketOf(1, 0xaa), no = PacketOf(2, 0xab);
   for (const packet::Packet& p : {yes, no}) {
     tracer_.Begin(p, Seconds(1));
+    EXPECT_EQ(tracer_.RulesOf(p, 1) != nullptr, p.frame == yes.frame);
     tracer_.End(p, TraceOutcome::kLocal);
   }
   EXPECT_EQ(Records().size(), 1u);
