@@ -10,6 +10,7 @@
 // IPv6: forwarding is that of `all` alone (ip6_forward in net/ipv6/ip6_output.c; the interface's
 // own makes it a router or a host in other respects), or force_forwarding of the interface,
 // since 6.17; proxy_ndp either; what remains, the interface alone.
+// Reassembly: net.ipv4.ipfrag_* and net.netfilter.nf_conntrack_frag6_*.
 //
 // Threads: any, but /proc/sys/net is that of the network namespace of the calling thread. Cost:
 // about 45 small files per interface. A file that does not exist (an older or newer kernel, IPv6
@@ -58,6 +59,7 @@ struct InterfaceSysctls {
 struct Sysctls {
   absl::btree_map<std::string, InterfaceSysctls> interfaces;  // by name
   tables::IcmpSettings icmp;
+  tables::DefragSettings defrag;
   uint8_t default_ttl = 64;
   bool ip_forward_use_pmtu = false;
   bool nexthop_compat_mode = true;
@@ -81,6 +83,7 @@ class SysctlReader {
   InterfaceSysctls ReadInterface(const std::string& name) const;
   tables::NeighborSettings ReadNeighbor(const std::string& family, const std::string& name) const;
   void ReadIcmp(tables::IcmpSettings& icmp) const;
+  void ReadDefrag(tables::DefragSettings& defrag) const;
 
   std::string root_;
 };
