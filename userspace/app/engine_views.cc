@@ -139,6 +139,7 @@ telemetry::PacketTotals Engine::Totals() const {
       totals.forwarded += c.forwarded_packets.Read();
       totals.local += c.local_packets.Read();
       totals.punted += c.punted_packets.Read();
+      totals.merged += c.merged_packets.Read();
       totals.held += c.held_packets.Read();
       for (const Counter& dropped : c.dropped_packets) totals.dropped += dropped.Read();
     }
