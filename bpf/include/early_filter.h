@@ -36,11 +36,10 @@ struct sluice_early_frame {
 SLUICE_INLINE __u32 sluice_early_class_in_24(const struct sluice_early_table4* table, __u32 address,
                                              __u32 otherwise) {
   const __u32 key = (address >> 8) + 1;
-  const __u32 at = (key * 0x9e3779b1u) >> 8;
   const __u32 low = address & 255;
   for (__u32 i = 0; i < SLUICE_EARLY_PROBES; ++i) {
     const struct sluice_early_line* line =
-        sluice_early_line(table->hash + ((at + i) & table->hash_mask));
+        sluice_early_line(table->hash + (SLUICE_EARLY_PLACE(key, i) & table->hash_mask));
     const struct sluice_early_host_line* host = (const struct sluice_early_host_line*)line;
     if (!host) return otherwise;
     if (host->key != key) continue;
