@@ -54,7 +54,7 @@ LAYERS = (
           ("absl", "system", "httplib", "nlohmann-json", "prometheus-cpp"),
           "metrics, tables, JSON"),
     Layer("app", ("*",),
-          ("absl", "system", "CLI11", "fmt", "httplib", "libsystemd", "nlohmann-json", "spdlog"),
+          ("absl", "system", "CLI11", "fmt", "httplib", "libpcap", "libsystemd", "nlohmann-json", "spdlog"),
           "the program: threads, signals, servers"),
 )
 
@@ -66,6 +66,7 @@ LIBRARIES = {
     "httplib": r"httplib\.h",
     "libbpf": r"bpf/(bpf|libbpf)\.h",
     "libnftables": r"nftables/libnftables\.h",
+    "libpcap": r"pcap/pcap\.h",
     "libnl": r"netlink/.*",
     "libsystemd": r"systemd/sd-daemon\.h",
     "libxdp": r"xdp/(xsk|libxdp)\.h",

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "app/control_server.h"
 #include "app/interfaces.h"
 #include "app/run.h"
@@ -59,6 +60,12 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   std::vector<telemetry::NeighborView> Neighbors() override;
   std::vector<telemetry::WorkerView> Workers() override;
   std::vector<telemetry::DropView> Drops() override;
+  absl::StatusOr<telemetry::RulesView> Rules() override;
+  absl::StatusOr<telemetry::FlowsView> Flows(const telemetry::FlowQuery& query) override;
+  telemetry::NatView Nat(const telemetry::NatQuery& query) override;
+  absl::StatusOr<telemetry::ExplainView> Explain(const telemetry::ExplainRequest& request) override;
+  absl::StatusOr<std::unique_ptr<telemetry::TraceStream>> Trace(
+      const telemetry::TraceRequest& request) override;
   // telemetry::MetricSource: called on the HTTP thread, answered by the control thread.
   telemetry::MetricSample Sample() override;
 
@@ -86,7 +93,7 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   void SendNeighbors();
   void FillNeighborsFromKernel(IfaceSlot slot);
 
-  // --- Views (engine_views.cc) ---
+  // --- Views (engine_views.cc, engine_firewall_views.cc) ---
   telemetry::MetricSample SampleHere();
   telemetry::PacketTotals Totals() const;
   std::vector<telemetry::TableUse> TableUses() const;
