@@ -41,6 +41,8 @@ LAYERS = (
     Layer("control/mirror",
           ("control/netfilter", "control/netlink", "control/rib", "tables", "base"),
           ("absl", "system"), "the kernel's state, followed"),
+    Layer("control/conntrack_sync", ("control/netlink", "tables", "wire", "base"),
+          ("absl", "system"), "connections from and to the kernel's conntrack table"),
     Layer("telemetry", ("base",),
           ("absl", "system", "httplib", "nlohmann-json", "prometheus-cpp"),
           "metrics, tables, JSON"),
