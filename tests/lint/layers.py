@@ -48,6 +48,9 @@ LAYERS = (
     Layer("control/mirror",
           ("control/netfilter", "control/netlink", "control/rib", "tables", "base"),
           ("absl", "system"), "the kernel's state, followed"),
+    Layer("control/conntrack_sync", ("control/netlink", "tables", "wire", "base"),
+          ("absl", "system"), "connections from and to the kernel's conntrack table"),
+
     Layer("control/packet_text", ("wire", "base"), ("absl",),
           "packets described in nft's words"),
     Layer("telemetry", ("base",),
