@@ -15,8 +15,9 @@ class Layer(NamedTuple):
     duty: str
 
 
-STAGES = ("stages/parse", "stages/route", "stages/icmp", "stages/fragment", "stages/neighbor",
-          "stages/rewrite", "stages/filter")
+STAGES = ("stages/parse", "stages/defrag", "stages/conntrack", "stages/filter", "stages/nat",
+          "stages/route", "stages/icmp", "stages/reject", "stages/fragment", "stages/neighbor",
+          "stages/rewrite")
 STAGE_BASE = ("tables", "tables/ruleset", "packet", "wire", "base")
 
 LAYERS = (
@@ -41,9 +42,14 @@ LAYERS = (
           ("absl", "system", "libnftables", "nlohmann-json"), "is there a firewall"),
     Layer("control/ruleset", ("control/nft", "tables/ruleset", "tables", "base"), ("absl",),
           "the compiler of rules"),
+    Layer("control/nft",
+          ("control/netlink", "control/netfilter/firewall_presence.h", "base"),
+          ("absl", "system", "libnftables"), "the kernel's nftables ruleset, followed"),
     Layer("control/mirror",
           ("control/netfilter", "control/netlink", "control/rib", "tables", "base"),
           ("absl", "system"), "the kernel's state, followed"),
+    Layer("control/packet_text", ("wire", "base"), ("absl",),
+          "packets described in nft's words"),
     Layer("telemetry", ("base",),
           ("absl", "system", "httplib", "nlohmann-json", "prometheus-cpp"),
           "metrics, tables, JSON"),

@@ -11,6 +11,8 @@
 // own makes it a router or a host in other respects), or force_forwarding of the interface,
 // since 6.17; proxy_ndp either; what remains, the interface alone.
 //
+// net.netfilter.nf_conntrack_* exist while the kernel's own connection tracking is loaded.
+//
 // Threads: any, but /proc/sys/net is that of the network namespace of the calling thread. Cost:
 // about 45 small files per interface. A file that does not exist (an older or newer kernel, IPv6
 // off) leaves the kernel's default.
@@ -24,6 +26,7 @@
 
 #include "absl/container/btree_map.h"
 #include "absl/types/span.h"
+#include "tables/conntrack_settings.h"
 #include "tables/snapshot.h"
 
 namespace sluice::control {
@@ -58,6 +61,7 @@ struct InterfaceSysctls {
 struct Sysctls {
   absl::btree_map<std::string, InterfaceSysctls> interfaces;  // by name
   tables::IcmpSettings icmp;
+  tables::ConntrackSettings conntrack;
   uint8_t default_ttl = 64;
   bool ip_forward_use_pmtu = false;
   bool nexthop_compat_mode = true;
@@ -81,6 +85,7 @@ class SysctlReader {
   InterfaceSysctls ReadInterface(const std::string& name) const;
   tables::NeighborSettings ReadNeighbor(const std::string& family, const std::string& name) const;
   void ReadIcmp(tables::IcmpSettings& icmp) const;
+  void ReadConntrack(tables::ConntrackSettings& conntrack) const;
 
   std::string root_;
 };
