@@ -21,6 +21,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "app/control_server.h"
+#include "app/firewall_control.h"
 #include "app/interfaces.h"
 #include "app/run.h"
 #include "app/task_queue.h"
@@ -77,6 +78,7 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   absl::Status CreateFrames();  // and the workers that own them
   absl::Status StartForwarding();
   void CreateWorkers();
+  void TakeOverConnections();
   uint32_t WorkerCount() const;
   std::vector<uint32_t> WorkerCpus(uint32_t count) const;
 
@@ -90,6 +92,8 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   absl::Status FollowKernel();
   bool ReadSysctls();  // true when any has changed
   void PublishSnapshot();
+  void AdoptRules();
+  void DrainRules();
   void SendNeighbors();
   void FillNeighborsFromKernel(IfaceSlot slot);
 
@@ -123,6 +127,8 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   std::unique_ptr<control::FibSink> sink_;
   std::unique_ptr<control::KernelMirror> mirror_;
   std::unique_ptr<control::NetfilterWatch> netfilter_;
+  std::unique_ptr<FirewallControl> firewall_;
+  Nanos next_drain_ = Nanos::Max();
   control::SysctlReader sysctl_reader_;
   control::Sysctls sysctls_;
   Nanos next_sysctls_;
