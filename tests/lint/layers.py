@@ -37,7 +37,7 @@ LAYERS = (
     Layer("control/netlink", ("control/rib", "base"), ("absl", "system", "libnl"),
           "messages to and from the kernel"),
     Layer("control/netfilter", ("control/netlink", "base"),
-          ("absl", "system", "libnftables", "nlohmann-json"), "is there a firewall"),
+          ("absl", "system"), "is there another firewall"),
     Layer("control/nft",
           ("control/netlink", "control/netfilter/firewall_presence.h", "base"),
           ("absl", "system", "libnftables"), "the kernel's nftables ruleset, followed"),

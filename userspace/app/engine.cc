@@ -11,6 +11,7 @@
 #include "app/log.h"
 #include "app/notify.h"
 #include "control/mirror/snapshot_builder.h"
+#include "control/nft/nft_presence.h"
 #include "io/af_xdp/interface_probe.h"
 
 namespace sluice::app {
@@ -40,9 +41,9 @@ absl::Status Engine::Turn() {
                   {tasks_.fd(), POLLIN, 0},
                   {events, POLLIN, 0},
                   {requests, POLLIN, 0},
-                  {netfilter_->fd(), POLLIN, 0}};
-  const Nanos deadline = std::min(
-      {next_housekeeping_, mirror_->NextDeadline(), netfilter_->NextDeadline()});
+                  {nft_->fd(), POLLIN, 0}};
+  const Nanos deadline = std::min({next_housekeeping_, mirror_->NextDeadline(),
+                                   netfilter_->NextDeadline(), nft_->NextDeadline()});
   const Nanos wait = std::max(deadline - now, Nanos(0));
   const timespec timeout{.tv_sec = wait.count() / Seconds(1).count(),
                          .tv_nsec = wait.count() % Seconds(1).count()};
@@ -84,7 +85,7 @@ absl::Status Engine::FollowKernel() {
     next_sysctls_ = MonotonicNow();
   }
   if ((changes & control::mirror_change::kSysctls) != 0) publish |= ReadSysctls();
-  const auto firewall_changed = netfilter_->Run(MonotonicNow());
+  const auto firewall_changed = FollowFirewall();
   if (!firewall_changed.ok()) return firewall_changed.status();
   if (*firewall_changed) {
     const std::vector<std::string> lines = KernelDecides();
@@ -95,6 +96,24 @@ absl::Status Engine::FollowKernel() {
   if (publish) PublishSnapshot();
   if (!neighbor_events_.empty()) SendNeighbors();
   return absl::OkStatus();
+}
+
+absl::StatusOr<bool> Engine::FollowFirewall() {
+  const Nanos now = MonotonicNow();
+  const auto rules = nft_->Run(now);
+  if (!rules.ok()) return rules.status();
+  const bool others = netfilter_->Run(now);
+  if (!others && !(*rules && (*rules)->structure)) return false;
+  return JudgeFirewall();
+}
+
+bool Engine::JudgeFirewall() {
+  if (!nft_->consistent()) return false;  // what it was before, until it is read
+  control::FirewallPresence presence = control::nft::JudgeRuleset(nft_->ruleset());
+  Merge(netfilter_->presence(), presence);
+  if (presence == firewall_) return false;
+  firewall_ = std::move(presence);
+  return true;
 }
 
 bool Engine::ReadSysctls() {
@@ -138,7 +157,7 @@ void Engine::PublishSnapshot() {
     if (!sysctls_.interfaces.contains(interface.config.name)) ReadSysctls();
   }
   auto snapshot = std::make_unique<tables::Snapshot>(control::BuildSnapshot(
-      mirror_->state(), sysctls_, served, netfilter_->presence(), ++generation_));
+      mirror_->state(), sysctls_, served, firewall_, ++generation_));
   if (config_.limits.neighbor_queue) {
     for (tables::Interface& interface : snapshot->interfaces) {
       interface.neighbor4.unres_qlen_packets = *config_.limits.neighbor_queue;

@@ -28,6 +28,7 @@
 #include "control/mirror/kernel_mirror.h"
 #include "control/mirror/sysctl.h"
 #include "control/netfilter/netfilter_watch.h"
+#include "control/nft/nft_mirror.h"
 #include "control/rib/fib_sink.h"
 #include "packet/frame_arena.h"
 #include "packet/frame_pool.h"
@@ -81,6 +82,8 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   void Reload();
   void ReconcileInterfaces();
   absl::Status FollowKernel();
+  absl::StatusOr<bool> FollowFirewall();  // true when firewall_ has changed
+  bool JudgeFirewall();
   bool ReadSysctls();  // true when any has changed
   void PublishSnapshot();
   void SendNeighbors();
@@ -116,6 +119,8 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   std::unique_ptr<control::FibSink> sink_;
   std::unique_ptr<control::KernelMirror> mirror_;
   std::unique_ptr<control::NetfilterWatch> netfilter_;
+  std::unique_ptr<control::nft::NftMirror> nft_;
+  control::FirewallPresence firewall_;  // of both
   control::SysctlReader sysctl_reader_;
   control::Sysctls sysctls_;
   Nanos next_sysctls_;
