@@ -39,7 +39,7 @@ LAYERS = (
     Layer("control/netlink", ("control/rib", "base"), ("absl", "system", "libnl"),
           "messages to and from the kernel"),
     Layer("control/netfilter", ("control/netlink", "base"),
-          ("absl", "system", "libnftables", "nlohmann-json"), "is there a firewall"),
+          ("absl", "system"), "is there another firewall"),
     Layer("control/ruleset", ("control/nft", "tables/ruleset", "tables", "base"), ("absl",),
           "the compiler of rules"),
     Layer("control/nft",

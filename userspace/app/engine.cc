@@ -12,6 +12,7 @@
 #include "app/notify.h"
 #include "app/packet_log.h"
 #include "control/mirror/snapshot_builder.h"
+#include "control/nft/nft_presence.h"
 #include "io/af_xdp/interface_probe.h"
 
 namespace sluice::app {
@@ -56,7 +57,6 @@ absl::Status Engine::Turn() {
                   {tasks_.fd(), POLLIN, 0},
                   {events, POLLIN, 0},
                   {requests, POLLIN, 0},
-                  {netfilter_->fd(), POLLIN, 0},
                   {firewall_->fd(), POLLIN, 0}};
   const Nanos deadline =
       std::min({next_housekeeping_, mirror_->NextDeadline(), netfilter_->NextDeadline(),
@@ -102,25 +102,40 @@ absl::Status Engine::FollowKernel() {
     next_sysctls_ = MonotonicNow();
   }
   if ((changes & control::mirror_change::kSysctls) != 0) publish |= ReadSysctls();
-  const auto firewall_changed = netfilter_->Run(MonotonicNow());
-  if (!firewall_changed.ok()) return firewall_changed.status();
-  if (*firewall_changed) {
-    const std::vector<std::string> lines = KernelDecides();
-    for (const std::string& line : lines) LogWarning("{}", line);
-    if (lines.empty()) LogInfo("no netfilter rules or ip rules in the way any more");
-    publish = true;
-  }
+  const auto rules_changed = FollowFirewall();
+  if (!rules_changed.ok()) return rules_changed.status();
+  if (publish || *rules_changed || presence_changed_) PublishSnapshot();
+  presence_changed_ = false;
+  if (*rules_changed) AdoptRules();
+  if (!neighbor_events_.empty()) SendNeighbors();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<bool> Engine::FollowFirewall() {
   const Nanos now = MonotonicNow();
   if (firewall_->current() != nullptr && now >= next_drain_) {
     DrainRules();
     next_drain_ = now + kDrainInterval;
   }
-  const auto rules_changed = firewall_->Run(now);
-  if (!rules_changed.ok()) return rules_changed.status();
-  if (publish || *rules_changed) PublishSnapshot();
-  if (*rules_changed) AdoptRules();
-  if (!neighbor_events_.empty()) SendNeighbors();
-  return absl::OkStatus();
+  const auto changed = firewall_->Run(now);
+  if (!changed.ok()) return changed.status();
+  const bool others = netfilter_->Run(now);
+  if (*changed || others) JudgeFirewall();
+  return *changed;
+}
+
+// What the kernel is left to decide on account of netfilter.
+void Engine::JudgeFirewall() {
+  control::FirewallPresence presence = control::nft::JudgeRuleset(firewall_->kernel_ruleset());
+  Merge(netfilter_->presence(), presence);
+  if (presence == presence_) return;
+  const bool announce = presence.reasons != presence_.reasons && forwarding_;
+  presence_ = std::move(presence);
+  presence_changed_ = true;
+  if (!announce) return;
+  const std::vector<std::string> lines = KernelDecides();
+  for (const std::string& line : lines) LogWarning("{}", line);
+  if (lines.empty()) LogInfo("no netfilter rules or ip rules in the way any more");
 }
 
 bool Engine::ReadSysctls() {
@@ -164,7 +179,7 @@ void Engine::PublishSnapshot() {
     if (!sysctls_.interfaces.contains(interface.config.name)) ReadSysctls();
   }
   auto snapshot = std::make_unique<tables::Snapshot>(control::BuildSnapshot(
-      mirror_->state(), sysctls_, served, netfilter_->presence(), ++generation_));
+      mirror_->state(), sysctls_, served, presence_, ++generation_));
   snapshot->ruleset = firewall_->current();
   ApplyTimeouts(config_.timeouts, snapshot->conntrack);
   if (config_.limits.neighbor_queue) {

@@ -30,6 +30,7 @@
 #include "control/mirror/kernel_mirror.h"
 #include "control/mirror/sysctl.h"
 #include "control/netfilter/netfilter_watch.h"
+#include "control/nft/nft_mirror.h"
 #include "control/rib/fib_sink.h"
 #include "packet/frame_arena.h"
 #include "packet/frame_pool.h"
@@ -90,6 +91,8 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   void Reload();
   void ReconcileInterfaces();
   absl::Status FollowKernel();
+  absl::StatusOr<bool> FollowFirewall();  // true when there are other rules
+  void JudgeFirewall();
   bool ReadSysctls();  // true when any has changed
   void PublishSnapshot();
   void AdoptRules();
@@ -129,6 +132,8 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   std::unique_ptr<control::NetfilterWatch> netfilter_;
   std::unique_ptr<FirewallControl> firewall_;
   Nanos next_drain_ = Nanos::Max();
+  bool presence_changed_ = false;
+  control::FirewallPresence presence_;  // what the kernel must decide: all causes together
   control::SysctlReader sysctl_reader_;
   control::Sysctls sysctls_;
   Nanos next_sysctls_;

@@ -16,6 +16,7 @@
 #include "app/notify.h"
 #include "app/startup_checks.h"
 #include "control/linux_setup.h"
+#include "control/nft/nft_file.h"
 #include "io/af_xdp/interface_probe.h"
 #include "io/af_xdp/kernel_features.h"
 
@@ -64,6 +65,9 @@ absl::Status Engine::Start() {
   if (status.ok()) status = StartServers();
   if (status.ok()) status = CreateTables();
   if (status.ok()) status = control::InstallLinuxConfig(config_.linux_setup);
+  if (status.ok() && !config_.linux_setup.nftables.empty()) {
+    status = control::nft::LoadNftFile(config_.linux_setup.nftables);
+  }
   if (status.ok()) status = StartMirror();
   if (status.ok()) status = CreateFrames();
   if (status.ok()) status = StartForwarding();
@@ -231,12 +235,11 @@ absl::Status Engine::StartMirror() {
     return status;
   }
   neighbor_events_.clear();  // the workers take them from the state when they start
-  auto netfilter = control::NetfilterWatch::Open(MonotonicNow());
-  if (!netfilter.ok()) return netfilter.status();
-  netfilter_ = std::move(*netfilter);
+  netfilter_ = control::NetfilterWatch::Open(MonotonicNow());
   auto firewall = FirewallControl::Open(config_, WorkerCount(), seed_, MonotonicNow());
   if (!firewall.ok()) return firewall.status();
   firewall_ = std::move(*firewall);
+  JudgeFirewall();
   const control::MirrorStats stats = mirror_->stats();
   LogInfo("kernel state loaded: {} IPv4 and {} IPv6 prefixes", stats.rib4.prefixes,
           stats.rib6.prefixes);
