@@ -50,7 +50,6 @@ LAYERS = (
           ("absl", "system"), "the kernel's state, followed"),
     Layer("control/conntrack_sync", ("control/netlink", "tables", "wire", "base"),
           ("absl", "system"), "connections from and to the kernel's conntrack table"),
-
     Layer("control/packet_text", ("wire", "base"), ("absl",),
           "packets described in nft's words"),
     Layer("telemetry", ("base",),
