@@ -56,7 +56,8 @@ LAYERS = (
           ("absl", "system", "httplib", "nlohmann-json", "prometheus-cpp"),
           "metrics, tables, JSON"),
     Layer("app", ("*",),
-          ("absl", "system", "CLI11", "fmt", "httplib", "libpcap", "libsystemd", "nlohmann-json", "spdlog"),
+          ("absl", "system", "CLI11", "fmt", "httplib", "libpcap", "libsystemd",
+           "nlohmann-json", "spdlog"),
           "the program: threads, signals, servers"),
 )
 

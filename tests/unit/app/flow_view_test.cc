@@ -40,7 +40,7 @@ FlowTuple TurnedRound(const FlowTuple& t) {
   return out;
 }
 Flow Untranslated(const FlowTuple& original) {
-  Flow flow;
+  Flow flow{};
   flow.tuples = {original, TurnedRound(original)};
   flow.expires = kNow + Seconds(99) + Millis(500);
   return flow;
