@@ -233,7 +233,7 @@ STATEMENTS = {
         tcp dport 80 add @m {{{{ IP saddr : 0x5 }}}} counter }}""",
     "connections counted": f"""set conns {{ type {{ADDR}}; size 1000; flags dynamic; }}
       chain c {{ {FORWARD}
-        ct state new add @conns {{{{ IP saddr ct count over 1 }}}} counter drop
+        meta l4proto udp ct state new add @conns {{{{ IP daddr ct count over 2 }}}} counter drop
         counter }}""",
     "log": f"""chain c {{ {FORWARD}
         tcp dport 80 log prefix "web " level info counter
