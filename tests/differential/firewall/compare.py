@@ -78,19 +78,33 @@ def canonical(frame):
         if made:
             packet[1:4] = bytes((packet[1] & 0xf0, 0, 0))
         _clear_fragment_id(packet, 0)
-        if parts.quoted is not None:
-            old = bytes(packet[parts.quoted:])
-            if _clear_fragment_id(packet, parts.quoted):
-                _adjust(packet, parts.transport + 2, old, packet[parts.quoted:])
+    if parts.quoted is not None:
+        old = bytes(packet[parts.quoted:])
+        _clear_quoted(packet, parts.quoted)
+        _adjust(packet, parts.transport + 2, old, packet[parts.quoted:])
     return made, frame[:14] + bytes(packet)
+
+
+def _clear_quoted(packet, start):
+    """An error may be about a packet that the router had made."""
+    quoted = wire.layout(packet[start:])
+    if quoted is None:
+        return
+    if quoted.version == 6:
+        _clear_fragment_id(packet, start)
+    if not _made_by_router(packet[start:], quoted):
+        return
+    if quoted.version == 6:
+        packet[start + 1:start + 4] = bytes((packet[start + 1] & 0xf0, 0, 0))
+    else:
+        _adjust(packet, start + 10, packet[start + 4:start + 6], b"\0\0")
+        packet[start + 4:start + 6] = b"\0\0"
 
 
 def _clear_fragment_id(packet, start):
     """Of an IPv6 packet whose fragment header comes first."""
-    found = len(packet) >= start + 48 and packet[start + 6] == wire.FRAGMENT6
-    if found:
+    if len(packet) >= start + 48 and packet[start + 6] == wire.FRAGMENT6:
         packet[start + 44:start + 48] = b"\0\0\0\0"
-    return found
 
 
 def by_link(frames):

@@ -86,7 +86,7 @@ def frame_of(link, packet, host=2):
 
 def _arp_request(link, number):
     sender = _SENTINEL_MAC + struct.pack("!I", number)
-    return (b"\xff" * 6 + sender + b"\x08\x06\0\x01\x08\0\x06\x04\0\x01" + sender +
+    return (_mac(mac(link)) + sender + b"\x08\x06\0\x01\x08\0\x06\x04\0\x01" + sender +
             socket.inet_aton(ip4(link, SENTINEL)) + bytes(6) + socket.inet_aton(ip4(link)))
 
 
@@ -259,13 +259,21 @@ class Twins:
 
     def send(self, link, packets, host=2, partial=None):
         """`packets`: one IP packet, or one for each side; None sends nothing there."""
-        if link != self._sent_on and self._sent_on is not None:
+        if self._sent_on not in (None, link):
             self.settle(self._sent_on)
         self._sent_on = link
         both = packets if isinstance(packets, (tuple, list)) else (packets, packets)
         for side, packet in zip(self.sides, both):
             if packet is not None:
                 side.send(link, frame_of(link, packet, host), partial)
+
+    def send_frame(self, link, frame):
+        """A whole frame, the same for both."""
+        if self._sent_on not in (None, link):
+            self.settle(self._sent_on)
+        self._sent_on = link
+        for side in self.sides:
+            side.send(link, frame)
 
     def send_each(self, links, pieces, host=2):
         """Per side: the link and the packets in order. The links may differ where the two sides
