@@ -68,6 +68,7 @@ void AddInterfaceOfWorker(const std::string& interface, const std::string& worke
   out.Add(Metric::kForwardedPackets, both, c.forwarded_packets);
   out.Add(Metric::kLocalPackets, both, c.local_packets);
   out.Add(Metric::kPuntedPackets, both, c.punted_packets);
+  out.Add(Metric::kMergedPackets, both, c.merged_packets);
   out.Add(Metric::kPuntCopies, both, c.punt_copies);
   out.Add(Metric::kChecksumsCompleted, both, c.checksums_completed);
   out.Add(Metric::kTransmittedPackets, both, c.transmitted_packets);

@@ -6,7 +6,7 @@ namespace sluice::telemetry {
 
 int64_t Unaccounted(const PacketTotals& totals) {
   return static_cast<int64_t>(totals.received - totals.forwarded - totals.local - totals.punted -
-                              totals.dropped - totals.held);
+                              totals.dropped - totals.held - totals.merged);
 }
 
 std::vector<uint64_t> ShareOutHeld(const std::vector<uint64_t>& by_worker) {

@@ -30,7 +30,8 @@ from topology import Topology
 
 AGAINST_KERNEL = os.environ.get("SLUICE_DIFF_AGAINST") == "kernel"
 _ANSWER_WITHIN = 10.0
-_GRACE = 1.5
+# For what may still be on its way when the two differ.
+GRACE = 1.5
 _ARP_REPLY = b"\x08\x06\0\x01\x08\0\x06\x04\0\x02"
 _SENTINEL_MAC = b"\x02\x5e"
 
@@ -245,6 +246,9 @@ class Twins:
         """Commands for both, in force when this returns."""
         for side in self.sides:
             side.nft.run(commands)
+        self.wait_for_rules()
+
+    def wait_for_rules(self):
         if isinstance(self.other, SluiceTwin):
             self.other.wait_for_rules()
 
@@ -306,10 +310,10 @@ class Twins:
         """Until everything sent has had its effect."""
         self.settle_sent()
 
-    def differences(self, choices=compare.NO_CHOICES, counters=True):
+    def differences(self, choices=compare.NO_CHOICES, counters=True, grace=GRACE):
         """What differs since begin(): lines for people; empty when all is the same."""
         self.finish()
-        deadline = time.monotonic() + _GRACE
+        deadline = time.monotonic() + grace
         while True:
             found = compare.outputs(self.kernel.frames, self.other.frames, choices)
             if not found and counters:

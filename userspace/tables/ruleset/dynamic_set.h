@@ -84,7 +84,6 @@ class Overlay {
   uint32_t IndexOf(const Node* node) const;
   uint32_t& HeadOf(const uint8_t* key);
 
-  const size_t key_length_;
   const size_t key_size_;
   const size_t stride_;
   const uint32_t capacity_;
