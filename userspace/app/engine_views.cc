@@ -141,7 +141,6 @@ telemetry::PacketTotals Engine::Totals() const {
       totals.punted += c.punted_packets.Read();
       totals.merged += c.merged_packets.Read();
       totals.held += c.held_packets.Read();
-      totals.merged += c.merged_packets.Read();
       for (const Counter& dropped : c.dropped_packets) totals.dropped += dropped.Read();
     }
   }
