@@ -251,8 +251,8 @@ conservation_holds() {
     head -n 8 | indent
   outcomes "$WORK/after" | awk '
     { sum = $3 + $4 + $5 + $6 + $7 + $8; ok = sum == $2 && $2 > 0; bad += !ok
-      printf "    %-6s %d received = %d forwarded + %d local + %d punted + %d dropped + %d held" \
-             " + %d merged%s", $1, $2, $3, $4, $5, $6, $7, $8, ok ? "\n" : "  WRONG: " sum "\n" }
+      printf "    %-6s %d received = %d forwarded + %d local + %d punted + %d dropped + %d held + %d merged%s",
+             $1, $2, $3, $4, $5, $6, $7, $8, ok ? "\n" : "  WRONG: " sum "\n" }
     END { exit bad || NR != 2 }'
 }
 

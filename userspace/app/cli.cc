@@ -7,12 +7,21 @@
 
 #include "app/explain.h"
 #include "app/show.h"
+#include "app/startup_checks.h"
 #include "app/trace.h"
 #include "app/version.h"
 #include "control/config.h"
+#include "control/nft/nft_file.h"
 
 namespace sluice::app {
 namespace {
+
+// nft and the kernel are asked whether they would take the rules, which only root may.
+absl::Status CheckRules(const std::string& file) {
+  if (file.empty()) return absl::OkStatus();
+  return CheckPrivileges().ok() ? control::nft::CheckNftFile(file)
+                                : control::nft::CheckNftFileReadable(file);
+}
 
 int Check(const std::string& path, std::ostream& out, std::ostream& err) {
   const control::ConfigFileResult loaded = control::LoadConfig(path);
@@ -22,7 +31,16 @@ int Check(const std::string& path, std::ostream& out, std::ostream& err) {
   }
   for (const control::ConfigError& error : loaded.result.errors) err << ToString(error) << "\n";
   if (!loaded.result.errors.empty()) return kExitUsage;
+  if (const absl::Status rules = CheckRules(loaded.result.config->linux_setup.nftables);
+      !rules.ok()) {
+    err << "sluice: " << rules.message() << "\n";
+    return kExitUsage;
+  }
   out << path << ": the configuration is valid\n";
+  if (!loaded.result.config->linux_setup.nftables.empty() && !CheckPrivileges().ok()) {
+    out << loaded.result.config->linux_setup.nftables
+        << ": can be read; whether nft takes it is checked as root only\n";
+  }
   return kExitOk;
 }
 

@@ -21,6 +21,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "app/control_server.h"
+#include "app/firewall_control.h"
 #include "app/interfaces.h"
 #include "app/live_trace.h"
 #include "app/run.h"
@@ -30,6 +31,7 @@
 #include "control/mirror/kernel_mirror.h"
 #include "control/mirror/sysctl.h"
 #include "control/netfilter/netfilter_watch.h"
+#include "control/nft/nft_mirror.h"
 #include "control/rib/fib_sink.h"
 #include "packet/frame_arena.h"
 #include "packet/frame_pool.h"
@@ -78,6 +80,7 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   absl::Status CreateFrames();  // and the workers that own them
   absl::Status StartForwarding();
   void CreateWorkers();
+  void TakeOverConnections();
   uint32_t WorkerCount() const;
   std::vector<uint32_t> WorkerCpus(uint32_t count) const;
 
@@ -89,8 +92,12 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   void Reload();
   void ReconcileInterfaces();
   absl::Status FollowKernel();
+  absl::StatusOr<bool> FollowFirewall();  // true when there are other rules
+  void JudgeFirewall();
   bool ReadSysctls();  // true when any has changed
   void PublishSnapshot();
+  void AdoptRules();
+  void DrainRules();
   void SendNeighbors();
   void FillNeighborsFromKernel(IfaceSlot slot);
 
@@ -125,6 +132,10 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   std::unique_ptr<control::FibSink> sink_;
   std::unique_ptr<control::KernelMirror> mirror_;
   std::unique_ptr<control::NetfilterWatch> netfilter_;
+  std::unique_ptr<FirewallControl> firewall_;
+  Nanos next_drain_ = Nanos::Max();
+  bool presence_changed_ = false;
+  control::FirewallPresence presence_;  // what the kernel must decide: all causes together
   control::SysctlReader sysctl_reader_;
   control::Sysctls sysctls_;
   Nanos next_sysctls_;

@@ -18,6 +18,7 @@
 #include <string_view>
 
 #include "app/log.h"
+#include "stages/filter/filter.h"
 
 namespace sluice::app {
 
@@ -32,6 +33,17 @@ struct PacketLogEntry {
 
 // One line, without its end; control characters of the prefix are replaced.
 std::string FormatLogLine(const PacketLogEntry& entry);
+
+// Of a record that a rule has made; `in` and `out` are names, empty where there is none.
+inline std::string FormatLoggedPacket(const stages::LogRecord& record, std::string_view prefix,
+                                      std::string_view in, std::string_view out) {
+  return FormatLogLine({.prefix = prefix,
+                        .in = in,
+                        .out = out,
+                        .l3 = std::span(record.l3).first(record.captured),
+                        .l3_length = record.l3_length,
+                        .mark = record.mark});
+}
 
 // Of the syslog level that the statement gives (0 emerg to 7 debug; nft's default is 4, warn).
 LogLevel LogLevelOf(uint32_t syslog_level);

@@ -52,7 +52,7 @@ std::string PacketLines(const PacketTotals& packets) {
   table.AddRow({"punted to kernel", Grouped(packets.punted)});
   table.AddRow({"dropped", Grouped(packets.dropped)});
   table.AddRow({"held", Grouped(packets.held)});
-  if (packets.merged > 0) table.AddRow({"merged fragments", Grouped(packets.merged)});
+  table.AddRow({"merged fragments", Grouped(packets.merged)});
   const int64_t unaccounted = Unaccounted(packets);
   std::string out = Indented(table.Render());
   out += unaccounted == 0 ? "  every packet accounted for\n"

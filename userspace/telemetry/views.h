@@ -28,7 +28,7 @@ struct PacketTotals {
   uint64_t punted = 0;
   uint64_t dropped = 0;
   uint64_t held = 0;
-  uint64_t merged = 0;  // fragments that are part of another packet now
+  uint64_t merged = 0;  // fragments, into a datagram that has its own outcome
 };
 // 0 when the law holds. The counters are read while workers count, so that under traffic a burst
 // that is on its way shows here for a moment; at rest anything but 0 is a bug.

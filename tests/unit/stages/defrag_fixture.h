@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -44,7 +45,7 @@ inline Bytes Part(const Bytes& of, size_t begin, size_t end) {
   return {of.begin() + static_cast<long>(begin), of.begin() + static_cast<long>(end)};
 }
 
-// One fragment: bytes [begin, end) of `data`; the last one if it reaches the end and `more` is unset.
+// One fragment: bytes [begin, end) of `data`; the last one if it reaches the end.
 inline PacketBuilder Cut4(const Bytes& data, size_t begin, size_t end, uint16_t id = 1) {
   PacketBuilder b = Host4().Id(id).Protocol(17).FragmentOffset(static_cast<uint16_t>(begin));
   if (end != data.size()) b.MoreFragments();

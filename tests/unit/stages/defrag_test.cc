@@ -1,6 +1,8 @@
 // What the kernel does with each of these sequences was seen on 6.18 (forwarding, with a ct rule).
 #include "stages/defrag/defrag.h"
 
+#include <algorithm>
+
 #include "unit/stages/defrag_fixture.h"
 #include "wire/ipv4.h"
 #include "wire/ipv6.h"
@@ -342,7 +344,7 @@ TEST_F(DefragTest, Timeouts) {
   using Lost = std::vector<std::pair<DropReason, bool>>;
   const DropReason timeout = DropReason::kFragmentTimeout;
   EXPECT_EQ(lost.size(), 3u);
-  EXPECT_EQ(std::count(lost.begin(), lost.end(), std::pair{timeout, true}), 1) << "a first fragment";
+  EXPECT_EQ(std::count(lost.begin(), lost.end(), std::pair{timeout, true}), 1) << "a first one";
   EXPECT_EQ(std::count(lost.begin(), lost.end(), std::pair{timeout, false}), 2);
   EXPECT_GE(defrag->NextDeadline(), start + Seconds(59));
   now = start + Seconds(61);

@@ -1,9 +1,9 @@
 // A complete datagram becomes one packet: the fragments' frames, chained, with the headers of the
 // first in front. Rules: ip_frag_reasm, nf_ct_frag6_reasm.
 //
-// IPv4: total length, ECN and don't-fragment are set, the checksum follows. IPv6: the fragment header is
-// taken out, by moving what is before it 8 bytes up; payload length and ECN are set. TTL, options and
-// the link header are the first fragment's; `in` is where the last to arrive came in.
+// IPv4: total length, ECN and don't-fragment are set, the checksum follows. IPv6: the fragment
+// header is taken out, by moving what is before it 8 bytes up; payload length and ECN are set. TTL,
+// options and the link header are the first fragment's; `in` is where the last to arrive came in.
 #ifndef SLUICE_STAGES_DEFRAG_ASSEMBLE_H_
 #define SLUICE_STAGES_DEFRAG_ASSEMBLE_H_
 
@@ -15,8 +15,8 @@
 
 namespace sluice::stages {
 
-// Bytes of L4 header that are in the first segment afterwards, as far as the packet has them and the
-// first frame has room.
+// Bytes of L4 header that are in the first segment afterwards, as far as the packet has them and
+// the first frame has room.
 inline constexpr uint32_t kGatheredL4Bytes = 64;
 
 // False when it must not be: its ECN marks contradict each other, or it is longer than an IP packet

@@ -18,8 +18,8 @@ constexpr uint8_t kCe = 1u << wire::kEcnCongestionExperienced;
 
 }  // namespace
 
-// The order of the checks, and that a fragment which is then refused has set the end already, is the
-// kernel's.
+// The order of the checks, and that a fragment which is then refused has set the end already, is
+// the kernel's.
 Datagram::Outcome Datagram::CheckEnd(const Fragment& f) {
   const Outcome bad = IsIpv4() ? Outcome::kInvalid : Outcome::kRefused;
   if (!IsIpv4() && f.end > kMostBytes) return Outcome::kRefused;

@@ -14,8 +14,8 @@
 // ECN (RFC 3168 section 5.3): not-ECT together with anything else discards the datagram; CE in one
 // marks the whole.
 //
-// Fragments stay in their frames: the Packet in HeldPacket, the rest in HeldFragment beside it; a list
-// in the order of the datagram.
+// Fragments stay in their frames: the Packet in HeldPacket, the rest in HeldFragment beside it; a
+// list in the order of the datagram.
 #ifndef SLUICE_STAGES_DEFRAG_DATAGRAM_H_
 #define SLUICE_STAGES_DEFRAG_DATAGRAM_H_
 

@@ -9,26 +9,27 @@
 // gathered in the first segment (64 bytes).
 //
 // Where to call it (dataplane/pipeline.cc):
-//   1. Classify, after Parse and before CheckBeforeLookup and ND, while connection tracking is active
-//      for the family: if (p.Has(kFlagFragment | kFlagFragmentHeader)) Add(p, ...). All fragments
+//   1. Classify, after Parse and before ND and CheckBeforeLookup, while connection tracking is
+//      active for the family: if (p.Has(kFlagFragment | kFlagFragmentHeader)) Add(p, ...). All fragments
 //      of a datagram must reach one worker: with several, hand over by the addresses first.
-//   2. After each Add that left has_lost(), after Advance and after InterfaceDown: TakeLost until it is
-//      empty; Drop each with its reason. One with `report` may be answered: ICMPv6 time exceeded,
-//      code 1; for IPv4 only if its destination is this machine's (ErrorFor4/6 know the message).
+//   2. After each Add that left has_lost(), after Advance and after InterfaceDown: TakeLost until it
+//      is empty; Drop each with its reason. One with `report` may be answered (Refuse4/6): IPv6
+//      always, IPv4 only if its destination is this machine's.
 //   3. OnTimer: Advance(now). NextDeadline() is part of the pipeline's.
 //   4. ForgetInterface(slot): InterfaceDown(slot).
-//   5. A whole datagram that goes to the kernel after all: stages::Refragment (fragment/refragment.h).
+//   5. Forward4/6: DecideMtu4/6 instead of comparing lengths, Ipv6Fragmenter beside Ipv4Fragmenter.
+//   6. Punt: what has a fragment_size goes as Refragment makes it (fragment/refragment.h).
 //
-// Who counts what: held_packets up in Add (Held), down in TakeLost and on completion; merged_packets
-// on completion, for all fragments but the last to arrive, whose `in` the whole has. The rest is the
-// caller's.
+// Who counts what: held_packets up in Add (Held), down in TakeLost and on completion;
+// merged_packets on completion, for all fragments but the last to arrive, whose `in` the whole has.
+// The rest is the caller's.
 //
 // Limits, all per worker: datagrams, frames (those of the sysctls per family: bytes by a chunk's
-// size; 0 is none at all), 128 fragments and 255 frames per datagram. At a limit the oldest datagram of
-// the source (of 64 groups of sources per family, by a hash with a seed) that holds most frames is
-// discarded as kFragmentLimit, so that a flood pays for itself. When the pool is down to keep_free
-// frames, no more is held than is. The kernel refuses new fragments instead, and knows no limit per
-// datagram; ipfrag_max_dist is not followed.
+// size; 0 is none at all), 128 fragments and 255 frames per datagram. At a limit the oldest
+// datagram of the source (of 64 groups of sources per family, by a hash with a seed) that holds
+// most frames is discarded as kFragmentLimit, so that a flood pays for itself. When the pool is
+// down to keep_free frames, no more is held than is. The kernel refuses new fragments instead, and
+// knows no limit per datagram; ipfrag_max_dist is not followed.
 //
 // Thread: the owning worker. O(1) per fragment that arrives in order, else O(fragments of its
 // datagram). No allocation after construction.
@@ -71,9 +72,10 @@ class Defrag {
 
   // Takes a parsed packet with kFlagFragment or kFlagFragmentHeader.
   //   Held      it waits for others; or it was the last, and the whole is bad: all are lost then
-  //   Continue  `p` is the whole datagram now: fragment_size set, offsets and flags those of a packet
-  //             that arrived whole. Or it is as before, flags too, where the kernel lets a fragment
-  //             pass (IPv6: a first fragment without the whole L4 header, an end off an 8-byte boundary)
+  //   Continue  `p` is the whole datagram now: fragment_size set, offsets and flags those of a
+  //             packet that arrived whole. Or it is as before, flags too, where the kernel lets a
+  //             fragment pass (IPv6: a first one without the whole L4 header, an end off an 8-byte
+  //             boundary)
   //   Drop      `p` is the caller's to drop with this reason; others of its datagram may be lost
   packet::Verdict Add(packet::Packet& p, const tables::DefragSettings& settings, Nanos now,
                       packet::FramePool& pool, WorkerCounters& counters);

@@ -1,8 +1,8 @@
 // What a fragment says about itself: which datagram, which part of it.
 //
 // IPv6 (nf_ct_frag6_gather): the first fragment header counts. A first fragment that does not reach
-// to the end of its L4 header (TCP 20 bytes, UDP and ICMPv6 8, others 1) is none: the kernel lets it
-// pass as it is (RFC 8200 section 4.5 would discard it), and so does Sluice, for rules to judge.
+// to the end of its L4 header (TCP 20 bytes, UDP and ICMPv6 8, others 1) is none: the kernel lets
+// it pass as it is (RFC 8200 section 4.5 would discard it), and so does Sluice, for rules to judge.
 // Headers are looked for in the packet's first segment only.
 #ifndef SLUICE_STAGES_DEFRAG_FRAGMENT_INFO_H_
 #define SLUICE_STAGES_DEFRAG_FRAGMENT_INFO_H_

@@ -19,7 +19,8 @@ constexpr uint32_t kFragmentHeader = 8;
 constexpr uint32_t kLeastMtu = 1280;
 
 // Bytes behind the fragment header that a piece may have.
-uint32_t Room(const Packet& whole, uint32_t headers, uint32_t mtu, const packet::FrameArena& arena) {
+uint32_t Room(const Packet& whole, uint32_t headers, uint32_t mtu,
+              const packet::FrameArena& arena) {
   uint32_t most = std::max(std::min<uint32_t>(mtu, whole.fragment_size), kLeastMtu);
   most = std::min(most, arena.chunk_size() - packet::kHeadroom -
                             static_cast<uint32_t>(wire::kEthernetHeaderSize));

@@ -1,6 +1,6 @@
 // IPv6 fragmentation on the way out, of datagrams that were reassembled on the way in (a router
-// fragments nothing else: RFC 8200 section 5), as Linux' ip6_fragment does it: never larger than they
-// arrived, in the pieces they arrived in if those fit.
+// fragments nothing else: RFC 8200 section 5), as Linux' ip6_fragment does it: never larger than
+// they arrived, in the pieces they arrived in if those fit.
 //
 // The fragment header goes behind what ip6_find_1stfragopt counts as unfragmentable: hop-by-hop
 // options, routing headers, and destination options unless a routing header came before (the home

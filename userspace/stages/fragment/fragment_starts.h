@@ -16,8 +16,8 @@ class FragmentStarts {
  public:
   FragmentStarts(const packet::FrameArena& arena, const packet::Packet& whole);
 
-  // The next position, from the packet's data, at which a fragment began (the first one's excepted);
-  // the packet's length when there are no more.
+  // The next position, from the packet's data, at which a fragment began (the first one's
+  // excepted); the packet's length when there are no more.
   uint32_t Next();
 
  private:

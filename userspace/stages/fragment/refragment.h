@@ -1,11 +1,12 @@
-// A reassembled datagram in the pieces it arrived in: for the kernel, which is given packets as they
-// came (it then reassembles them itself, for its own rules).
+// A reassembled datagram in the pieces it arrived in: for the kernel, which is given packets as
+// they came (it then reassembles them itself, for its own rules).
 //
 // Each piece is a new packet with the link header of the whole and its `in`. One of them stands for
 // the whole in the counters, the others have been counted as merged when they became part of it:
 //
 //   Refragment(p, outbox, [&](Packet& piece, bool first) {
-//     if (!outbox.Punt(piece, reason, /*copy=*/!first)) { first ? Drop(piece, ...) : FreePacket(...) }
+//     if (outbox.Punt(piece, reason, /*copy=*/!first)) return;
+//     first ? Drop(piece, kPuntFailed) : FreePacket(pool, piece);
 //   });
 //   FreePacket(pool, p);
 #ifndef SLUICE_STAGES_FRAGMENT_REFRAGMENT_H_
