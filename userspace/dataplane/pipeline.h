@@ -88,6 +88,8 @@ class Pipeline {
 
   packet::Outbox& outbox() { return outbox_; }
   const stages::Neighbors& neighbors() const { return neighbors_; }
+  // Datagrams that wait for fragments; read by anyone, about right.
+  uint32_t fragments() const { return defrag_.datagrams(); }
   Firewall& firewall() { return firewall_; }
   const Firewall& firewall() const { return firewall_; }
 
