@@ -15,15 +15,17 @@ class Layer(NamedTuple):
     duty: str
 
 
-STAGES = ("stages/parse", "stages/defrag", "stages/route", "stages/icmp", "stages/fragment",
-          "stages/neighbor", "stages/rewrite")
-STAGE_BASE = ("tables", "packet", "wire", "base")
+STAGES = ("stages/parse", "stages/defrag", "stages/conntrack", "stages/filter", "stages/nat",
+          "stages/route", "stages/icmp", "stages/reject", "stages/fragment", "stages/neighbor",
+          "stages/rewrite")
+STAGE_BASE = ("tables", "tables/ruleset", "packet", "wire", "base")
 
 LAYERS = (
     Layer("base", (), ("inet_ntop",), "strong types, reasons, counters"),
     Layer("wire", ("base",), (), "header views and checksums"),
     Layer("packet", ("wire", "base"), ("mmap",), "frames, packets, verdicts, the outbox"),
     Layer("tables", ("wire", "base"), ("absl", "mmap", "thread"), "FIB, routes, snapshot, timers"),
+    Layer("tables/ruleset", ("tables", "wire", "base"), ("absl",), "compiled rules and sets"),
     *(Layer(stage, STAGE_BASE, (), "one step of the pipeline; never another stage")
       for stage in STAGES),
     Layer("dataplane", STAGES + STAGE_BASE + ("io/port.h",), (), "the pipeline and the worker"),
@@ -38,9 +40,16 @@ LAYERS = (
           "messages to and from the kernel"),
     Layer("control/netfilter", ("control/netlink", "base"),
           ("absl", "system", "libnftables", "nlohmann-json"), "is there a firewall"),
+    Layer("control/ruleset", ("control/nft", "tables/ruleset", "tables", "base"), ("absl",),
+          "the compiler of rules"),
+    Layer("control/nft",
+          ("control/netlink", "control/netfilter/firewall_presence.h", "base"),
+          ("absl", "system", "libnftables"), "the kernel's nftables ruleset, followed"),
     Layer("control/mirror",
           ("control/netfilter", "control/netlink", "control/rib", "tables", "base"),
           ("absl", "system"), "the kernel's state, followed"),
+    Layer("control/packet_text", ("wire", "base"), ("absl",),
+          "packets described in nft's words"),
     Layer("telemetry", ("base",),
           ("absl", "system", "httplib", "nlohmann-json", "prometheus-cpp"),
           "metrics, tables, JSON"),

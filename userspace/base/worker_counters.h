@@ -21,11 +21,11 @@ namespace sluice {
 // Packets that Sluice makes itself.
 enum class GeneratedKind : uint8_t {
   kNone, kArpRequest, kArpReply, kNeighborSolicitation, kNeighborAdvertisement,
-  kEchoReply, kIcmpError, kRedirect, kFragment,
+  kEchoReply, kIcmpError, kRedirect, kFragment, kTcpReset,
 };
 inline constexpr std::string_view kGeneratedKinds[] = {
     "none", "arp_request", "arp_reply", "neighbor_solicitation", "neighbor_advertisement",
-    "echo_reply", "icmp_error", "redirect", "fragment"};
+    "echo_reply", "icmp_error", "redirect", "fragment", "tcp_reset"};
 inline constexpr size_t kGeneratedKindCount = sizeof kGeneratedKinds / sizeof kGeneratedKinds[0];
 
 // What the kernel said when it was asked to send.
@@ -65,6 +65,18 @@ inline void Reset(InterfaceCounters& c) {
   for (Counter& counter : c.tx_errors) counter.Set(0);
 }
 
+// What a worker's connection tracking did.
+struct ConntrackCounters {
+  Counter current;        // flows in the table, a gauge
+  Counter created;        // new flows
+  Counter invalid;        // packets that break the rules of their protocol, or belong to no flow
+  Counter expired;        // flows whose time was up
+  Counter early_dropped;  // flows that had to go for a new one in a full table
+  Counter full;           // packets dropped because no flow could go
+  Counter per_source;     // packets dropped because their source has too many flows
+  Counter clashed;        // new flows that were another one's double when they were confirmed
+};
+
 struct WorkerCounters {
   std::array<InterfaceCounters, kMaxInterfaces> interfaces;
   std::array<Counter, kGeneratedKindCount> generated;
@@ -74,6 +86,7 @@ struct WorkerCounters {
   Counter busy_ns;            // time in turns that had work
   Counter sleeps;             // times it waited in poll()
   Counter frames_handed_over; // to other workers
+  ConntrackCounters conntrack;
 
   InterfaceCounters& of(IfaceSlot slot) { return interfaces[slot.value]; }
   const InterfaceCounters& of(IfaceSlot slot) const { return interfaces[slot.value]; }

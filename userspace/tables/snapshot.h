@@ -15,6 +15,7 @@
 #include "base/address.h"
 #include "base/ids.h"
 #include "base/time.h"
+#include "tables/conntrack_settings.h"
 
 namespace sluice::tables {
 
@@ -128,13 +129,19 @@ class Ipv4AddressSet {
   std::vector<Ipv4> sorted_;
 };
 
+class Ruleset;
+
 struct Snapshot {
   uint64_t generation = 0;
+  // The compiled nftables ruleset; null: there is none. Not the snapshot's own: the control thread
+  // keeps it until every worker has moved on.
+  const Ruleset* ruleset = nullptr;
 
   // By slot; a slot whose interface is away or unknown has slot.valid() == false.
   std::array<Interface, kMaxInterfaces> interfaces;
   Ipv4AddressSet own4;  // all addresses of the namespace, served interfaces or not
   IcmpSettings icmp;
+  ConntrackSettings conntrack;
   DefragSettings defrag;
   uint8_t default_ttl = 64;           // net.ipv4.ip_default_ttl
   bool ip_forward_use_pmtu = false;

@@ -97,6 +97,7 @@ std::string ToTable(const StatusView& view) {
                                          ? std::string()
                                          : ", " + Grouped(view.workers_stalled) + " stalled"));
   facts.Add("mirror", MirrorText(view.mirror));
+  if (view.firewall) facts.Add("firewall", FirewallText(*view.firewall));
   if (view.kernel_decides.empty()) {
     facts.Add("kernel decides", "only about packets for this machine");
   }

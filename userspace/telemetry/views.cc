@@ -23,4 +23,11 @@ std::vector<uint64_t> ShareOutHeld(const std::vector<uint64_t>& by_worker) {
   return result;
 }
 
+std::optional<FlowSort> ParseFlowSort(std::string_view word) {
+  if (word == "bytes") return FlowSort::kBytes;
+  if (word == "packets") return FlowSort::kPackets;
+  if (word == "timeout") return FlowSort::kTimeout;
+  return {};
+}
+
 }  // namespace sluice::telemetry

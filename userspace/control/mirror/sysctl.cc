@@ -125,11 +125,28 @@ void SysctlReader::ReadDefrag(tables::DefragSettings& defrag) const {
   defrag.high_thresh6 = bytes("netfilter/nf_conntrack_frag6_high_thresh", defrag.high_thresh6);
 }
 
+void SysctlReader::ReadConntrack(tables::ConntrackSettings& conntrack) const {
+  const std::string prefix = "netfilter/nf_conntrack_";
+  tables::ForEachTimeout(conntrack, [&](std::string_view name, Nanos& timeout) {
+    timeout = Seconds(Unsigned(Number(prefix + std::string(name), timeout / Seconds(1))));
+  });
+  const auto enabled = [&](const char* name, bool& value) {
+    value = Number(prefix + name, value ? 1 : 0) != 0;
+  };
+  enabled("checksum", conntrack.checksum);
+  enabled("tcp_loose", conntrack.tcp_loose);
+  enabled("tcp_be_liberal", conntrack.tcp_be_liberal);
+  enabled("tcp_ignore_invalid_rst", conntrack.tcp_ignore_invalid_rst);
+  conntrack.tcp_max_retrans = Byte(Number(prefix + "tcp_max_retrans", conntrack.tcp_max_retrans));
+  conntrack.max = Unsigned(Number(prefix + "max", conntrack.max));
+}
+
 Sysctls SysctlReader::Read(absl::Span<const std::string> interfaces) const {
   Sysctls s;
   for (const std::string& name : interfaces) s.interfaces[name] = ReadInterface(name);
   ReadIcmp(s.icmp);
   ReadDefrag(s.defrag);
+  ReadConntrack(s.conntrack);
   s.default_ttl = Byte(Number("ipv4/ip_default_ttl", s.default_ttl));
   s.ip_forward_use_pmtu = Number("ipv4/ip_forward_use_pmtu", 0) != 0;
   s.nexthop_compat_mode = Number("ipv4/nexthop_compat_mode", 1) != 0;

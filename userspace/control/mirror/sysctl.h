@@ -12,6 +12,8 @@
 // since 6.17; proxy_ndp either; what remains, the interface alone.
 // Reassembly: net.ipv4.ipfrag_* and net.netfilter.nf_conntrack_frag6_*.
 //
+// net.netfilter.nf_conntrack_* exist while the kernel's own connection tracking is loaded.
+//
 // Threads: any, but /proc/sys/net is that of the network namespace of the calling thread. Cost:
 // about 45 small files per interface. A file that does not exist (an older or newer kernel, IPv6
 // off) leaves the kernel's default.
@@ -25,6 +27,7 @@
 
 #include "absl/container/btree_map.h"
 #include "absl/types/span.h"
+#include "tables/conntrack_settings.h"
 #include "tables/snapshot.h"
 
 namespace sluice::control {
@@ -60,6 +63,7 @@ struct Sysctls {
   absl::btree_map<std::string, InterfaceSysctls> interfaces;  // by name
   tables::IcmpSettings icmp;
   tables::DefragSettings defrag;
+  tables::ConntrackSettings conntrack;
   uint8_t default_ttl = 64;
   bool ip_forward_use_pmtu = false;
   bool nexthop_compat_mode = true;
@@ -84,6 +88,7 @@ class SysctlReader {
   tables::NeighborSettings ReadNeighbor(const std::string& family, const std::string& name) const;
   void ReadIcmp(tables::IcmpSettings& icmp) const;
   void ReadDefrag(tables::DefragSettings& defrag) const;
+  void ReadConntrack(tables::ConntrackSettings& conntrack) const;
 
   std::string root_;
 };
