@@ -47,16 +47,23 @@ SLUICE_INLINE int is_punted(const __u8* data, const __u8* end, __u64 cookie) {
   return seen == cookie;
 }
 
+static long decide_step(__u32 index, void* decision) {
+  (void)index;
+  return sluice_early_step(decision);
+}
+
+/* bpf_loop and not a loop, as the verifier would go through all its turns. */
 __attribute__((noinline)) __u32 sluice_early_decide_rest(struct sluice_early_packet* p) {
   const __u32 zero = 0;
-  const struct sluice_early_core* core;
-  struct sluice_xdp_stats* cell;
+  struct sluice_early_decision d = {.packet = p, .reason = SLUICE_EARLY_PASS};
   __u32 index;
   if (!p) return SLUICE_EARLY_PASS;
   index = p->core;
-  core = bpf_map_lookup_elem(&early_cores, &index);
-  cell = bpf_map_lookup_elem(&stats, &zero);
-  return core && cell ? sluice_early_decide_all(core, p, cell) : SLUICE_EARLY_PASS;
+  d.core = bpf_map_lookup_elem(&early_cores, &index);
+  d.stats = bpf_map_lookup_elem(&stats, &zero);
+  if (!d.core || !d.stats) return SLUICE_EARLY_PASS;
+  bpf_loop(SLUICE_EARLY_RULES, decide_step, &d, 0);
+  return d.reason;
 }
 
 /* A reason to drop the frame, or SLUICE_EARLY_PASS. */

@@ -26,16 +26,22 @@
 
 #include "abi.h"
 
-#define SLUICE_EARLY_CLASSES 256  /* per dimension: a byte */
-#define SLUICE_EARLY_LIMITS 64    /* token buckets of rules */
+#define SLUICE_EARLY_CLASSES 256 /* per dimension: a byte */
+#define SLUICE_EARLY_LIMITS 256 /* token buckets of rules */
 #define SLUICE_EARLY_SOURCES 65536 /* buckets of single senders, the least recently used make room */
 
 /* Lines come in pages, each a map of its own, so that there are only those in use. */
 #define SLUICE_EARLY_PAGE_LINES 16384u /* 1 MiB */
 #define SLUICE_EARLY_PAGES 256u
 #define SLUICE_EARLY_TRIES 8u
+#define SLUICE_EARLY_TRIE_SIZE (1u << 22)
 #define SLUICE_EARLY_ROOT_LINES 4096u
-#define SLUICE_EARLY_PROBES 8u /* a /24 is within so many lines of its place in the hash */
+/* A /24 is in one of so many lines of the hash (double hashing). With at most half of the lines in
+ * use, it is in the first or second nearly always.
+ */
+#define SLUICE_EARLY_PROBES 16u
+#define SLUICE_EARLY_PLACE(key, i) \
+  (((key) * 0x9e3779b1u >> 8) + (i) * ((key) * 0x85ebca6bu >> 9 | 1))
 
 struct sluice_early_line {
   union {
@@ -90,11 +96,12 @@ struct sluice_early_rule {
   __u8 count;
   __u8 slot; /* its counter */
   __u8 limit;
-  __u8 over;   /* `limit rate over`: matches what the bucket does not cover */
-  __u8 bucket; /* its token bucket, and its number among the buckets of senders */
-  __u8 reserved;
+  __u8 over; /* `limit rate over`: matches what the bucket does not cover */
+  __u8 reserved[2];
+  __u32 bucket; /* number of its token bucket, or what tells its senders' buckets from others */
+  __u32 reserved2;
 };
-SLUICE_STATIC_ASSERT(sizeof(struct sluice_early_rule) == 32, "sluice_early_rule has holes");
+SLUICE_STATIC_ASSERT(sizeof(struct sluice_early_rule) == 40, "sluice_early_rule has holes");
 
 /* One program. Masks have the bit of each rule that is satisfied or has no such condition. */
 struct sluice_early_core {

@@ -18,6 +18,8 @@
  *   struct sluice_early_bucket* sluice_early_source_bucket(const struct sluice_early_source* key);
  *   __u64 sluice_early_now(void);
  *   __u32 sluice_early_decide_rest(struct sluice_early_packet* p);
+ * and defines the last: sluice_early_step until it says that this was all, SLUICE_EARLY_RULES times
+ * at most.
  */
 #ifndef SLUICE_BPF_INCLUDE_EARLY_FILTER_H_
 #define SLUICE_BPF_INCLUDE_EARLY_FILTER_H_
@@ -36,11 +38,10 @@ struct sluice_early_frame {
 SLUICE_INLINE __u32 sluice_early_class_in_24(const struct sluice_early_table4* table, __u32 address,
                                              __u32 otherwise) {
   const __u32 key = (address >> 8) + 1;
-  const __u32 at = (key * 0x9e3779b1u) >> 8;
   const __u32 low = address & 255;
   for (__u32 i = 0; i < SLUICE_EARLY_PROBES; ++i) {
     const struct sluice_early_line* line =
-        sluice_early_line(table->hash + ((at + i) & table->hash_mask));
+        sluice_early_line(table->hash + (SLUICE_EARLY_PLACE(key, i) & table->hash_mask));
     const struct sluice_early_host_line* host = (const struct sluice_early_host_line*)line;
     if (!host) return otherwise;
     if (host->key != key) continue;
@@ -179,33 +180,40 @@ SLUICE_INLINE __u32 sluice_early_lowest(__u64 rules) {
   return (__u32)((below * 0x0101010101010101ull) >> 56) & (SLUICE_EARLY_RULES - 1);
 }
 
-/* Carries out the rules that match, p->rules, in order. */
-SLUICE_INLINE __u32 sluice_early_decide_all(const struct sluice_early_core* core,
-                                            struct sluice_early_packet* p,
-                                            struct sluice_xdp_stats* stats) {
-  __u64 rules = p->rules;
-  for (int i = 0; i < SLUICE_EARLY_RULES; ++i) {
-    const struct sluice_early_rule* rule;
-    __u32 number;
-    if (!rules) break;
-    number = sluice_early_lowest(rules);
-    rules &= rules - 1;
-    rule = &core->rules[number];
-    if (rule->limit != SLUICE_EARLY_NO_LIMIT) {
-      if (rule->count == SLUICE_EARLY_COUNT_FIRST) sluice_early_count(core, number, p, stats);
-      if (!sluice_early_limit(rule, &p->source)) continue;
-      if (rule->count != SLUICE_EARLY_COUNT_FIRST) sluice_early_count(core, number, p, stats);
-    } else {
-      sluice_early_count(core, number, p, stats);
-    }
-    if (rule->action == SLUICE_EARLY_DROP) return rule->reason;
-    if (rule->action == SLUICE_EARLY_END_OF_CHAIN) rules &= rule->rest;
+struct sluice_early_decision {
+  const struct sluice_early_core* core;
+  struct sluice_early_packet* packet;
+  struct sluice_xdp_stats* stats;
+  __u32 reason;
+};
+
+/* Carries out the first of the rules that match, packet->rules. Whether that was all. */
+SLUICE_INLINE int sluice_early_step(struct sluice_early_decision* d) {
+  struct sluice_early_packet* p = d->packet;
+  const struct sluice_early_core* core = d->core;
+  const struct sluice_early_rule* rule;
+  __u32 number;
+  if (!p->rules) return 1;
+  number = sluice_early_lowest(p->rules);
+  p->rules &= p->rules - 1;
+  rule = &core->rules[number];
+  if (rule->limit != SLUICE_EARLY_NO_LIMIT) {
+    if (rule->count == SLUICE_EARLY_COUNT_FIRST) sluice_early_count(core, number, p, d->stats);
+    if (!sluice_early_limit(rule, &p->source)) return 0;
+    if (rule->count != SLUICE_EARLY_COUNT_FIRST) sluice_early_count(core, number, p, d->stats);
+  } else {
+    sluice_early_count(core, number, p, d->stats);
   }
-  return SLUICE_EARLY_PASS;
+  if (rule->action == SLUICE_EARLY_DROP) {
+    d->reason = rule->reason;
+    return 1;
+  }
+  if (rule->action == SLUICE_EARLY_END_OF_CHAIN) p->rules &= rule->rest;
+  return 0;
 }
 
-/* The same: at once when the first rule is to drop, which a flood meets, else by a function of its
- * own (sluice_early_decide_rest, which who includes this defines by the one above).
+/* Carries out the rules that match: at once when the first one is to drop, which a flood meets,
+ * else by a function of its own.
  */
 SLUICE_INLINE __u32 sluice_early_decide(const struct sluice_early_core* core,
                                         struct sluice_early_packet* p,

@@ -36,7 +36,7 @@ struct early_trie_key {
 struct early_trie {
   __uint(type, BPF_MAP_TYPE_LPM_TRIE);
   __uint(map_flags, BPF_F_NO_PREALLOC);
-  __uint(max_entries, 1 << 22);
+  __uint(max_entries, SLUICE_EARLY_TRIE_SIZE);
   __uint(key_size, sizeof(struct early_trie_key));
   __uint(value_size, sizeof(__u32));
 };

@@ -66,12 +66,12 @@ class TraceLines {
   bool Next(std::string& out) {
     packets_.clear();
     const bool more = stream_->Next(kTracePatience, packets_);
-    for (const telemetry::TraceView& packet : packets_) out += ToJson(packet) + "\n";
+    for (const telemetry::TraceView& packet : packets_) out += ToJson(packet) + '\n';
     if (const uint64_t lost = stream_->lost(); lost != lost_) {
       lost_ = lost;
-      absl::StrAppend(&out, "{\"lost\":", lost, "}\n");
+      out += telemetry::LostJson(lost) + '\n';
     }
-    if (out.empty()) out = "\n";
+    if (out.empty()) out += '\n';
     return more;
   }
   void End() { stream_.reset(); }

@@ -113,7 +113,7 @@ std::vector<std::string> Engine::KernelDecides() const {
                                       static_cast<int>(family)));
     }
   }
-  const control::FirewallPresence& firewall = netfilter_->presence();
+  const control::FirewallPresence& firewall = presence_;
   if (firewall.forward4) lines.push_back("netfilter or IPsec rules: the kernel forwards IPv4");
   if (firewall.forward6) lines.push_back("netfilter or IPsec rules: the kernel forwards IPv6");
   lines.insert(lines.end(), firewall.reasons.begin(), firewall.reasons.end());

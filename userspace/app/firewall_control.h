@@ -13,16 +13,17 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "app/worker_thread.h"
 #include "base/time.h"
 #include "control/config.h"
 #include "control/nft/nft_mirror.h"
 #include "control/reserved_ports.h"
 #include "control/ruleset/compiler.h"
+#include "stages/filter/filter.h"
 #include "tables/ruleset/ruleset.h"
 
 namespace sluice::app {
@@ -31,7 +32,8 @@ class FirewallControl {
  public:
   // Reads and compiles what is there.
   static absl::StatusOr<std::unique_ptr<FirewallControl>> Open(const control::Config& config,
-                                                               uint32_t workers, Nanos now);
+                                                               uint32_t workers, uint64_t seed,
+                                                               Nanos now);
 
   int fd() const { return mirror_->fd(); }
   Nanos NextDeadline() const { return mirror_->NextDeadline(); }
@@ -43,9 +45,13 @@ class FirewallControl {
   // Every worker uses current(): what came before may go.
   void Retire() { retired_.clear(); }
 
-  // Takes what the worker's rules have logged and added to sets. On the control thread, while the
-  // worker runs.
-  void Drain(WorkerThread& thread);
+  // Takes what a worker's rules have logged and added to sets, while the worker runs. What was added
+  // reaches the other workers by the next Run.
+  void Drain(stages::Filter& filter);
+  // What was logged since the last call.
+  std::vector<stages::LogRecord> TakeLogged() { return std::exchange(logged_, {}); }
+  // Of the rule that logged it; empty when its ruleset has gone.
+  std::string LogPrefix(const stages::LogRecord& record) const;
 
   const control::nft::Ruleset& kernel_ruleset() const { return mirror_->ruleset(); }
   // Why the last ruleset was not taken; empty: it was.
@@ -53,22 +59,24 @@ class FirewallControl {
   double last_compile_seconds() const { return last_compile_seconds_; }
 
  private:
-  FirewallControl(const control::Config& config, uint32_t workers)
+  FirewallControl(const control::Config& config, uint32_t workers, uint64_t seed)
       : refuse_(config.unsupported == control::UnsupportedRules::kRefuse),
         nat_ports_(config.limits.nat_ports),
-        workers_(workers) {}
+        compiler_({.workers = workers, .seed = seed}) {}
 
   bool Compile(const control::nft::RulesetChange& change, Nanos now);
-  void Announce(const tables::Ruleset& ruleset);
+  bool Accept(const tables::Ruleset& ruleset);
+  bool Install(std::shared_ptr<const tables::Ruleset> next);
 
   const bool refuse_;
   const control::PortRange nat_ports_;
-  const uint32_t workers_;
   std::unique_ptr<control::nft::NftMirror> mirror_;
-  std::unique_ptr<control::RulesetCompiler> compiler_;
+  control::RulesetCompiler compiler_;
   std::shared_ptr<const tables::Ruleset> current_;
   std::vector<std::shared_ptr<const tables::Ruleset>> retired_;
   control::ReservedPorts reserved_;
+  std::vector<tables::SetEvent> events_;
+  std::vector<stages::LogRecord> logged_;
   std::string refusal_;
   std::vector<std::string> announced_;  // unsupported rules that the log has named
   double last_compile_seconds_ = 0;

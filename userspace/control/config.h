@@ -86,7 +86,7 @@ struct LimitsConfig {
   bool operator==(const LimitsConfig&) const = default;
 };
 
-// What goes into the kernel before Sluice starts (see linux_setup.h).
+// What goes into the kernel before Sluice starts (see linux_setup.h and nft/nft_file.h).
 struct LinuxAddress {
   std::string interface;
   IpAddress address;
@@ -103,6 +103,8 @@ struct LinuxRoute {
 struct LinuxConfig {
   std::vector<LinuxAddress> addresses;
   std::vector<LinuxRoute> routes;
+  std::string nftables;  // a file for nft (control/nft/nft_file.h), relative to the working
+                         // directory; empty: none
   bool operator==(const LinuxConfig&) const = default;
 };
 

@@ -78,7 +78,10 @@ std::optional<ListenAddress> ParseListen(const std::string& text) {
 
 class Parser {
  public:
-  explicit Parser(std::string_view file) : reader_(file) {}
+  explicit Parser(std::string_view file) : reader_(file) {
+    const size_t slash = file.rfind('/');
+    if (slash != std::string_view::npos) directory_ = std::string(file.substr(0, slash + 1));
+  }
 
   ConfigResult Parse(std::string_view text) {
     try {
@@ -296,7 +299,20 @@ class Parser {
       };
     };
     reader_.Map(value, {{"addresses", list(&Parser::ParseLinuxAddress)},
-                        {"routes", list(&Parser::ParseLinuxRoute)}});
+                        {"routes", list(&Parser::ParseLinuxRoute)},
+                        {"nftables", [&](const ConfigValue& v) { ReadFile(v); }}});
+  }
+
+  // Relative to the configuration's own directory.
+  void ReadFile(const ConfigValue& v) {
+    if (v.node.IsNull()) return;
+    const auto path = reader_.Text(v, "a file's name");
+    if (!path) return;
+    if (path->find('\0') != std::string::npos) {
+      reader_.Error(v.mark, "\"" + v.key + "\" must be a file's name");
+      return;
+    }
+    config_.linux_setup.nftables = path->front() == '/' ? *path : directory_ + *path;
   }
 
   void ParseLinuxAddress(const ConfigValue& item) {
@@ -402,6 +418,7 @@ class Parser {
   }
 
   ConfigReader reader_;
+  std::string directory_;  // of the file, with a slash; empty: the working directory
   Config config_;
   std::map<std::string, int> interface_lines_;
 };

@@ -1,8 +1,9 @@
 #include "dataplane/firewall.h"
 
+#include "dataplane/firewall_pass.h"
+#include "stages/conntrack/tuple.h"
 #include "stages/nat/stale.h"
 #include "stages/nat/translate.h"
-#include "stages/conntrack/tuple.h"
 #include "tables/flow_owner.h"
 #include "wire/flow_hash.h"
 #include "wire/icmp.h"
@@ -23,20 +24,6 @@ using tables::HookPoint;
 using tables::Interface;
 using tables::RouteType;
 using tables::Snapshot;
-
-// A packet's way through the hooks: what rules may look at, and whether they have effects.
-struct Firewall::Pass {
-  Packet& p;
-  const Family family;
-  const Snapshot& snapshot;
-  const Interface* const in;
-  const Interface* out = nullptr;
-  IpAddress next_hop;  // once routed
-  const Nanos now;
-  bool dry = false;
-  bool wants_nat = false;  // a NAT rule has been met, and wants:
-  tables::NatRequest wanted;
-};
 
 namespace {
 
@@ -63,17 +50,6 @@ bool TupleOfQuoted(const Packet& error, Family family, tables::FlowTuple& tuple)
   stages::QuotedPacket quoted;
   return stages::ParseQuote({error.data + at, error.segment_length - at}, family, quoted) &&
          stages::InvertTuple(quoted.tuple, tuple);
-}
-
-Judgement From(const Verdict& verdict) {
-  switch (verdict.kind()) {
-    case Verdict::Kind::kDrop:
-      return Judgement::Drop(verdict.drop_reason());
-    case Verdict::Kind::kPunt:
-      return Judgement::Punt(verdict.punt_reason());
-    default:
-      return Judgement::Accept();
-  }
 }
 
 }  // namespace
@@ -167,13 +143,15 @@ Judgement Firewall::Run(HookPoint hook, Pass& pass) {
                                 .snapshot = pass.snapshot,
                                 .in = pass.in,
                                 .out = pass.out,
-                                .flow = FlowOf(pass.p),
+                                .flow = pass.scratch != nullptr ? pass.scratch : FlowOf(pass.p),
                                 .tables = filter_tables_,
                                 .now = pass.now,
-                                .dry_run = pass.dry};
+                                .dry_run = pass.dry,
+                                .trace = pass.trace};
   const FilterVerdict verdict = filter_.Run(hook, pass.family, context);
   Judgement judgement;
   judgement.rule = verdict.rule;
+  judgement.chain = verdict.chain;
   switch (verdict.kind) {
     case FilterVerdict::Kind::kAccept:
       break;
@@ -211,7 +189,7 @@ Judgement Firewall::SetUp(HookPoint hook, NatManip manip, Pass& pass, Flow& flow
                         .next_hop = pass.next_hop})
           : nat_.SetupNull(flow, manip);
   if (result.evict != tables::kNoFlow) flows_.Remove(result.evict);
-  return From(result.verdict);
+  return ToJudgement(result.verdict);
 }
 
 Judgement Firewall::Translate(HookPoint hook, NatManip manip, Pass& pass) {
@@ -219,7 +197,7 @@ Judgement Firewall::Translate(HookPoint hook, NatManip manip, Pass& pass) {
   if (flow == nullptr || !nats_[pass.family == Family::kIpv6]) return Judgement::Accept();
   const FlowDirection direction = DirectionOf(pass.p);
   if (IsState(pass.p, CtState::kRelated) && tables::IsIcmp(pass.p.l4_protocol)) {
-    return From(stages::TranslateIcmpError(arena_, pass.p, *flow, direction, manip));
+    return ToJudgement(stages::TranslateIcmpError(arena_, pass.p, *flow, direction, manip));
   }
   // What Sluice sends itself about a connection is not its first packet.
   if (!flow->Has(tables::kFlowConfirmed) && !stages::Nat::IsSetUp(*flow, manip) &&
@@ -228,7 +206,7 @@ Judgement Firewall::Translate(HookPoint hook, NatManip manip, Pass& pass) {
     if (!judgement.accepted()) return judgement;
   }
   if (!stages::NeedsTranslation(*flow, direction, manip)) return Judgement::Accept();
-  return From(stages::Translate(arena_, pass.p, *flow, direction, manip));
+  return ToJudgement(stages::Translate(arena_, pass.p, *flow, direction, manip));
 }
 
 // --- Before routing ---
@@ -304,7 +282,7 @@ Judgement Firewall::BeforeRoutingForReal(Pass& pass, const Key& key) {
   if (!judgement.accepted()) return judgement;
   if (tracks(pass.family)) {
     // For an error conntrack makes the tuple of what is quoted itself.
-    judgement = From(conntrack_.Track(pass.p, key.tuple, key.hash, pass.snapshot.conntrack, arena_,
+    judgement = ToJudgement(conntrack_.Track(pass.p, key.tuple, key.hash, pass.snapshot.conntrack, arena_,
                                       pass.now));
     if (!judgement.accepted()) return judgement;
     const Flow* const flow = FlowOf(pass.p);
@@ -351,13 +329,13 @@ Judgement Firewall::AfterRouting(Packet& p, const Interface& in, const Interface
   Judgement judgement = ToTheWire(pass);
   const Flow* const flow = FlowOf(p);
   if (!judgement.accepted() || flow == nullptr) return judgement;
-  judgement = From(stages::Nat::CheckOut(*flow, DirectionOf(p), out.slot));
+  judgement = ToJudgement(stages::Nat::CheckOut(*flow, DirectionOf(p), out.slot));
   if (!judgement.accepted()) {
     if (flow->Has(tables::kFlowConfirmed)) flows_.Remove(p.flow);
     return judgement;
   }
   if (!flow->Has(tables::kFlowConfirmed)) {
-    judgement = From(conntrack_.Confirm(p, now));
+    judgement = ToJudgement(conntrack_.Confirm(p, now));
     if (!judgement.accepted()) return judgement;
     nat_.Remember(p.flow);
   }

@@ -23,6 +23,7 @@
 #include "base/ids.h"
 #include "base/time.h"
 #include "base/worker_counters.h"
+#include "dataplane/walk.h"
 #include "packet/frame_pool.h"
 #include "packet/packet.h"
 #include "stages/conntrack/conntrack.h"
@@ -51,7 +52,8 @@ struct Judgement {
   PuntReason punt = PuntReason::kUnsupportedRule;
   bool reset = false;  // reject: by a TCP reset, else by an ICMP error
   uint8_t reject_code = 0;
-  uint32_t rule = stages::kNoRule;  // that decided
+  uint32_t rule = stages::kNoRule;    // that decided; kNoRule: the policy of `chain`, if any
+  uint32_t chain = tables::kNoChain;
 
   static Judgement Accept() { return {}; }
   static Judgement Drop(DropReason reason) { return {.kind = Kind::kDrop, .drop = reason}; }
@@ -101,6 +103,19 @@ class Firewall {
   // Whether rules could object to an answer to a packet for this machine.
   bool JudgesAnswers(Family family) const { return answers_[family == Family::kIpv6]; }
 
+  // The same hooks without any effect but on the packet's own bytes (its translation), for
+  // `sluice explain`. `scratch` is the connection that it would begin, or a copy of its own.
+  struct Rehearsal {
+    Walk& walk;
+    tables::Flow scratch;
+    bool tracked = false;
+  };
+  Judgement RehearseBeforeRouting(packet::Packet& p, const Key& key, const tables::Interface& in,
+                                  const tables::Snapshot& snapshot, Nanos now, Rehearsal& r);
+  Judgement RehearseAfterRouting(packet::Packet& p, const tables::Interface& in,
+                                 const tables::Interface& out, const IpAddress& next_hop,
+                                 const tables::Snapshot& snapshot, Nanos now, Rehearsal& r);
+
   // Undoes the translations made so far, for a packet that the kernel is to have.
   void RestoreOriginal(packet::Packet& p);
   // A packet that ends before its connection was confirmed takes the entry with it.
@@ -130,6 +145,9 @@ class Firewall {
   Judgement Translate(tables::HookPoint hook, stages::NatManip manip, Pass& pass);
   Judgement SetUp(tables::HookPoint hook, stages::NatManip manip, Pass& pass, tables::Flow& flow);
   void TrackOwn(packet::Packet& message, Family family, const packet::Packet* connection_of);
+  Judgement Rehearse(tables::HookPoint hook, Pass& pass, Rehearsal& r);
+  Judgement RehearseTranslation(tables::HookPoint hook, stages::NatManip manip, Pass& pass,
+                                Rehearsal& r);
   void LeaveToKernel(packet::Packet& p, Nanos now);
   // Why the route returns the packet to the kernel, if it does.
   bool IsKernels(const packet::Packet& p, Family family, const tables::Snapshot& snapshot,

@@ -11,18 +11,14 @@ namespace sluice::dataplane {
 using packet::Verdict;
 using tables::Interface;
 
-namespace {
-
-template <class Address>
-Address Destination(const packet::Packet& p) {
-  if constexpr (std::is_same_v<Address, Ipv4>) {
-    return wire::Ipv4View(p.l3()).destination();
-  } else {
-    return wire::Ipv6View(p.l3()).destination();
-  }
+template <>
+tables::RouteId Pipeline::LookUp<Ipv4>(const Packet& p) const {
+  return tables_.fib4.Lookup(wire::Ipv4View(p.l3()).destination());
 }
-
-}  // namespace
+template <>
+tables::RouteId Pipeline::LookUp<Ipv6>(const Packet& p) const {
+  return tables_.fib6.Lookup(wire::Ipv6View(p.l3()).destination());
+}
 
 // The worker that is to put the datagram together, and then the one that has the connection.
 bool Pipeline::Reassemble(Packet& p, Family family, const Snapshot& snapshot, Nanos now) {
@@ -99,13 +95,7 @@ void Pipeline::JudgeOne(Packet& p, const Firewall::Key& key, const Interface& in
   if (verdict.kind() == Verdict::Kind::kDrop) return Drop(p, verdict.drop_reason());
   if (verdict.kind() == Verdict::Kind::kPunt) return Punt(p, verdict.punt_reason(), snapshot);
 
-  tables::RouteId id;
-  if constexpr (kV4) {
-    id = tables_.fib4.Lookup(Destination<Ipv4>(p));
-  } else {
-    id = tables_.fib6.Lookup(Destination<Ipv6>(p));
-  }
-  Dispatch<Address>(p, Decide<Address>(p, id, in, snapshot), in, snapshot, now);
+  Dispatch<Address>(p, Decide<Address>(p, LookUp<Address>(p), in, snapshot), in, snapshot, now);
 }
 
 bool Pipeline::PassesForward(Packet& p, Family family, const IpAddress& next_hop,

@@ -75,6 +75,12 @@ class Pipeline {
   void RemoveKernelNeighbor(IfaceSlot slot, const IpAddress& address, Nanos now);
   void ForgetInterface(IfaceSlot slot);
 
+  // What would happen to `p`, which has arrived by p.in: nothing does. Takes the frame.
+  void Explain(packet::Packet& p, const tables::Snapshot& snapshot, Nanos now, Walk& walk);
+  // Takes over what a new snapshot brings, before the next packet does: so that nothing of the old
+  // one is used any more.
+  void SeeSnapshot(const tables::Snapshot& snapshot, Nanos now);
+
   // What ARP and ND have taught this worker since the last call.
   std::span<const stages::NeighborEvent> neighbor_events() const { return neighbors_.events(); }
   void ClearNeighborEvents() { neighbors_.ClearEvents(); }
@@ -107,7 +113,6 @@ class Pipeline {
     Firewall::Key key;
   };
 
-  void SeeSnapshot(const Snapshot& snapshot, Nanos now);
   // Whether so many frames are free that a packet may wait for its neighbour.
   bool MayHold() { return outbox_.pool().size() >= most_free_ / 4; }
   void Classify(Packet& p, const tables::Interface& in, const Snapshot& snapshot, Nanos now);
@@ -131,6 +136,16 @@ class Pipeline {
   template <class Address>
   void JudgeOne(Packet& p, const Firewall::Key& key, const tables::Interface& in,
                 const Snapshot& snapshot, Nanos now);
+  template <class Address>
+  tables::RouteId LookUp(const Packet& p) const;
+  // Explain (rehearsal.cc).
+  packet::Verdict Rehearse(Packet& p, const Snapshot& snapshot, Nanos now, Walk& walk);
+  template <class Address>
+  packet::Verdict RehearseIp(Packet& p, const tables::Interface& in, const Snapshot& snapshot,
+                             Nanos now, Walk& walk);
+  static packet::Verdict RehearseForwarding(Packet& p, Family family,
+                                            const stages::RouteDecision& d,
+                                            const tables::Interface& out, uint32_t& mtu);
   // Between routing and leaving. False: the packet has found another end.
   bool PassesForward(Packet& p, Family family, const IpAddress& next_hop, const Snapshot& snapshot,
                      Nanos now);
@@ -184,6 +199,11 @@ class Pipeline {
   size_t judged_count_ = 0;
   std::array<Judged, kMaxBurst> judged_;
 };
+
+template <>
+tables::RouteId Pipeline::LookUp<Ipv4>(const Packet& p) const;
+template <>
+tables::RouteId Pipeline::LookUp<Ipv6>(const Packet& p) const;
 
 }  // namespace sluice::dataplane
 

@@ -87,7 +87,8 @@ struct EarlyRule {
   uint16_t chain = 0;     // the same number for the rules of one chain, in order
   bool ingress = false;   // of an ingress chain: before IP, sees Ethernet's padding
   uint8_t families = kEarlyAll;
-  bool whole_packets = false;  // never for fragments: the kernel has reassembled them by then
+  // Not for fragments, which may be reassembled before: user space judges those.
+  bool whole_packets = false;
   // All of these must hold; those of addresses only for their family.
   std::array<std::vector<EarlyTerm>, 2> addresses4;
   std::array<std::vector<EarlyTerm>, 2> addresses6;
@@ -112,8 +113,8 @@ struct EarlyProgram {
   std::vector<EarlySet4> sets4;
   std::vector<EarlySet6> sets6;
   std::vector<EarlyRanges<uint16_t>> port_sets;
-  // No rule of a prerouting chain is left to user space, so a packet with impossible addresses can
-  // be dropped without a rule missing it.
+  // No rule that sees IPv4 packets before routing is left to user space, so a packet with
+  // impossible addresses can be dropped without a rule missing it.
   bool martians = false;
   // Why rules from there on are not in XDP, a sentence each: for `sluice show rules`.
   std::vector<std::string> remarks;

@@ -40,6 +40,10 @@ std::string ToJson(const TraceRequest& request);
 absl::StatusOr<ExplainRequest> ExplainRequestFromJson(const std::string& text);
 absl::StatusOr<TraceRequest> TraceRequestFromJson(const std::string& text);
 
+// What a trace's lines say besides packets: how many were not shown so far.
+std::string LostJson(uint64_t packets);
+std::optional<uint64_t> LostFromJson(const std::string& line);
+
 // Two digits for each byte; white space, ':' and a leading 0x are skipped when read.
 std::string ToHex(std::span<const uint8_t> bytes);
 std::optional<std::vector<uint8_t>> FromHex(std::string_view text);

@@ -68,6 +68,14 @@ absl::StatusOr<TraceRequest> TraceRequestFromJson(const std::string& text) {
   return FromJson<TraceRequest>(text);
 }
 
+std::string LostJson(uint64_t packets) { return Dump(json{{"lost", packets}}); }
+
+std::optional<uint64_t> LostFromJson(const std::string& line) {
+  const json j = json::parse(line, nullptr, /*allow_exceptions=*/false);
+  if (!j.is_object() || !j.contains("lost") || !j["lost"].is_number_unsigned()) return {};
+  return j["lost"].get<uint64_t>();
+}
+
 std::string ToHex(std::span<const uint8_t> bytes) {
   static constexpr char kDigits[] = "0123456789abcdef";
   std::string out;

@@ -78,19 +78,33 @@ def canonical(frame):
         if made:
             packet[1:4] = bytes((packet[1] & 0xf0, 0, 0))
         _clear_fragment_id(packet, 0)
-        if parts.quoted is not None:
-            old = bytes(packet[parts.quoted:])
-            if _clear_fragment_id(packet, parts.quoted):
-                _adjust(packet, parts.transport + 2, old, packet[parts.quoted:])
+    if parts.quoted is not None:
+        old = bytes(packet[parts.quoted:])
+        _clear_quoted(packet, parts.quoted)
+        _adjust(packet, parts.transport + 2, old, packet[parts.quoted:])
     return made, frame[:14] + bytes(packet)
+
+
+def _clear_quoted(packet, start):
+    """An error may be about a packet that the router had made."""
+    quoted = wire.layout(packet[start:])
+    if quoted is None:
+        return
+    if quoted.version == 6:
+        _clear_fragment_id(packet, start)
+    if not _made_by_router(packet[start:], quoted):
+        return
+    if quoted.version == 6:
+        packet[start + 1:start + 4] = bytes((packet[start + 1] & 0xf0, 0, 0))
+    else:
+        _adjust(packet, start + 10, packet[start + 4:start + 6], b"\0\0")
+        packet[start + 4:start + 6] = b"\0\0"
 
 
 def _clear_fragment_id(packet, start):
     """Of an IPv6 packet whose fragment header comes first."""
-    found = len(packet) >= start + 48 and packet[start + 6] == wire.FRAGMENT6
-    if found:
+    if len(packet) >= start + 48 and packet[start + 6] == wire.FRAGMENT6:
         packet[start + 44:start + 48] = b"\0\0\0\0"
-    return found
 
 
 def by_link(frames):
@@ -126,13 +140,22 @@ def outputs(kernel_frames, other_frames, choices):
 
 
 def _shape(frame):
-    """To sort by, where ports and checksums may differ."""
-    packet = frame[14:]
-    parts = wire.layout(packet)
-    quoted = wire.layout(packet[parts.quoted:]) if parts and parts.quoted else None
-    what = packet[parts.transport] if parts and parts.transport else 0
-    tail = b"" if parts and parts.quoted else frame[-12:]
-    return len(frame), what, parts, quoted and quoted.addresses, tail
+    """To sort by: the frame without ports and checksums."""
+    packet = bytearray(frame[14:])
+    start, parts = 0, wire.layout(packet)
+    while parts is not None:
+        if parts.version == 4:
+            packet[start + 10:start + 12] = b"\0\0"
+        for at in (parts.source_port, parts.destination_port):
+            if at is not None:
+                packet[start + at:start + at + 2] = b"\0\0"
+        checksum = wire.CHECKSUM_AT.get(parts.protocol)
+        if parts.transport is not None and checksum is not None:
+            at = start + parts.transport + checksum
+            packet[at:at + 2] = b"\0\0"[:max(0, len(packet) - at)]
+        start += parts.quoted or 0
+        parts = wire.layout(packet[start:]) if parts.quoted else None
+    return len(frame), frame[:14] + bytes(packet)
 
 
 class _Chosen:
@@ -159,20 +182,19 @@ class _Chosen:
                 theirs.version, theirs.protocol, theirs.transport):
             return False
         changed = False
-        size = len(ours.source)
-        for place, port_at in ((0, theirs.source_port), (size, theirs.destination_port)):
-            at = start + theirs.addresses + place
-            endpoints = []
-            for data in (kernel, packet):
-                number = wire.port(data[start:], port_at)
-                endpoints.append((bytes(data[at:at + size]), number))
-            if endpoints[0] == endpoints[1] or not self._same(theirs.protocol, *endpoints):
+        places = ((0, theirs.source_port), (len(ours.source), theirs.destination_port))
+        ends = [[(bytes(data[start + theirs.addresses + place:][:len(ours.source)]),
+                  wire.port(data[start:], at)) for place, at in places] for data in (kernel, packet)]
+        for number, (place, port_at) in enumerate(places):
+            # An endpoint, and the other one: a port may be used again for another partner.
+            pairs = [(end[number], end[1 - number]) for end in ends]
+            if pairs[0][0] == pairs[1][0] or not self._same(theirs.protocol, *pairs):
                 continue
             changed = True
-            _replace(packet, start, theirs, at, endpoints[0][0], False)
+            address, port = pairs[0][0]
+            _replace(packet, start, theirs, start + theirs.addresses + place, address, False)
             if port_at is not None:
-                _replace(packet, start, theirs, start + port_at,
-                         struct.pack("!H", endpoints[0][1]), True)
+                _replace(packet, start, theirs, start + port_at, struct.pack("!H", port), True)
         if theirs.quoted is not None:
             at = start + theirs.quoted
             old = bytes(packet[at:])
@@ -182,11 +204,12 @@ class _Chosen:
         return changed
 
     def _same(self, protocol, kernel, other):
+        """Whether the kernel chose for one pair of endpoints what the other chose for its pair."""
         ours, theirs = (protocol, *kernel), (protocol, *other)
         known = self._kernel_of.get(theirs), self._other_of.get(ours)
         if known == (ours, theirs):
             return True
-        if not self._choices.allow(kernel, other):
+        if not self._choices.allow(kernel[0], other[0]):
             return False
         if known != (None, None):
             self.complaints.append(f"chosen before otherwise: {ours} for {theirs}, was {known}")

@@ -1,13 +1,15 @@
 """Random rulesets and random packets, from a seed. A scenario is plain data, which JSON can hold.
 
-    {"tables": [{"family", "name", "objects": [text], "chains": [{"name", "base", "rules": [text]}]}],
+    {"tables": [{"family", "name", "objects": [text], "chains": [{"name", "base", "rules": [[text]]}]}],
      "flows": [{"protocol", "family", "in", "source", "out", "destination", "sport", "dport"}],
      "events": [{"flow": number, "do": name, ...}]}
 
 Texts are nft's, with addresses as <link.host> (the family is the table's or is written <link.host/6>),
 so that one scenario can be run again in another round, without the connections of the run before.
 Every rule counts. What depends on the time is left out, or is far from its limit: a limit of some
-packets a day lets just its burst through.
+packets a day lets just its burst through. What NAT chooses at will (a port of a range) no rule may
+tell from another choice: `th` would read checksums of ICMP, and two flows want the same port only
+where there is no NAT.
 """
 
 import random
@@ -24,6 +26,7 @@ _TRANSPORT = re.compile(r"\b(tcp|udp|sctp|icmp|icmpv6) (?:[sd]port|flags|option|
 _NETWORK = re.compile(r"\b(ip6?) (?:saddr|daddr|dscp|ttl|length|protocol|frag-off|hoplimit|nexthdr)"
                       r"|\b(icmpv?6?) (?:type|code)|nfproto (ipv[46])|(exthdr)")
 _IS_4 = {"ip": 4, "icmp": 4, "ipv4": 4}
+_PORTS_OF = "meta l4proto { tcp, udp } "  # what `th` is for
 MARKS = (0, 1, 2, 0x10, 0x17, 0xff00, 0xffffffff)
 
 
@@ -37,6 +40,8 @@ class _Scenario:
         self.random = rng
         self.packets = packets
         self.fragments = True
+        self.nat = False
+        self.ports = set()
 
     def make(self):
         families = self.random.choice((("ip",), ("ip6",), ("inet",), ("inet",), ("ip", "ip6"),
@@ -49,9 +54,14 @@ class _Scenario:
         if self.fragments:
             tables.append({"family": "inet", "name": "tracking", "objects": [], "chains": [{
                 "name": "every", "base": "type filter hook prerouting priority -140; policy accept;",
-                "rules": ["ct state new counter"]}]})
-        flows = [self._flow() for _ in range(max(4, self.packets // 6))]
-        return {"tables": tables, "flows": flows, "events": self._events(flows)}
+                "rules": [["ct state new", "counter"]]}]})
+        self.nat = any(" nat " in (chain["base"] or "") for table in tables
+                       for chain in table["chains"])
+        flows, stories = [], []
+        while sum(map(len, stories)) < self.packets:
+            flows.append(self._flow())
+            stories.append(self._story(len(flows) - 1, flows[-1]))
+        return {"tables": tables, "flows": flows, "events": self._events(stories)}
 
     def _flow(self):
         r = self.random
@@ -62,14 +72,20 @@ class _Scenario:
                 "source": r.choice(HOSTS), "out": out,
                 # 0: the router itself
                 "destination": 0 if r.random() < 0.08 else r.choice(HOSTS),
-                "sport": r.choice((*PORTS, r.randrange(1, 65536))), "dport": r.choice(PORTS)}
+                "sport": self._source_port(), "dport": r.choice(PORTS)}
 
-    def _events(self, flows):
+    def _source_port(self):
+        found = self.random.choice((*PORTS, self.random.randrange(1, 65536)))
+        while self.nat and found in self.ports:
+            found = self.random.randrange(1, 65536)
+        self.ports.add(found)
+        return found
+
+    def _events(self, stories):
         """Each flow's own story in order, the stories mixed."""
         r = self.random
-        stories = [self._story(number, flow) for number, flow in enumerate(flows)]
         events = []
-        while len(events) < self.packets and any(stories):
+        while len(events) < self.packets:
             story = r.choice([s for s in stories if s])
             # Runs of one flow are what a link carries, and few changes of the link are quick.
             for _ in range(min(r.choice((1, 2, 4)), len(story))):
@@ -283,7 +299,7 @@ class _Table:
         if r.random() < 0.4:
             self._append(rule, version, self._statement(version, hook))
         self._append(rule, version, self._verdict(version, targets, hook))
-        return " ".join(rule)
+        return rule
 
     def _append(self, rule, version, text):
         """Unless it is empty or contradicts what the rule says so far."""
@@ -334,7 +350,7 @@ class _Table:
             lambda: f"meta l4proto vmap {elements(('tcp', 'udp', 'sctp', 'gre'))}",
             lambda: f"meta mark vmap {elements(('0x1', '0x2', '0x10-0x1f'))}",
             lambda: f"{ip} saddr vmap {elements(self._distinct(self._host, version))}",
-            lambda: f"{ip} daddr . th dport vmap "
+            lambda: f"{_PORTS_OF}{ip} daddr . th dport vmap "
                     f"{elements(f'{self._host(version)} . {p}' for p in r.sample(PORTS, 2))}"))()
 
     def _match(self, version, hook):
@@ -392,11 +408,11 @@ class _Table:
         choices = [
             (f"hosts{version}", f"{ip} {r.choice(('saddr', 'daddr'))} {r.choice(('', '!= '))}@"),
             (f"nets{version}", f"{ip} {r.choice(('saddr', 'daddr'))} {r.choice(('', '!= '))}@"),
-            (f"pairs{version}", f"{ip} {r.choice(('saddr', 'daddr'))} . th dport @"),
+            (f"pairs{version}", f"{_PORTS_OF}{ip} {r.choice(('saddr', 'daddr'))} . th dport @"),
             (f"ranges{version}", f"{ip} {r.choice(('saddr', 'daddr'))} . tcp dport @"),
             (f"dyn{version}", f"{ip} saddr @"), (f"timed{version}", f"{ip} daddr @"),
             ("ports", f"{r.choice(('tcp', 'udp'))} dport {r.choice(('', '!= '))}@"),
-            ("portranges", f"th {r.choice(('sport', 'dport'))} @")]
+            ("portranges", f"{_PORTS_OF}th {r.choice(('sport', 'dport'))} @")]
         choices = [(name, words) for name, words in choices if name in self.sets]
         if not choices:
             return ""
@@ -423,12 +439,12 @@ class _Table:
                           "{ " + ", ".join(map(str, r.sample(PORTS, 3))) + " }",
                           "{ 1-100, 4000-5000 }", f"> {r.choice(PORTS[:-1])}"))
         return r.choice((
-            f"tcp dport {ports}", f"tcp sport {ports}", f"udp dport {ports}", f"th dport {ports}",
+            f"tcp dport {ports}", f"tcp sport {ports}", f"udp dport {ports}", f"{_PORTS_OF}th dport {ports}",
             f"sctp dport {ports}", f"udp sport {ports}", "tcp flags syn",
             "tcp flags & (syn|ack) == syn", "tcp flags & (fin|syn|rst|ack) != syn",
             "tcp flags ! syn", "tcp flags fin,rst", f"udp length {r.choice(('< 50', '> 300'))}",
             "tcp option maxseg exists", "tcp option maxseg size < 1000", "tcp window > 8000",
-            "tcp option sack-perm exists", "tcp doff > 5", "@th,16,16 { 22, 53, 80 }",
+            "tcp option sack-perm exists", "tcp doff > 5", _PORTS_OF + "@th,16,16 { 22, 53, 80 }",
             "icmp type echo-request" if self.family != "ip6" else "icmpv6 type echo-request",
             "icmpv6 type { echo-request, echo-reply }" if self.family != "ip" else
             "icmp type { echo-reply, destination-unreachable }",
@@ -475,7 +491,7 @@ class _Table:
             self._append(rule, version, self._match(version, hook))
         before = len(rule)
         self._append(rule, version, what)
-        return " ".join(rule if len(rule) > before else [*rule, "counter"])
+        return rule if len(rule) > before else [*rule, "counter"]
 
     def _to(self, version):
         if self.family == "inet":
@@ -504,6 +520,6 @@ class _Table:
                          f"counter snat {self._to(version)} {host}",
                          "meta l4proto { tcp, udp } counter masquerade to :2000-2999",
                          f"meta l4proto udp counter snat {self._to(version)} "
-                         f"{host if version == 4 else f'[{host}]'}:3000-3999",
+                         f"{host if version == 4 else f'[{host}]'}:5100-5999",
                          "counter accept"))
         return self._nat_rule(version, "postrouting", what)

@@ -9,7 +9,7 @@ import wire
 from addresses import ip4, ip6
 from flows import Flows
 from nft import NftError
-from twins import far
+from twins import GRACE, far
 
 _ADDRESS = re.compile(r"<(\w+)\.(\d+)/([46])>")
 
@@ -24,20 +24,20 @@ def ruleset_text(scenario, number):
         for chain in sorted(table["chains"], key=lambda chain: chain["base"] is not None):
             lines.append(f"  chain {chain['name']} {{")
             lines += [f"    {text}" for text in ([chain["base"]] if chain["base"] else [])]
-            lines += [f"    {rule}" for rule in chain["rules"]]
+            lines += ["    " + " ".join(rule) for rule in chain["rules"]]
             lines.append("  }")
         lines.append("}")
     return _ADDRESS.sub(lambda m: far(m[1], number, int(m[2]), int(m[3])), "\n".join(lines)) + "\n"
 
 
-def run(twins, scenario):
-    """What differs, as lines; empty when both did the same."""
+def run(twins, scenario, grace=GRACE):
+    """What differs, as lines; empty when both did the same. `grace`: see Twins.differences."""
     twins.load(ruleset_text(scenario, twins.round + 1))
     flows = Flows(twins)
     made = [_flow(twins, flows, flow) for flow in scenario["flows"]]
     for event in scenario["events"]:
         _do(made[event["flow"]], event, twins.round)
-    return twins.differences(compare.ANY_PORT)
+    return twins.differences(compare.ANY_PORT, grace=grace)
 
 
 def _flow(twins, flows, flow):
@@ -70,43 +70,54 @@ def _do(flow, event, number):
         flow.error(event["type"], event["code"], event["about"], sender, rest)
 
 
-def fails(twins, scenario):
+def fails(twins, scenario, grace=GRACE):
     """Lines that tell the differences; None when the scenario is fine or is none for nft."""
     try:
-        return run(twins, scenario) or None
+        return run(twins, scenario, grace) or None
     except NftError:
         return None
 
 
-def shrink(twins, scenario, attempts=400):
+def shrink(twins, scenario, attempts=600):
     """A smaller scenario that still fails. Parts are left out, from halves down to single ones."""
     best = copy.deepcopy(scenario)
-    budget = [attempts]
+    left = [attempts]
 
-    def smaller_list(find):
+    def shorten(find):
         """find(scenario): a list in it, to be made as short as can be."""
         size = max(1, len(find(best)) // 2)
-        while size >= 1 and budget[0] > 0:
+        while size >= 1:
             at = 0
-            while at < len(find(best)) and budget[0] > 0:
+            while at < len(find(best)) and left[0] > 0:
                 candidate = copy.deepcopy(best)
                 del find(candidate)[at:at + size]
-                budget[0] -= 1
-                if fails(twins, candidate):
+                left[0] -= 1
+                if fails(twins, candidate, grace=0.2):
                     best.update(candidate)
                 else:
                     at += size
             size //= 2
 
     for _ in range(2):
-        smaller_list(lambda s: s["events"])
-        smaller_list(lambda s: s["tables"])
-        for t in range(len(best["tables"])):
-            smaller_list(lambda s, t=t: s["tables"][t]["chains"])
+        shorten(lambda s: s["events"])
+        shorten(lambda s: s["tables"])
+        for t, table in enumerate(best["tables"]):
+            shorten(lambda s, t=t: s["tables"][t]["chains"])
             for c in range(len(best["tables"][t]["chains"])):
-                smaller_list(lambda s, t=t, c=c: s["tables"][t]["chains"][c]["rules"])
-            smaller_list(lambda s, t=t: s["tables"][t]["objects"])
-    return best
+                shorten(lambda s, t=t, c=c: s["tables"][t]["chains"][c]["rules"])
+            shorten(lambda s, t=t: s["tables"][t]["objects"])
+    for t, table in enumerate(best["tables"]):
+        for c, chain in enumerate(table["chains"]):
+            for r in range(len(chain["rules"])):
+                shorten(lambda s, t=t, c=c, r=r: s["tables"][t]["chains"][c]["rules"][r])
+    return _without_idle_flows(best)
+
+
+def _without_idle_flows(scenario):
+    used = sorted({event["flow"] for event in scenario["events"]})
+    return {**scenario, "flows": [scenario["flows"][number] for number in used],
+            "events": [{**event, "flow": used.index(event["flow"])}
+                       for event in scenario["events"]]}
 
 
 def save(path, scenario, seed):

@@ -30,7 +30,8 @@ from topology import Topology
 
 AGAINST_KERNEL = os.environ.get("SLUICE_DIFF_AGAINST") == "kernel"
 _ANSWER_WITHIN = 10.0
-_GRACE = 1.5
+# For what may still be on its way when the two differ.
+GRACE = 1.5
 _ARP_REPLY = b"\x08\x06\0\x01\x08\0\x06\x04\0\x02"
 _SENTINEL_MAC = b"\x02\x5e"
 
@@ -85,7 +86,7 @@ def frame_of(link, packet, host=2):
 
 def _arp_request(link, number):
     sender = _SENTINEL_MAC + struct.pack("!I", number)
-    return (b"\xff" * 6 + sender + b"\x08\x06\0\x01\x08\0\x06\x04\0\x01" + sender +
+    return (_mac(mac(link)) + sender + b"\x08\x06\0\x01\x08\0\x06\x04\0\x01" + sender +
             socket.inet_aton(ip4(link, SENTINEL)) + bytes(6) + socket.inet_aton(ip4(link)))
 
 
@@ -245,6 +246,9 @@ class Twins:
         """Commands for both, in force when this returns."""
         for side in self.sides:
             side.nft.run(commands)
+        self.wait_for_rules()
+
+    def wait_for_rules(self):
         if isinstance(self.other, SluiceTwin):
             self.other.wait_for_rules()
 
@@ -255,13 +259,21 @@ class Twins:
 
     def send(self, link, packets, host=2, partial=None):
         """`packets`: one IP packet, or one for each side; None sends nothing there."""
-        if link != self._sent_on and self._sent_on is not None:
+        if self._sent_on not in (None, link):
             self.settle(self._sent_on)
         self._sent_on = link
         both = packets if isinstance(packets, (tuple, list)) else (packets, packets)
         for side, packet in zip(self.sides, both):
             if packet is not None:
                 side.send(link, frame_of(link, packet, host), partial)
+
+    def send_frame(self, link, frame):
+        """A whole frame, the same for both."""
+        if self._sent_on not in (None, link):
+            self.settle(self._sent_on)
+        self._sent_on = link
+        for side in self.sides:
+            side.send(link, frame)
 
     def send_each(self, links, pieces, host=2):
         """Per side: the link and the packets in order. The links may differ where the two sides
@@ -306,10 +318,10 @@ class Twins:
         """Until everything sent has had its effect."""
         self.settle_sent()
 
-    def differences(self, choices=compare.NO_CHOICES, counters=True):
+    def differences(self, choices=compare.NO_CHOICES, counters=True, grace=GRACE):
         """What differs since begin(): lines for people; empty when all is the same."""
         self.finish()
-        deadline = time.monotonic() + _GRACE
+        deadline = time.monotonic() + grace
         while True:
             found = compare.outputs(self.kernel.frames, self.other.frames, choices)
             if not found and counters:

@@ -80,7 +80,9 @@ linux:
     - {destination: default, via: "fe80::1", dev: wan0}
     - {destination: 192.0.2.0/24, via: 10.0.0.9, dev: lan0}
     - {destination: "2001:db8:1::/48", dev: wan0}
+  nftables: /etc/nftables.conf
 )");
+  EXPECT_EQ(config.linux_setup.nftables, "/etc/nftables.conf");
   EXPECT_THAT(config.interfaces,
               ElementsAre(InterfaceConfig{"lan0", XdpMode::kNative, Choice::kOn, 4, Choice::kOff,
                                           Choice::kAuto},
@@ -293,7 +295,23 @@ TEST(ConfigTest, ChecksWhatGoesIntoLinux) {
   EXPECT_THAT(errors("routes: [{destination: default, dev: a}]"),
               ElementsAre(HasSubstr("f:4:26: \"default\" without \"via\" could be either family")));
   EXPECT_THAT(errors("nft: x"), ElementsAre("f:4:3: unknown key \"nft\" in \"linux\""));
+  EXPECT_THAT(errors("nftables: [x]"), ElementsAre(HasSubstr("f:4:13: \"nftables\" must be")));
+  EXPECT_THAT(errors("nftables: ''"),
+              ElementsAre("f:4:13: \"nftables\" must be a file's name, not \"\""));
   EXPECT_THAT(errors("routes: {}"), ElementsAre("f:4:11: \"routes\" must be a list, not a map"));
+}
+
+TEST(ConfigTest, AFileIsRelativeToTheConfiguration) {
+  const auto file = [](const std::string& name, const std::string& config) {
+    const ConfigResult result =
+        ParseConfig(std::string(kMinimal) + "linux: {nftables: " + name + "}\n", config);
+    return result.config ? result.config->linux_setup.nftables : "error";
+  };
+  EXPECT_EQ(file("rules.nft", "/etc/sluice/sluice.yaml"), "/etc/sluice/rules.nft");
+  EXPECT_EQ(file("/x/rules.nft", "/etc/sluice/sluice.yaml"), "/x/rules.nft");
+  EXPECT_EQ(file("a/rules.nft", "etc/sluice.yaml"), "etc/a/rules.nft");
+  EXPECT_EQ(file("rules.nft", "sluice.yaml"), "rules.nft");
+  EXPECT_EQ(file("", "/etc/sluice/sluice.yaml"), "");  // null: none
 }
 
 TEST(ConfigTest, SyntaxErrorsHaveAPosition) {

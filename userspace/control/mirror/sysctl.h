@@ -62,8 +62,8 @@ struct InterfaceSysctls {
 struct Sysctls {
   absl::btree_map<std::string, InterfaceSysctls> interfaces;  // by name
   tables::IcmpSettings icmp;
-  tables::DefragSettings defrag;
   tables::ConntrackSettings conntrack;
+  tables::DefragSettings defrag;
   uint8_t default_ttl = 64;
   bool ip_forward_use_pmtu = false;
   bool nexthop_compat_mode = true;
@@ -87,8 +87,8 @@ class SysctlReader {
   InterfaceSysctls ReadInterface(const std::string& name) const;
   tables::NeighborSettings ReadNeighbor(const std::string& family, const std::string& name) const;
   void ReadIcmp(tables::IcmpSettings& icmp) const;
-  void ReadDefrag(tables::DefragSettings& defrag) const;
   void ReadConntrack(tables::ConntrackSettings& conntrack) const;
+  void ReadDefrag(tables::DefragSettings& defrag) const;
 
   std::string root_;
 };

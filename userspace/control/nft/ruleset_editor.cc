@@ -42,6 +42,7 @@ void RulesetEditor::OnRead() {
 
 void RulesetEditor::EndTransaction() {
   first_deleted_.clear();
+  last_deleted_.clear();
   rule_changes_ = 0;
 }
 
@@ -121,6 +122,7 @@ void RulesetEditor::ApplyRule(Ruleset& ruleset, const nlmsghdr& message, bool ad
   const auto found = FindHandle(chain->rules, m->rule.handle);
   if (found == chain->rules.end() || JumpsToChainOfItsOwn(*table, *found)) return MakeStale();
   if (found == chain->rules.begin()) first_deleted_.emplace(table->handle, chain->handle);
+  if (found + 1 == chain->rules.end()) last_deleted_.emplace(table->handle, chain->handle);
   chain->rules.erase(found);
 }
 
@@ -133,11 +135,10 @@ void RulesetEditor::InsertRule(const Table& table, Chain& chain, RuleMessage&& m
                                      [&](const Rule& rule) { return rule.handle == *m.after; });
     if (before == rules.rend()) return MakeStale();
     rules.insert(before.base(), std::move(m.rule));
-  } else if (!m.append) {
-    rules.insert(rules.begin(), std::move(m.rule));
   } else {
-    if (!rules.empty() && first_deleted_.contains({table.handle, chain.handle})) return MakeStale();
-    rules.push_back(std::move(m.rule));
+    const auto& deleted = m.append ? first_deleted_ : last_deleted_;
+    if (!rules.empty() && deleted.contains({table.handle, chain.handle})) return MakeStale();
+    rules.insert(m.append ? rules.end() : rules.begin(), std::move(m.rule));
   }
 }
 

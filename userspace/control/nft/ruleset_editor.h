@@ -6,7 +6,8 @@
 // says "added or replaced" rather than "inserted". That is exact but for these cases, in which the
 // structure counts as stale and must be read again:
 //   - a rule whose predecessor comes later in the same transaction;
-//   - a rule that took the place of its chain's first one (it looks like an appended one);
+//   - a rule that took the place of its chain's first one, which looks like an appended one, or of
+//     its last one, which may look like an inserted one;
 //   - devices of a chain that change (the message names only those that are new or gone);
 //   - a deleted rule that jumped to a chain of its own, which goes without a word;
 //   - very many changes at once, which are cheaper to read;
@@ -65,8 +66,9 @@ class RulesetEditor {
   bool structure_ = false;
   bool stale_ = false;
   std::map<SetId, Touched> touched_;
-  // Chains (by the handles of table and chain) whose first rule this transaction has deleted.
+  // Chains (by the handles of table and chain) whose first or last rule this transaction deleted.
   std::set<std::pair<uint64_t, uint64_t>> first_deleted_;
+  std::set<std::pair<uint64_t, uint64_t>> last_deleted_;
   size_t rule_changes_ = 0;               // of this transaction
   uint64_t order_ = kFirstOrder;
   uint64_t version_ = 0;

@@ -25,32 +25,39 @@ enum class TcpNext : uint8_t {
   kIgnore,
 };
 
+namespace tcp_states {
+
+inline constexpr TcpNext IV = TcpNext::kInvalid, IG = TcpNext::kIgnore, SS = TcpNext::kSynSent,
+                         SR = TcpNext::kSynReceived, ES = TcpNext::kEstablished,
+                         FW = TcpNext::kFinWait, CW = TcpNext::kCloseWait, LA = TcpNext::kLastAck,
+                         TW = TcpNext::kTimeWait, CL = TcpNext::kClose, S2 = TcpNext::kSynSent2;
+
+inline constexpr TcpNext kTable[2][6][10] = {
+    {
+        // NO SS SR ES FW CW LA TW CL S2     of the original side
+        {SS, SS, IG, IG, IG, IG, IG, SS, SS, S2},  // SYN
+        {IV, IV, SR, IV, IV, IV, IV, IV, IV, SR},  // SYN-ACK
+        {IV, IV, FW, FW, LA, LA, LA, TW, CL, IV},  // FIN
+        {ES, IV, ES, ES, CW, CW, TW, TW, CL, IV},  // ACK
+        {IV, CL, CL, CL, CL, CL, CL, CL, CL, CL},  // RST
+        {IV, IV, IV, IV, IV, IV, IV, IV, IV, IV},  // none
+    },
+    {
+        // of the other side
+        {IV, S2, IV, IV, IV, IV, IV, SS, IV, S2},
+        {IV, SR, IG, IG, IG, IG, IG, IG, IG, SR},
+        {IV, IV, FW, FW, LA, LA, LA, TW, CL, IV},
+        {IV, IG, SR, ES, CW, CW, TW, TW, CL, IG},
+        {IV, CL, CL, CL, CL, CL, CL, CL, CL, CL},
+        {IV, IV, IV, IV, IV, IV, IV, IV, IV, IV},
+    }};
+
+}  // namespace tcp_states
+
 constexpr TcpNext NextTcpState(tables::FlowDirection direction, SegmentKind kind,
                                tables::TcpState state) {
-  using enum TcpNext;
-  constexpr TcpNext IV = kInvalid, IG = kIgnore, SS = kSynSent, SR = kSynReceived,
-                    ES = kEstablished, FW = kFinWait, CW = kCloseWait, LA = kLastAck,
-                    TW = kTimeWait, CL = kClose, S2 = kSynSent2;
-  constexpr TcpNext kTable[2][6][10] = {
-      {
-          // NO SS SR ES FW CW LA TW CL S2
-          {SS, SS, IG, IG, IG, IG, IG, SS, SS, S2},  // SYN
-          {IV, IV, SR, IV, IV, IV, IV, IV, IV, SR},  // SYN-ACK
-          {IV, IV, FW, FW, LA, LA, LA, TW, CL, IV},  // FIN
-          {ES, IV, ES, ES, CW, CW, TW, TW, CL, IV},  // ACK
-          {IV, CL, CL, CL, CL, CL, CL, CL, CL, CL},  // RST
-          {IV, IV, IV, IV, IV, IV, IV, IV, IV, IV},  // none
-      },
-      {
-          {IV, S2, IV, IV, IV, IV, IV, SS, IV, S2},
-          {IV, SR, IG, IG, IG, IG, IG, IG, IG, SR},
-          {IV, IV, FW, FW, LA, LA, LA, TW, CL, IV},
-          {IV, IG, SR, ES, CW, CW, TW, TW, CL, IG},
-          {IV, CL, CL, CL, CL, CL, CL, CL, CL, CL},
-          {IV, IV, IV, IV, IV, IV, IV, IV, IV, IV},
-      }};
-  return kTable[static_cast<size_t>(direction)][static_cast<size_t>(kind)]
-               [static_cast<size_t>(state)];
+  return tcp_states::kTable[static_cast<size_t>(direction)][static_cast<size_t>(kind)]
+                           [static_cast<size_t>(state)];
 }
 
 }  // namespace sluice::stages

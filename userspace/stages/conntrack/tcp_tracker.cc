@@ -102,8 +102,9 @@ Way Synchronise(Step& step) {
 
 // RST answering a SYN or ACK that was ignored: it acknowledges what was remembered.
 bool AnswersIgnored(const Step& step) {
-  const bool syn =
-      step.flow.Has(tables::kFlowSeenReply) && step.last_kind() == SegmentKind::kSyn;
+  const bool syn = step.flow.Has(tables::kFlowSeenReply) &&
+                   step.last_kind() == SegmentKind::kSyn &&
+                   step.tcp.last_direction != step.from();
   const bool ack = !step.flow.Has(tables::kFlowAssured) && step.last_kind() == SegmentKind::kAck;
   return (syn || ack) && step.segment.acknowledgment == step.tcp.last_end;
 }

@@ -13,9 +13,9 @@
 #ifndef SLUICE_STAGES_FILTER_FILTER_H_
 #define SLUICE_STAGES_FILTER_FILTER_H_
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 
 #include "base/address.h"
 #include "base/counter.h"
@@ -28,6 +28,7 @@
 #include "tables/flow.h"
 #include "tables/nat_request.h"
 #include "tables/route_table.h"
+#include "tables/ruleset/connection_count.h"
 #include "tables/ruleset/ruleset.h"
 #include "tables/snapshot.h"
 
@@ -115,6 +116,7 @@ class Filter {
     size_t log_records = 1024;      // that wait for the control thread
     size_t set_events = 4096;
     uint32_t log_per_second = 100;  // beyond that they are counted as lost
+    uint32_t counted_connections = 65536;  // that `ct count` statements can tell apart
   };
   explicit Filter(const Options& options);
 
@@ -149,6 +151,7 @@ class Filter {
   const uint32_t worker_;
   Rng rng_;
   const uint64_t hash_seed_;
+  tables::ConnectionCounts connection_counts_;
   SpscRing<LogRecord> log_;
   SpscRing<tables::SetEvent> set_events_;
   Counter logged_;

@@ -67,21 +67,28 @@ class Classifier {
   // then rules with a condition on it do not match), then ask for candidates with Next.
   class Cursor {
    public:
-    explicit Cursor(const Classifier& classifier) : classifier_(classifier) {}
+    void Start(const Classifier& classifier) {
+      classifier_ = &classifier;
+      block_ = kNowhere;
+      word_ = kNowhere;
+    }
     void Set(size_t dimension, const LoadValue& value);
-    void SetFailed(size_t dimension) { at_[dimension] = classifier_.none_.data(); }
+    void SetFailed(size_t dimension) { at_[dimension] = classifier_->none_.data(); }
     // The first candidate that is not before `from`; rule_count() when there is none. `from` must
     // not decrease.
     uint32_t Next(uint32_t from);
 
    private:
     uint64_t Word(uint32_t word) const;
+    uint64_t Summary(uint32_t block) const;
 
-    const Classifier& classifier_;
-    std::array<const uint64_t*, kMaxDimensions> at_;  // each one's vector: summary, then words
-    uint32_t block_ = 0xffffffff;  // of 64 words; none yet
+    static constexpr uint32_t kNowhere = 0xffffffff;
+
+    const Classifier* classifier_ = nullptr;
+    std::array<const uint64_t*, kMaxDimensions> at_;  // each one's vector
+    uint32_t block_ = kNowhere;  // of 64 words
     uint64_t summary_ = 0;         // of that block, what is not done
-    uint32_t word_ = 0xffffffff;
+    uint32_t word_ = kNowhere;
     uint64_t bits_ = 0;
   };
 
@@ -99,7 +106,9 @@ class Classifier {
     uint32_t shift = 0;                // narrow: value >> shift indexes `buckets`
     std::vector<uint32_t> buckets;     // narrow: where to search
     std::vector<uint32_t> classes;     // by interval: offset into `vectors`
-    std::vector<uint64_t> vectors;     // summary words, then the words it names
+    // Each: a summary bit per word that is not zero, how many words come before each block of 64,
+    // the words.
+    std::vector<uint64_t> vectors;
     std::vector<uint64_t> any;         // rules without a condition: all words
     std::vector<uint64_t> any_summary;
   };

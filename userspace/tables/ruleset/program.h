@@ -188,7 +188,7 @@ struct Program {
   std::array<bool, 2> conntrack{};
   std::array<bool, 2> nat{};
   uint32_t workers = 1;
-  std::vector<uint64_t> rule_order;  // rules sorted by identity, for FindRule
+  std::vector<uint32_t> rule_order;  // rules sorted by identity, for FindRule
 };
 
 }  // namespace sluice::tables

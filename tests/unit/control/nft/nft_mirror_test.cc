@@ -70,7 +70,7 @@ class NftMirrorTest : public testing::Test {
   void ExpectSameAsKernel(const std::string& after) {
     const Ruleset fresh = Fresh();
     EXPECT_EQ(mirror_->ruleset().generation, fresh.generation);
-    ASSERT_THAT(test::Lines(mirror_->ruleset()), testing::ElementsAreArray(test::Lines(fresh)))
+    ASSERT_EQ(test::Difference(test::Lines(mirror_->ruleset()), test::Lines(fresh)), "")
         << "after: " << after;
   }
 

@@ -302,6 +302,23 @@ inline std::vector<std::string> Lines(const Ruleset& ruleset) {
   return out;
 }
 
+// Empty when both are the same; else the lines from the first difference on, some of each.
+inline std::string Difference(const std::vector<std::string>& ours,
+                              const std::vector<std::string>& theirs) {
+  if (ours == theirs) return "";
+  size_t first = 0;
+  while (first < ours.size() && first < theirs.size() && ours[first] == theirs[first]) ++first;
+  std::string out;
+  for (size_t i = first < 3 ? 0 : first - 3; i < first; ++i) absl::StrAppend(&out, "\n  ", ours[i]);
+  for (size_t i = first; i < std::min(first + 12, ours.size()); ++i) {
+    absl::StrAppend(&out, "\n- ", ours[i]);
+  }
+  for (size_t i = first; i < std::min(first + 12, theirs.size()); ++i) {
+    absl::StrAppend(&out, "\n+ ", theirs[i]);
+  }
+  return out;
+}
+
 }  // namespace sluice::control::nft::test
 
 #endif  // SLUICE_TESTS_UNIT_CONTROL_NFT_NFT_TEXT_H_
