@@ -1,6 +1,7 @@
 #include "stages/nat/nat.h"
 
 #include <algorithm>
+#include <bit>
 #include <optional>
 #include <utility>
 
@@ -91,12 +92,25 @@ struct Nat::Range {
   }
 };
 
+namespace {
+
+Nat::Options Sound(Nat::Options options) {
+  if (options.ports.first > options.ports.last) std::swap(options.ports.first, options.ports.last);
+  options.ports.first = std::max<uint16_t>(options.ports.first, 1);
+  options.ports.last = std::max(options.ports.last, options.ports.first);
+  options.worker_count = std::max(options.worker_count, 1u);
+  options.source_cache = std::bit_ceil(std::max(options.source_cache, 1u));
+  return options;
+}
+
+}  // namespace
+
 Nat::Nat(const Options& options, const tables::FlowTable& table)
-    : options_(options),
+    : options_(Sound(options)),
       table_(table),
       rng_(options.seed),
-      by_source_(std::make_unique<FlowIndex[]>(options.source_cache)) {
-  std::fill_n(by_source_.get(), options.source_cache, kNoFlow);
+      by_source_(std::make_unique<FlowIndex[]>(options_.source_cache)) {
+  std::fill_n(by_source_.get(), options_.source_cache, kNoFlow);
 }
 
 Nat::Result Nat::Setup(Flow& flow, const NatRequest& request, const Context& context) {

@@ -57,7 +57,7 @@ class Nat {
     uint32_t worker_count = 1;
     tables::NatPorts ports;
     uint64_t seed = 0;
-    uint32_t source_cache = 4096;  // slots, a power of two
+    uint32_t source_cache = 4096;  // slots; rounded up to a power of two
   };
   // What the choice of an address may depend on.
   struct Context {

@@ -275,6 +275,39 @@ TEST_F(IcmpTranslateTest, AReplacedSenderCannotBeRestored) {
   world.Free(p);
 }
 
+// Quotes that Linux 6.18 translated (snat to 192.0.2.1:50000 of 10.0.0.2:4000; ICMP from 192.0.2.2).
+TEST_F(IcmpTranslateTest, QuotesComeOutAsTheKernelsDo) {
+  struct Golden {
+    uint8_t protocol;
+    uint16_t port;  // of 192.0.2.2
+    const char* before;
+    const char* after;
+  };
+  constexpr Golden kGolden[] = {
+      {6, 81, "4500003c000100003f06f7b7c0000201c0000202 c3500051000000640000000050022000931000",
+       "4500003c000100003f06afb70a000002c0000202 0fa00051000000640000000050022000931000"},
+      {6, 81, "4500003c000100003f06f7b7c0000201c0000202 c350005100000064000000005002200093100000",
+       "4500003c000100003f06afb70a000002c0000202 0fa00051000000640000000050022000fec00000"},
+      {17, 53, "45000030000100003f11f7b8c0000201c0000202 c3500035001cf96d797979",
+       "45000030000100003f11afb80a000002c0000202 0fa00035001c651e797979"},
+      // SCTP's checksum is made of what there is, whether it is all or not.
+      {132, 99, "45000034000100003f84f741c0000201c0000202 c350006300000000824d7e",
+       "45000034000100003f84af410a000002c0000202 0fa0006300000000824d7e"},
+      {132, 99, "45000034000100003f84f741c0000201c0000202 c350006300000000824d7e5b",
+       "45000034000100003f84af410a000002c0000202 0fa0006300000000de20514d"},
+      {132, 99, "45000034000100003f84f741c0000201c0000202 c350006300000000824d7e5b0100001400",
+       "45000034000100003f84af410a000002c0000202 0fa00063000000002dba75750100001400"},
+  };
+  for (const Golden& g : kGolden) {
+    const Case c{Tuple("10.0.0.2", 4000, "192.0.2.2", g.port, g.protocol),
+                 Tuple("192.0.2.1", 50000, "192.0.2.2", g.port, g.protocol), "192.0.2.2"};
+    const auto got = Through(Error(c.router, c.outside, test::FromHex(g.before)), Translated(c),
+                             FlowDirection::kReply);
+    ASSERT_TRUE(got.has_value());
+    EXPECT_EQ(test::ToHex(*got), test::ToHex(Error(c.router, c.original, test::FromHex(g.after))));
+  }
+}
+
 // A chain of pieces may end in the middle of the quoted header; that is nothing a network does.
 TEST_F(IcmpTranslateTest, HeadersOverTwoPiecesAreDropped) {
   const Case c = SourceCases()[0];
