@@ -25,9 +25,9 @@ using tables::TcpState;
 
 namespace {
 
-constexpr uint32_t kMaxAttempts = 128;      // NF_NAT_MAX_ATTEMPTS
-constexpr uint32_t kMinAttempts = 16;       // a smaller round is the last one
-constexpr uint32_t kEvictAttempts = 32;     // NF_NAT_HARDER_THRESH
+constexpr uint32_t kMaxAttempts = 128;   // NF_NAT_MAX_ATTEMPTS
+constexpr uint32_t kMinAttempts = 16;    // a smaller round is the last one
+constexpr uint32_t kEvictAttempts = 32;  // NF_NAT_HARDER_THRESH
 constexpr uint32_t kRandomAll = tables::kNatRandom | tables::kNatFullyRandom;
 
 // A manip's share of the reply tuple. What packets will have as their source, answers have as their
@@ -60,7 +60,8 @@ uint64_t SourceHash(const FlowTuple& original) {
 // Whether a closing flow may lose its tuple to a new one: its peer will find that the new one's
 // sequence numbers lie ahead (nf_nat_may_kill, nf_seq_has_advanced).
 bool MayEvict(const Flow& old, const Flow& flow) {
-  if (old.tcp.state < static_cast<uint8_t>(TcpState::kTimeWait) || !old.Has(tables::kFlowSourceNat)) return false;
+  if (old.tcp.state < static_cast<uint8_t>(TcpState::kTimeWait) || !old.Has(tables::kFlowSourceNat))
+    return false;
   if (old.Has(tables::kFlowFixedTimeout | tables::kFlowDying)) return false;
   return static_cast<int32_t>(flow.tcp.peers[0].end - old.tcp.peers[0].end) > 0;
 }
@@ -128,8 +129,8 @@ Nat::Result Nat::Setup(Flow& flow, const NatRequest& request, const Context& con
       if (original.family == Family::kIpv4 && original.source.lo == 0) {
         return SetupNull(flow, manip);
       }
-      address = MasqueradeAddress(context.snapshot, context.out, context.next_hop,
-                                  DestinationOf(reply));
+      address =
+          MasqueradeAddress(context.snapshot, context.out, context.next_hop, DestinationOf(reply));
       if (!address) return {.verdict = Verdict::Drop(DropReason::kNatNoAddress)};
       break;
     case NatKind::kRedirect:
@@ -207,10 +208,9 @@ bool Nat::Choose(const Flow& flow, const Range& range, NatManip manip, FlowTuple
     reply = current;
   }
   if (range.Has(tables::kNatMapAddresses)) {
-    AddressIn(reply, manip) =
-        PickFromRange(SourceOf(current), DestinationOf(current), range.min, range.max,
-                      range.Has(tables::kNatPersistent), !source)
-            .bits;
+    AddressIn(reply, manip) = PickFromRange(SourceOf(current), DestinationOf(current), range.min,
+                                            range.max, range.Has(tables::kNatPersistent), !source)
+                                  .bits;
   }
   if (!random) {
     if (!range.Has(tables::kNatPortsGiven)) {
@@ -265,10 +265,11 @@ bool Nat::SearchPort(const Flow& flow, const Range& range, NatManip manip, FlowT
   const Numbers numbers = NumbersFor(range, reply);
   uint16_t& number = PortIn(reply, manip);
   uint32_t offset = range.Has(tables::kNatPortOffset) ? number : Random16();
-  // A small range may hold none that leads answers to this worker: then any, and the caller is told.
+  // A small range may hold none that leads answers to this worker: then any, and the caller is
+  // told.
   const bool own = OwnNumberIn(numbers, reply, manip);
-  const bool may_evict =
-      reply.protocol == wire::kProtocolTcp && flow.tcp.state == static_cast<uint8_t>(TcpState::kSynSent);
+  const bool may_evict = reply.protocol == wire::kProtocolTcp &&
+                         flow.tcp.state == static_cast<uint8_t>(TcpState::kSynSent);
   uint32_t attempts = std::min(numbers.count, kMaxAttempts);
   for (;;) {
     uint32_t left = attempts;
