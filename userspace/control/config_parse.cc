@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/ids.h"
+#include "control/config_firewall.h"
 #include "control/config_reader.h"
 
 namespace sluice::control {
@@ -19,6 +20,9 @@ constexpr uint32_t kMaxNeighbors = 1 << 20;
 constexpr uint32_t kMaxNeighborQueue = 4096;
 constexpr uint32_t kMinFrames = 256;
 constexpr uint32_t kMaxFrames = 1 << 24;
+constexpr uint32_t kMinFlows = 1024;
+constexpr uint32_t kMaxFlows = 1 << 26;  // 16 GiB
+constexpr uint32_t kMaxFragments = 1 << 20;
 
 // The kernel's rule (dev_valid_name, and the two names that clash with its sysctl directories),
 // tightened to what can be printed. Empty when the name is fine.
@@ -109,6 +113,17 @@ class Parser {
                  {"workers", [&](const ConfigValue& v) { ParseWorkers(v); }},
                  {"metrics", [&](const ConfigValue& v) { ParseMetrics(v); }},
                  {"limits", [&](const ConfigValue& v) { ParseLimits(v); }},
+                 {"timeouts",
+                  [&](const ConfigValue& v) { ReadTimeouts(reader_, v, &config_.timeouts); }},
+                 {"unsupported",
+                  [&](const ConfigValue& v) {
+                    reader_.OneOf<UnsupportedRules>(v,
+                                                    {{"kernel", UnsupportedRules::kKernel},
+                                                     {"refuse", UnsupportedRules::kRefuse}},
+                                                    &config_.unsupported);
+                  }},
+                 {"early_filter",
+                  [&](const ConfigValue& v) { ReadChoice(v, &config_.early_filter); }},
                  {"linux", [&](const ConfigValue& v) { ParseLinux(v); }}});
     if (!has_interfaces && (root.IsNull() || root.IsMap())) {
       reader_.Error(start,
@@ -259,10 +274,20 @@ class Parser {
                          [&](const ConfigValue& v) {
                            reader_.NumberOr(v, "auto", kMinFrames, kMaxFrames, &limits.frames);
                          }},
-                        {"frame_size", [&](const ConfigValue& v) {
+                        {"frame_size",
+                         [&](const ConfigValue& v) {
                            reader_.OneOf<std::optional<uint32_t>>(
                                v, {{"auto", std::nullopt}, {"2048", 2048}, {"4096", 4096}},
                                &limits.frame_size);
+                         }},
+                        {"flows",
+                         [&](const ConfigValue& v) {
+                           reader_.NumberOr(v, "auto", kMinFlows, kMaxFlows, &limits.flows);
+                         }},
+                        {"flows_per_source", number(0, kMaxFlows, &limits.flows_per_source)},
+                        {"fragments", number(16, kMaxFragments, &limits.fragments)},
+                        {"nat_ports", [&](const ConfigValue& v) {
+                           ReadNatPorts(reader_, v, &limits.nat_ports);
                          }}});
   }
 

@@ -1,10 +1,9 @@
-// What a ruleset means for FirewallPresence: could nftables judge packets, by family, in transit or
-// for this machine. A pure function.
+// What a ruleset leaves to the kernel (FirewallPresence). A pure function.
 //
-// A base chain counts when it could judge: it has a rule of its own, or a policy other than accept.
-// Chains by hook: forward, postrouting and egress see packets in transit, input those for this
-// machine, prerouting and ingress both. Families ip, ip6, inet and netdev (both); arp and bridge do
-// not concern a router's packets. A dormant table judges nothing.
+// Packets for this machine are the kernel's to judge wherever a base chain could: one that has a rule
+// or a policy other than accept, at ingress, prerouting or input. So Sluice does not answer them.
+// Packets in transit are judged by Sluice itself, but for egress chains, which it does not run.
+// Families arp and bridge do not concern a router's packets. A dormant table judges nothing.
 #ifndef SLUICE_CONTROL_NFT_NFT_PRESENCE_H_
 #define SLUICE_CONTROL_NFT_NFT_PRESENCE_H_
 
