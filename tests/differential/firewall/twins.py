@@ -182,6 +182,16 @@ class SluiceTwin(Twin):
             time.sleep(0.002)
 
 
+    def wait_for_address(self, address):
+        """Until Sluice knows it as the router's own."""
+        deadline = time.monotonic() + _ANSWER_WITHIN
+        while [route["type"] for route in self.show(f"routes?destination={address}")["routes"]] != [
+                "local"]:
+            if time.monotonic() > deadline:
+                pytest.fail(f"Sluice does not know {address}", pytrace=False)
+            time.sleep(0.002)
+
+
 class Twins:
     def __init__(self, sysctls=None, setup=(), against_kernel=AGAINST_KERNEL):
         self._number = 0
@@ -251,6 +261,10 @@ class Twins:
     def wait_for_rules(self):
         if isinstance(self.other, SluiceTwin):
             self.other.wait_for_rules()
+
+    def wait_for_address(self, address):
+        if isinstance(self.other, SluiceTwin):
+            self.other.wait_for_address(address)
 
     def begin(self):
         self.settle(*LINKS)
