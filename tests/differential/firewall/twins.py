@@ -328,6 +328,15 @@ class Twins:
         if self._sent_on in links:
             self._sent_on = None
 
+    def sentinels_to(self, side):
+        """Sends one by every link, to one side only; returns what to wait for."""
+        numbers = []
+        for link in LINKS:
+            self._number += 1
+            numbers.append(self._number)
+            side.send(link, _arp_request(link, self._number))
+        return numbers
+
     def finish(self):
         """Until everything sent has had its effect."""
         self.settle_sent()
