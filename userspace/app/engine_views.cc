@@ -113,7 +113,7 @@ std::vector<std::string> Engine::KernelDecides() const {
                                       static_cast<int>(family)));
     }
   }
-  const control::FirewallPresence& firewall = netfilter_->presence();
+  const control::FirewallPresence& firewall = presence_;
   if (firewall.forward4) lines.push_back("netfilter or IPsec rules: the kernel forwards IPv4");
   if (firewall.forward6) lines.push_back("netfilter or IPsec rules: the kernel forwards IPv6");
   lines.insert(lines.end(), firewall.reasons.begin(), firewall.reasons.end());
@@ -139,6 +139,7 @@ telemetry::PacketTotals Engine::Totals() const {
       totals.forwarded += c.forwarded_packets.Read();
       totals.local += c.local_packets.Read();
       totals.punted += c.punted_packets.Read();
+      totals.merged += c.merged_packets.Read();
       totals.held += c.held_packets.Read();
       for (const Counter& dropped : c.dropped_packets) totals.dropped += dropped.Read();
     }

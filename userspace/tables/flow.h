@@ -5,8 +5,8 @@
 // direction is what answers look like before they are translated back. Without translation one is
 // the other turned round.
 //
-// Memory: a Flow, its two hash slots and its timer together are at most 256 bytes (asserted in
-// flow_table.h).
+// Memory: a Flow is three cache lines; with its two hash slots, its timer and its place in the list
+// of free entries it is at most 256 bytes (asserted in flow_table.h).
 //
 // Thread: the worker that owns the flow.
 #ifndef SLUICE_TABLES_FLOW_H_
@@ -76,19 +76,20 @@ struct FlowCount {
 
 // One peer's half of a TCP connection (ip_ct_tcp_state).
 struct TcpPeer {
-  uint32_t end = 0;       // highest sequence number seen, plus length
-  uint32_t max_end = 0;   // highest that the other side's window allows
-  uint32_t max_window = 0;
+  uint32_t end = 0;         // highest sequence number seen, plus length
+  uint32_t max_end = 0;     // highest that the other side's window allows
+  uint32_t max_window = 0;  // largest window it has offered, scaled
   uint32_t max_ack = 0;
-  uint8_t scale = 0;
-  uint8_t flags = 0;      // IP_CT_TCP_FLAG_*
 };
 
+// ip_ct_tcp. Arrays are by FlowDirection of the sender.
 struct TcpTracking {
-  std::array<TcpPeer, 2> peers;  // by FlowDirection of the sender
-  uint8_t state = 0;             // TCP_CONNTRACK_*
+  std::array<TcpPeer, 2> peers;
+  std::array<uint8_t, 2> scales = {};  // window scale, 0 to 14
+  std::array<uint8_t, 2> flags = {};   // TcpPeerFlag
+  uint8_t state = 0;                   // TcpState
   uint8_t last_direction = 0;
-  uint8_t last_index = 0;
+  uint8_t last_kind = 0;  // what kind of segment: the index of the kernel's table
   uint8_t retransmissions = 0;
   uint8_t last_window_scale = 0;
   uint8_t last_flags = 0;
@@ -98,16 +99,55 @@ struct TcpTracking {
   uint32_t last_end = 0;
 };
 
-struct Flow {
+// IP_CT_TCP_FLAG_* (linux/netfilter/nf_conntrack_tcp.h), with the kernel's values.
+enum TcpPeerFlag : uint8_t {
+  kTcpWindowScale = 0x01,
+  kTcpSackPermitted = 0x02,
+  kTcpCloseInit = 0x04,
+  kTcpBeLiberal = 0x08,
+  kTcpDataUnacknowledged = 0x10,
+  kTcpMaxAckSet = 0x20,
+  // Of last_flags only.
+  kTcpExpectChallengeAck = 0x40,
+  kTcpSimultaneousOpen = 0x80,
+};
+
+// TCP_CONNTRACK_*, with the kernel's values.
+enum class TcpState : uint8_t {
+  kNone, kSynSent, kSynReceived, kEstablished, kFinWait, kCloseWait, kLastAck, kTimeWait, kClose,
+  kSynSent2,
+};
+
+// SCTP_CONNTRACK_*, with the kernel's values.
+enum class SctpState : uint8_t {
+  kNone, kClosed, kCookieWait, kCookieEchoed, kEstablished, kShutdownSent, kShutdownReceived,
+  kShutdownAckSent, kHeartbeatSent,
+};
+
+// ip_ct_sctp. Arrays are by FlowDirection of the packet.
+struct SctpTracking {
+  std::array<uint32_t, 2> tags = {};  // verification tags
+  std::array<bool, 2> init = {};      // an INIT was seen
+  uint8_t state = 0;                  // SctpState
+  uint8_t last_direction = 0;         // of a heartbeat with another tag
+  bool heartbeat_failed = false;
+};
+
+struct alignas(64) Flow {
   std::array<FlowTuple, 2> tuples;  // by FlowDirection
   std::array<FlowCount, 2> counts;
-  TcpTracking tcp;                  // TCP only
+  union {
+    TcpTracking tcp = {};  // TCP
+    SctpTracking sctp;     // SCTP
+    Nanos stream_from;     // UDP: replies after this make it a stream
+  };
   Nanos expires;
-  uint32_t status = 0;              // FlowStatus
-  uint32_t mark = 0;                // ct mark
-  FlowIndex master = kNoFlow;       // of a related flow
+  uint32_t status = 0;         // FlowStatus
+  uint32_t mark = 0;           // ct mark
+  FlowIndex master = kNoFlow;  // of a related flow
   IfaceSlot masquerade_slot;
-  uint8_t extra = 0;                // protocol's own: UDP stream, SCTP state
+  uint8_t unused = 0;
+  uint16_t used_at = 0;        // FlowTable's: a stamp of the tick that used it last
 
   const FlowTuple& tuple(FlowDirection d) const { return tuples[static_cast<size_t>(d)]; }
   FlowTuple& tuple(FlowDirection d) { return tuples[static_cast<size_t>(d)]; }
@@ -115,6 +155,7 @@ struct Flow {
   const FlowCount& count(FlowDirection d) const { return counts[static_cast<size_t>(d)]; }
   bool Has(uint32_t bits) const { return (status & bits) != 0; }
 };
+static_assert(sizeof(Flow) == 192);
 
 }  // namespace sluice::tables
 

@@ -14,12 +14,14 @@ inline constexpr uint8_t kProtocolTcp = 6;
 inline constexpr uint8_t kProtocolUdp = 17;
 inline constexpr uint8_t kProtocolRouting = 43;
 inline constexpr uint8_t kProtocolFragment = 44;
+inline constexpr uint8_t kProtocolGre = 47;
 inline constexpr uint8_t kProtocolEsp = 50;
 inline constexpr uint8_t kProtocolAuthentication = 51;
 inline constexpr uint8_t kProtocolIcmpv6 = 58;
 inline constexpr uint8_t kProtocolNoNextHeader = 59;
 inline constexpr uint8_t kProtocolDestinationOptions = 60;
 inline constexpr uint8_t kProtocolSctp = 132;
+inline constexpr uint8_t kProtocolUdpLite = 136;
 
 }  // namespace sluice::wire
 
