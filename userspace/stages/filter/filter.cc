@@ -62,7 +62,7 @@ void Filter::Tick(Nanos now) {
     if (next_set_ >= count) next_set_ = 0;
     tables::DynamicSet* set = ruleset_->dynamic(static_cast<uint32_t>(next_set_++));
     if (set == nullptr) continue;
-    set->FollowFlush(worker_);
+    set->FollowRequests(worker_);
     set->worker(worker_).Expire(now, kVisits);
   }
 }
