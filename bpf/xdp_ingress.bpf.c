@@ -1,6 +1,7 @@
 /* The first thing that sees a received frame: to the worker's AF_XDP socket of this receive queue,
- * or to the kernel (classify.h says which). Nothing is dropped here, and when no socket takes the
- * frame, the kernel does.
+ * or to the kernel (classify.h says which). When no socket takes the frame, the kernel does. What
+ * would go to a worker is dropped here already when the early filter says so (early_filter.h); what
+ * is the kernel's is judged by the kernel's own rules alone.
  *
  * One instance is loaded per interface. The two entry points differ only in whether the kernel may
  * hand over frames in several buffers (6.6 and later).
@@ -10,6 +11,9 @@
 #include <bpf/bpf_helpers.h>
 
 #include "classify.h"
+#include "early_maps.h"
+
+#include "early_filter.h"
 
 struct {
   __uint(type, BPF_MAP_TYPE_XSKMAP);
@@ -28,10 +32,8 @@ struct {
 /* Written by user space at any time, hence volatile. */
 volatile struct sluice_xdp_config config;
 
-SLUICE_INLINE int finish(enum sluice_xdp_reason reason, int action) {
-  const __u32 zero = 0;
-  struct sluice_xdp_stats* cell = bpf_map_lookup_elem(&stats, &zero);
-  if (cell && reason < SLUICE_XDP_REASON_COUNT) ++cell->packets[reason];
+SLUICE_INLINE int finish(struct sluice_xdp_stats* cell, __u32 reason, int action) {
+  if (reason < SLUICE_XDP_REASON_COUNT) ++cell->packets[reason];
   return action;
 }
 
@@ -45,23 +47,61 @@ SLUICE_INLINE int is_punted(const __u8* data, const __u8* end, __u64 cookie) {
   return seen == cookie;
 }
 
+static long decide_step(__u32 index, void* decision) {
+  (void)index;
+  return sluice_early_step(decision);
+}
+
+/* bpf_loop and not a loop, as the verifier would go through all its turns. */
+__attribute__((noinline)) __u32 sluice_early_decide_rest(struct sluice_early_packet* p) {
+  const __u32 zero = 0;
+  struct sluice_early_decision d = {.packet = p, .reason = SLUICE_EARLY_PASS};
+  __u32 index;
+  if (!p) return SLUICE_EARLY_PASS;
+  index = p->core;
+  d.core = bpf_map_lookup_elem(&early_cores, &index);
+  d.stats = bpf_map_lookup_elem(&stats, &zero);
+  if (!d.core || !d.stats) return SLUICE_EARLY_PASS;
+  bpf_loop(SLUICE_EARLY_RULES, decide_step, &d, 0);
+  return d.reason;
+}
+
+/* A reason to drop the frame, or SLUICE_EARLY_PASS. */
+SLUICE_INLINE __u32 filter(struct xdp_md* ctx, struct sluice_cursor c,
+                           enum sluice_xdp_reason classified, struct sluice_xdp_stats* cell,
+                           __u32 early) {
+  const __u32 index = (early & SLUICE_EARLY_CORE) - 1;
+  const struct sluice_early_core* core = 0;
+  if (early & SLUICE_EARLY_CORE) core = bpf_map_lookup_elem(&early_cores, &index);
+  return sluice_early_filter(core, early, c, (__u32)bpf_xdp_get_buff_len(ctx), classified, cell);
+}
+
 SLUICE_INLINE int ingress(struct xdp_md* ctx) {
+  const __u32 zero = 0;
+  struct sluice_xdp_stats* cell = bpf_map_lookup_elem(&stats, &zero);
   struct sluice_cursor c = {(const __u8*)(long)ctx->data, (const __u8*)(long)ctx->data_end};
   const __u64 cookie = config.punt_cookie;
   enum sluice_xdp_reason reason;
+  __u32 early, dropped;
   int action;
+  if (!cell) return XDP_PASS; /* the map has this one value */
   /* Before `enabled`: a frame of ours must reach the kernel without the mark in any case. */
   if (cookie && is_punted(c.at, c.end, cookie)) {
     if (bpf_xdp_adjust_head(ctx, sizeof(struct sluice_punt_header)) != 0) return XDP_ABORTED;
-    return finish(SLUICE_XDP_PUNTED, XDP_PASS);
+    return finish(cell, SLUICE_XDP_PUNTED, XDP_PASS);
   }
-  if (!config.enabled) return finish(SLUICE_XDP_DISABLED, XDP_PASS);
+  if (!config.enabled) return finish(cell, SLUICE_XDP_DISABLED, XDP_PASS);
   if (config.largest_frame && bpf_xdp_get_buff_len(ctx) > config.largest_frame)
-    return finish(SLUICE_XDP_OVERSIZED, XDP_PASS);
+    return finish(cell, SLUICE_XDP_OVERSIZED, XDP_PASS);
   reason = sluice_classify(c, config.own_mac);
-  if (!sluice_is_redirect(reason)) return finish(reason, XDP_PASS);
+  if (!sluice_is_redirect(reason)) return finish(cell, reason, XDP_PASS);
+  early = config.early;
+  if (early) {
+    dropped = filter(ctx, c, reason, cell, early);
+    if (dropped != SLUICE_EARLY_PASS) return finish(cell, dropped, XDP_DROP);
+  }
   action = (int)bpf_redirect_map(&xsks, ctx->rx_queue_index, XDP_PASS);
-  return finish(action == XDP_REDIRECT ? reason : SLUICE_XDP_NO_SOCKET, action);
+  return finish(cell, action == XDP_REDIRECT ? reason : SLUICE_XDP_NO_SOCKET, action);
 }
 
 SEC("xdp")

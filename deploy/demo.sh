@@ -219,18 +219,19 @@ scrape() {
   quietly_on router curl -sS --max-time 5 http://127.0.0.1:9470/metrics > "$1"
 }
 
-# outcomes SCRAPE : per interface: received forwarded local punted dropped held.
+# outcomes SCRAPE : per interface: received forwarded local punted dropped held merged.
 outcomes() {
   awk '
-    /^sluice_(received|forwarded|local|punted|dropped)_packets_total\{|^sluice_held_packets\{/ {
+    /^sluice_(received|forwarded|local|punted|dropped|merged)_packets_total\{|^sluice_held_packets\{/ {
       what = $1; sub(/^sluice_/, "", what); sub(/_packets.*/, "", what)
       name = $1; sub(/.*[{,]interface="/, "", name); sub(/".*/, "", name)
       n[name, what] += $NF; seen[name] = 1
     }
     END {
       for (name in seen)
-        printf "%s %d %d %d %d %d %d\n", name, n[name, "received"], n[name, "forwarded"],
-               n[name, "local"], n[name, "punted"], n[name, "dropped"], n[name, "held"]
+        printf "%s %d %d %d %d %d %d %d\n", name, n[name, "received"], n[name, "forwarded"],
+               n[name, "local"], n[name, "punted"], n[name, "dropped"], n[name, "held"],
+               n[name, "merged"]
     }' "$1" | sort
 }
 
@@ -240,7 +241,7 @@ conservation_holds() {
   local tries
   for ((tries = 0; tries < 20; tries++)); do
     scrape "$WORK/after"
-    if outcomes "$WORK/after" | awk '{ if ($2 != $3 + $4 + $5 + $6 + $7 || $2 == 0) bad = 1 }
+    if outcomes "$WORK/after" | awk '{ if ($2 != $3 + $4 + $5 + $6 + $7 + $8 || $2 == 0) bad = 1 }
                                      END { exit bad || NR != 2 }'; then
       break
     fi
@@ -249,9 +250,9 @@ conservation_holds() {
   grep -E '^sluice_(received|forwarded|dropped)_packets_total' "$WORK/after" | grep -v ' 0$' |
     head -n 8 | indent
   outcomes "$WORK/after" | awk '
-    { sum = $3 + $4 + $5 + $6 + $7; ok = sum == $2 && $2 > 0; bad += !ok
-      printf "    %-6s %d received = %d forwarded + %d local + %d punted + %d dropped + %d held%s",
-             $1, $2, $3, $4, $5, $6, $7, ok ? "\n" : "  WRONG: " sum "\n" }
+    { sum = $3 + $4 + $5 + $6 + $7 + $8; ok = sum == $2 && $2 > 0; bad += !ok
+      printf "    %-6s %d received = %d forwarded + %d local + %d punted + %d dropped + %d held + %d merged%s",
+             $1, $2, $3, $4, $5, $6, $7, $8, ok ? "\n" : "  WRONG: " sum "\n" }
     END { exit bad || NR != 2 }'
 }
 
@@ -260,11 +261,11 @@ conservation_holds() {
 show_movement() {
   { echo "interface received forwarded local punted dropped held"
     join <(outcomes "$WORK/before") <(outcomes "$WORK/after") |
-      awk '{ print $1, "+" $8 - $2, "+" $9 - $3, "+" $10 - $4, "+" $11 - $5, "+" $12 - $6, $13 }'
+      awk '{ print $1, "+" $9 - $2, "+" $10 - $3, "+" $11 - $4, "+" $12 - $5, "+" $13 - $6, $14 }'
   } | column -t | indent
   join <(outcomes "$WORK/before") <(outcomes "$WORK/after") |
     awk -v wanted="$(((FILE_MIB << 21) / 1448))" '
-      $1 == "right" && $9 - $3 >= wanted { fine = 1 } END { exit !fine }'
+      $1 == "right" && $10 - $3 >= wanted { fine = 1 } END { exit !fine }'
 }
 
 # download WHO FAMILY ADDRESS : the file, whole; its speed in Mbit/s goes to SPEED.

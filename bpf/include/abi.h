@@ -34,7 +34,18 @@
     "longer than the MTU: several packets which the kernel is still to cut up (generic mode)") \
   X(NO_SOCKET, "pass", "no_socket", "no worker has a socket on this receive queue")            \
   X(DISABLED, "pass", "disabled", "Sluice is not in charge at the moment (starting, ending)")  \
-  X(PUNTED, "pass", "punted", "given back by a worker, on its way into the kernel (generic mode)")
+  X(PUNTED, "pass", "punted", "given back by a worker, on its way into the kernel (generic mode)") \
+  X(EARLY_RULE, "drop", "early_rule", "a rule of an ingress or prerouting chain, before any copy") \
+  X(RATE_LIMIT, "drop", "rate_limit", "such a rule with a rate limit or a meter")              \
+  X(IPV4_HEADER, "drop", "ipv4_header",                                                        \
+    "IPv4 version, header length or total length impossible")                                  \
+  X(IPV4_TRUNCATED, "drop", "ipv4_truncated", "frame shorter than the IPv4 total length")      \
+  X(IPV6_HEADER, "drop", "ipv6_header", "IPv6 version or addresses impossible")                \
+  X(IPV6_TRUNCATED, "drop", "ipv6_truncated", "frame shorter than the IPv6 payload length")    \
+  X(MARTIAN_SOURCE, "drop", "martian_source",                                                  \
+    "source address cannot be a sender's (multicast, broadcast, loopback, unspecified)")       \
+  X(MARTIAN_DESTINATION, "drop", "martian_destination",                                        \
+    "destination address cannot be forwarded to (unspecified, loopback)")
 
 enum sluice_xdp_reason {
 #define SLUICE_XDP_ENUM(name, action, label, text) SLUICE_XDP_##name,
@@ -43,11 +54,24 @@ enum sluice_xdp_reason {
       SLUICE_XDP_REASON_COUNT
 };
 
+/* The early filter (early_abi.h) has at most so many rules. A rule keeps its counter from one
+ * program to the next; there are twice as many, so that a new program need not reuse one of the
+ * program that it replaces.
+ */
+#define SLUICE_EARLY_RULES 64
+#define SLUICE_EARLY_COUNTERS (2 * SLUICE_EARLY_RULES)
+struct sluice_early_count {
+  __u64 packets;
+  __u64 bytes;
+};
+
 /* The one value of the per-CPU map `stats`. */
 struct sluice_xdp_stats {
   __u64 packets[SLUICE_XDP_REASON_COUNT];
+  struct sluice_early_count early[SLUICE_EARLY_COUNTERS];
 };
-SLUICE_STATIC_ASSERT(sizeof(struct sluice_xdp_stats) == 8 * SLUICE_XDP_REASON_COUNT,
+SLUICE_STATIC_ASSERT(sizeof(struct sluice_xdp_stats) ==
+                         8 * SLUICE_XDP_REASON_COUNT + 16 * SLUICE_EARLY_COUNTERS,
                      "sluice_xdp_stats has holes");
 
 /* What user space tells the program, as a global of it, changed while it runs. Each member is
@@ -58,8 +82,10 @@ struct sluice_xdp_config {
   __u64 punt_cookie;   /* marks frames given back in generic mode; 0: none are */
   __u32 enabled;       /* 0: everything goes to the kernel */
   __u32 largest_frame; /* with the Ethernet header; longer ones go to the kernel. 0: no limit */
+  __u32 early;         /* what the early filter does: see early_abi.h; 0: nothing */
+  __u32 reserved;
 };
-SLUICE_STATIC_ASSERT(sizeof(struct sluice_xdp_config) == 24, "sluice_xdp_config has holes");
+SLUICE_STATIC_ASSERT(sizeof(struct sluice_xdp_config) == 32, "sluice_xdp_config has holes");
 
 /* In generic mode the kernel shows a frame that is given back to the XDP program once more. Such a
  * frame has this in front of its Ethernet header, which the program takes off. The EtherType is

@@ -16,7 +16,7 @@ import pytest
 from rig import SLUICE, Rig, Sluice, inside, run, wait_for
 
 # Every key that design and views.h promise: added to, never renamed.
-PACKETS = {"received", "forwarded", "local", "punted", "dropped", "held"}
+PACKETS = {"received", "forwarded", "local", "punted", "dropped", "held", "merged"}
 STATUS = {"version", "kernel", "pid", "uptime_seconds", "ready", "not_ready_reason", "config_file",
           "metrics_listen", "interfaces", "interfaces_up", "workers", "workers_stalled", "packets",
           "punts", "kernel_decides", "mirror", "tables"}

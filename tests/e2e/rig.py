@@ -225,7 +225,7 @@ class Metrics:
             term = {name: self.get(f"sluice_{name}", interface=interface)
                     for name in ("received_packets_total", "forwarded_packets_total",
                                  "local_packets_total", "punted_packets_total",
-                                 "dropped_packets_total", "held_packets")}
+                                 "dropped_packets_total", "merged_packets_total", "held_packets")}
             difference = 2 * term["received_packets_total"] - sum(term.values())
             if difference != 0:
                 result[interface] = (difference, term)

@@ -15,21 +15,24 @@ class Layer(NamedTuple):
     duty: str
 
 
-STAGES = ("stages/parse", "stages/route", "stages/icmp", "stages/fragment", "stages/neighbor",
-          "stages/rewrite", "stages/conntrack")
-STAGE_BASE = ("tables", "packet", "wire", "base")
+STAGES = ("stages/parse", "stages/defrag", "stages/conntrack", "stages/filter", "stages/nat",
+          "stages/route", "stages/icmp", "stages/reject", "stages/fragment", "stages/neighbor",
+          "stages/rewrite")
+STAGE_BASE = ("tables", "tables/ruleset", "packet", "wire", "base")
 
 LAYERS = (
     Layer("base", (), ("inet_ntop",), "strong types, reasons, counters"),
     Layer("wire", ("base",), (), "header views and checksums"),
     Layer("packet", ("wire", "base"), ("mmap",), "frames, packets, verdicts, the outbox"),
     Layer("tables", ("wire", "base"), ("absl", "mmap", "thread"), "FIB, routes, snapshot, timers"),
+    Layer("tables/ruleset", ("tables", "wire", "base"), ("absl",), "compiled rules and sets"),
     *(Layer(stage, STAGE_BASE, (), "one step of the pipeline; never another stage")
       for stage in STAGES),
     Layer("dataplane", STAGES + STAGE_BASE + ("io/port.h",), (), "the pipeline and the worker"),
     Layer("io", ("packet", "base"), (), "what a port is"),
     Layer("io/sim", ("packet", "base", "io/port.h"), (), "simulated links"),
-    Layer("io/af_xdp", ("packet", "base", "io/port.h", "bpf/include", "sluice_bpf"),
+    Layer("io/af_xdp",
+          ("packet", "base", "io/port.h", "tables/early_program.h", "bpf/include", "sluice_bpf"),
           ("absl", "system", "libbpf", "libxdp"), "sockets, XDP programs, the punt device"),
     Layer("control", ("tables", "base"), ("absl", "system", "libnl", "yaml-cpp"),
           "configuration"),
@@ -37,15 +40,27 @@ LAYERS = (
     Layer("control/netlink", ("control/rib", "base"), ("absl", "system", "libnl"),
           "messages to and from the kernel"),
     Layer("control/netfilter", ("control/netlink", "base"),
-          ("absl", "system", "libnftables", "nlohmann-json"), "is there a firewall"),
+          ("absl", "system"), "is there another firewall"),
+    Layer("control/ruleset", ("control/nft", "tables/ruleset", "tables", "base"), ("absl",),
+          "the compiler of rules"),
+    Layer("control/nft",
+          ("control/netlink", "control/netfilter/firewall_presence.h", "base"),
+          ("absl", "system", "libnftables"), "the kernel's nftables ruleset, followed"),
+    Layer("control/early", ("control/nft", "tables", "base"), ("absl",),
+          "which rules XDP can run"),
     Layer("control/mirror",
           ("control/netfilter", "control/netlink", "control/rib", "tables", "base"),
           ("absl", "system"), "the kernel's state, followed"),
+    Layer("control/conntrack_sync", ("control/netlink", "tables", "wire", "base"),
+          ("absl", "system"), "connections from and to the kernel's conntrack table"),
+    Layer("control/packet_text", ("wire", "base"), ("absl",),
+          "packets described in nft's words"),
     Layer("telemetry", ("base",),
           ("absl", "system", "httplib", "nlohmann-json", "prometheus-cpp"),
           "metrics, tables, JSON"),
     Layer("app", ("*",),
-          ("absl", "system", "CLI11", "fmt", "httplib", "libsystemd", "nlohmann-json", "spdlog"),
+          ("absl", "system", "CLI11", "fmt", "httplib", "libpcap", "libsystemd",
+           "nlohmann-json", "spdlog"),
           "the program: threads, signals, servers"),
 )
 
@@ -57,6 +72,7 @@ LIBRARIES = {
     "httplib": r"httplib\.h",
     "libbpf": r"bpf/(bpf|libbpf)\.h",
     "libnftables": r"nftables/libnftables\.h",
+    "libpcap": r"pcap/pcap\.h",
     "libnl": r"netlink/.*",
     "libsystemd": r"systemd/sd-daemon\.h",
     "libxdp": r"xdp/(xsk|libxdp)\.h",

@@ -37,6 +37,10 @@ class NetworkNamespace {
     (void)Pipe("ip -force -batch - >/dev/null 2>&1", lines);
   }
   static void Nft(const std::string& lines) { EXPECT_EQ(Pipe("nft -f -", lines), 0) << lines; }
+  // False when nft or the kernel refused it.
+  static bool TryNft(const std::string& lines) {
+    return Pipe("nft -f - >/dev/null 2>&1", lines) == 0;
+  }
   static void Sysctl(const std::string& name, const std::string& value) {
     const std::string path = "/proc/sys/" + name;
     const int fd = open(path.c_str(), O_WRONLY | O_CLOEXEC);

@@ -147,7 +147,7 @@ std::string SimRouter::CheckCounters() const {
     };
     const uint64_t ends = sum([](const InterfaceCounters& c) {
       return c.forwarded_packets.Read() + c.local_packets.Read() + c.punted_packets.Read() +
-             c.held_packets.Read() + SumOfDrops(c);
+             c.held_packets.Read() + c.merged_packets.Read() + SumOfDrops(c);
     });
     if (Received(i.name) != ends) {
       return Differ(i.name + ": received, and what became of them", Received(i.name), ends);

@@ -5,12 +5,23 @@
 #include <ostream>
 #include <utility>
 
+#include "app/explain.h"
 #include "app/show.h"
+#include "app/startup_checks.h"
+#include "app/trace.h"
 #include "app/version.h"
 #include "control/config.h"
+#include "control/nft/nft_file.h"
 
 namespace sluice::app {
 namespace {
+
+// nft and the kernel are asked whether they would take the rules, which only root may.
+absl::Status CheckRules(const std::string& file) {
+  if (file.empty()) return absl::OkStatus();
+  return CheckPrivileges().ok() ? control::nft::CheckNftFile(file)
+                                : control::nft::CheckNftFileReadable(file);
+}
 
 int Check(const std::string& path, std::ostream& out, std::ostream& err) {
   const control::ConfigFileResult loaded = control::LoadConfig(path);
@@ -20,7 +31,16 @@ int Check(const std::string& path, std::ostream& out, std::ostream& err) {
   }
   for (const control::ConfigError& error : loaded.result.errors) err << ToString(error) << "\n";
   if (!loaded.result.errors.empty()) return kExitUsage;
+  if (const absl::Status rules = CheckRules(loaded.result.config->linux_setup.nftables);
+      !rules.ok()) {
+    err << "sluice: " << rules.message() << "\n";
+    return kExitUsage;
+  }
   out << path << ": the configuration is valid\n";
+  if (!loaded.result.config->linux_setup.nftables.empty() && !CheckPrivileges().ok()) {
+    out << loaded.result.config->linux_setup.nftables
+        << ": can be read; whether nft takes it is checked as root only\n";
+  }
   return kExitOk;
 }
 
@@ -30,8 +50,65 @@ struct Arguments {
   std::string log_level = "info";
   std::string check_path;
   ShowOptions show;
+  std::vector<std::string> words;  // of a filter or a description
+  ExplainOptions explain;
+  TraceOptions trace;
   double timeout_seconds = 30;
 };
+
+void DescribeShow(CLI::App& app, Arguments& a) {
+  CLI::App* show = app.add_subcommand("show", "Show what the running sluice knows");
+  show->add_option("what", a.show.what,
+                   "status, interfaces, routes, neighbors, workers, drops, rules, flows or nat")
+      ->type_name("WHAT")
+      ->required();
+  show->add_option("filter", a.words,
+                   "flows: only those, such as: ip saddr 10.0.0.0/8 tcp dport 443 status assured")
+      ->type_name("FILTER");
+  show->add_flag("--json", a.show.json, "JSON, for programs");
+  show->add_flag("--all", a.show.all, "drops: also reasons that never occurred");
+  show->add_option("--destination", a.show.destination, "routes: the one that ADDRESS would take")
+      ->type_name("ADDRESS");
+  show->add_option("--limit", a.show.limit, "routes, flows, nat: at most N (1000, 1000, 100)")
+      ->type_name("N");
+  show->add_option("--sort", a.show.sort, "flows: the largest first, by bytes, packets or timeout")
+      ->type_name("BY")
+      ->check(CLI::IsMember({"bytes", "packets", "timeout"}));
+  show->add_flag("--conntrack", a.show.conntrack, "flows: lines as conntrack -L prints them");
+}
+
+void DescribeExplain(CLI::App& app, Arguments& a) {
+  CLI::App* explain = app.add_subcommand(
+      "explain", "Say what would happen to a packet, stage by stage, without sending it");
+  explain->add_option("--in", a.explain.interface, "where the packet arrives")
+      ->type_name("INTERFACE")
+      ->required();
+  explain
+      ->add_option("packet", a.words,
+                   "in nft's words: ip saddr 10.0.0.5 ip daddr 1.1.1.1 tcp dport 443 tcp flags syn; "
+                   "headers: ether ip ip6 tcp udp sctp icmp icmpv6, and payload size, meta l4proto")
+      ->type_name("PACKET");
+  explain->add_option("--hex", a.explain.hex, "the frame, from the Ethernet header on")
+      ->type_name("BYTES");
+  explain->add_option("--pcap", a.explain.pcap, "a packet of a file that tcpdump has written")
+      ->type_name("FILE");
+  explain->add_option("--packet", a.explain.packet, "--pcap: which one")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  explain->add_flag("--json", a.explain.json, "JSON, for programs");
+}
+
+void DescribeTrace(CLI::App& app, Arguments& a) {
+  CLI::App* trace =
+      app.add_subcommand("trace", "Show live packets and what becomes of them, until interrupted");
+  trace->add_option("filter", a.words, "in pcap's syntax: host 10.0.0.5 and tcp port 443")
+      ->type_name("FILTER");
+  trace->add_option("--limit", a.trace.limit, "end after N packets")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber);
+  trace->add_flag("--json", a.trace.json, "a JSON object per line, for programs");
+}
 
 void Describe(CLI::App& app, Arguments& a) {
   app.set_version_flag("--version", std::string("sluice ") + kVersion);
@@ -59,15 +136,15 @@ void Describe(CLI::App& app, Arguments& a) {
       ->check(CLI::Range(0.0, 1e6))
       ->capture_default_str();
 
-  CLI::App* show = app.add_subcommand("show", "Show what the running sluice knows");
-  show->add_option("what", a.show.what, "status, interfaces, routes, neighbors, workers or drops")
-      ->type_name("WHAT")
-      ->required();
-  show->add_flag("--json", a.show.json, "JSON, for programs");
-  show->add_flag("--all", a.show.all, "drops: also reasons that never occurred");
-  show->add_option("--destination", a.show.destination, "routes: the one that ADDRESS would take")
-      ->type_name("ADDRESS");
-  show->add_option("--limit", a.show.limit, "routes: at most N (default 1000)")->type_name("N");
+  DescribeShow(app, a);
+  DescribeExplain(app, a);
+  DescribeTrace(app, a);
+}
+
+std::string Joined(const std::vector<std::string>& words) {
+  std::string out;
+  for (const std::string& word : words) out += (out.empty() ? "" : " ") + word;
+  return out;
 }
 
 int Dispatch(const CLI::App& app, Arguments& a, std::ostream& out, std::ostream& err,
@@ -80,7 +157,18 @@ int Dispatch(const CLI::App& app, Arguments& a, std::ostream& out, std::ostream&
   if (app.got_subcommand("wait-ready")) {
     return WaitReady(a.run.control_path, a.timeout_seconds, err);
   }
+  if (app.got_subcommand("explain")) {
+    a.explain.control_path = a.run.control_path;
+    a.explain.words = Joined(a.words);
+    return Explain(a.explain, out, err);
+  }
+  if (app.got_subcommand("trace")) {
+    a.trace.control_path = a.run.control_path;
+    a.trace.filter = Joined(a.words);
+    return Trace(a.trace, out, err);
+  }
   a.show.control_path = a.run.control_path;
+  a.show.filter = Joined(a.words);
   return Show(a.show, out, err);
 }
 

@@ -7,37 +7,16 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <charconv>
 #include <cstdio>
 #include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "app/control_reply.h"
 #include "telemetry/view_json.h"
 
 namespace sluice::app {
 namespace {
-
-using telemetry::HttpReply;
-
-int HttpStatusOf(absl::StatusCode code) {
-  switch (code) {
-    case absl::StatusCode::kInvalidArgument:
-      return 400;
-    case absl::StatusCode::kNotFound:
-      return 404;
-    case absl::StatusCode::kUnavailable:
-      return 503;
-    default:
-      return 500;
-  }
-}
-
-HttpReply JsonReply(const absl::StatusOr<std::string>& answer) {
-  if (answer.ok()) return {200, "application/json", *answer};
-  return {HttpStatusOf(answer.status().code()), "application/json",
-          telemetry::ErrorJson(std::string(answer.status().message()))};
-}
 
 absl::StatusOr<telemetry::RouteFilter> ReadRouteFilter(const ControlServer::Query& query) {
   telemetry::RouteFilter filter;
@@ -49,15 +28,10 @@ absl::StatusOr<telemetry::RouteFilter> ReadRouteFilter(const ControlServer::Quer
             absl::StrCat("destination: \"", value, "\" is not an address"));
       }
     } else if (key == "limit") {
-      const char* const end = value.data() + value.size();
-      const auto [stop, error] = std::from_chars(value.data(), end, filter.limit);
-      if (error != std::errc() || stop != end || filter.limit < 1 ||
-          filter.limit > telemetry::kMaxRouteLimit) {
-        return absl::InvalidArgumentError(
-            absl::StrCat("limit must be a number from 1 to ", telemetry::kMaxRouteLimit));
-      }
+      const absl::Status read = ReadLimit(value, telemetry::kMaxRouteLimit, &filter.limit);
+      if (!read.ok()) return read;
     } else {
-      return absl::InvalidArgumentError(absl::StrCat("unknown parameter \"", key, "\""));
+      return UnknownParameter(key);
     }
   }
   return filter;
@@ -131,6 +105,15 @@ void ControlServer::Handle(const std::string& path, Handler handler) {
   });
 }
 
+void ControlServer::HandlePost(const std::string& path, PostHandler handler) {
+  server_.HandlePost(path, [this, handler = std::move(handler)](const std::string& body) {
+    absl::StatusOr<std::string> answer = absl::UnavailableError("shutting down");
+    const bool done = executor_([&] { answer = handler(body); });
+    if (!done) answer = absl::UnavailableError("shutting down");
+    return JsonReply(answer);
+  });
+}
+
 void ControlServer::HandleViews(telemetry::ViewSource& source) {
   using telemetry::ToJson;
   Handle("/v1/ready", [&](const Query&) { return ToJson(source.Ready()); });
@@ -144,6 +127,7 @@ void ControlServer::HandleViews(telemetry::ViewSource& source) {
     if (!filter.ok()) return filter.status();
     return ToJson(source.Routes(*filter));
   });
+  HandleFirewallViews(source);
 }
 
 absl::Status ControlServer::Start(const std::string& path) {

@@ -38,13 +38,20 @@ class ControlServer {
 
   // Before Start.
   void Handle(const std::string& path, Handler handler);
-  // /v1/ready, status, interfaces, routes?destination=&limit=, neighbors, workers, drops.
+  // A POST with a body.
+  using PostHandler = std::function<absl::StatusOr<std::string>(const std::string& body)>;
+  void HandlePost(const std::string& path, PostHandler handler);
+  // /v1/ready, status, interfaces, routes?destination=&limit=, neighbors, workers, drops, rules,
+  // flows?filter=&sort=&limit=, nat?limit=; POST /v1/explain (an ExplainRequest), and /v1/trace (a
+  // TraceRequest), which answers with one TraceView per line until the client has enough.
   void HandleViews(telemetry::ViewSource& source);
 
   absl::Status Start(const std::string& path);
   void Stop();
 
  private:
+  void HandleFirewallViews(telemetry::ViewSource& source);
+  void HandleTrace(telemetry::ViewSource& source);
   void RemoveSocket();
 
   Executor executor_;

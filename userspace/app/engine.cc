@@ -10,17 +10,34 @@
 #include "app/clock.h"
 #include "app/log.h"
 #include "app/notify.h"
+#include "app/packet_log.h"
 #include "control/mirror/snapshot_builder.h"
+#include "control/nft/nft_presence.h"
 #include "io/af_xdp/interface_probe.h"
 
 namespace sluice::app {
 namespace {
 
 constexpr Nanos kHousekeeping = Seconds(1);
+// How often what rules have logged and added to sets is looked for.
+constexpr Nanos kDrainInterval = Millis(20);
 // The kernel tells of few of them by netlink; the rest is found by reading them again.
 constexpr Nanos kSysctlInterval = Seconds(5);
 // Checks without a turn of its loop until a worker counts as stuck. It turns twice a second when idle.
 constexpr uint32_t kStalledChecks = 3;
+
+// What the configuration says instead of the sysctls.
+void ApplyTimeouts(const control::TimeoutsConfig& timeouts, tables::ConntrackSettings& settings) {
+  constexpr std::string_view kPrefix = "netfilter/nf_conntrack_";
+  tables::ForEachTimeout(settings, [&](std::string_view name, Nanos& timeout) {
+    for (size_t i = 0; i < control::kTimeoutCount; ++i) {
+      const std::string_view sysctl = control::kTimeouts[i].sysctl;
+      if (timeouts.values[i] && sysctl.substr(kPrefix.size()) == name) {
+        timeout = *timeouts.values[i];
+      }
+    }
+  });
+}
 
 }  // namespace
 
@@ -40,9 +57,10 @@ absl::Status Engine::Turn() {
                   {tasks_.fd(), POLLIN, 0},
                   {events, POLLIN, 0},
                   {requests, POLLIN, 0},
-                  {netfilter_->fd(), POLLIN, 0}};
-  const Nanos deadline = std::min(
-      {next_housekeeping_, mirror_->NextDeadline(), netfilter_->NextDeadline()});
+                  {firewall_->fd(), POLLIN, 0}};
+  const Nanos deadline =
+      std::min({next_housekeeping_, mirror_->NextDeadline(), netfilter_->NextDeadline(),
+                firewall_->NextDeadline(), next_drain_});
   const Nanos wait = std::max(deadline - now, Nanos(0));
   const timespec timeout{.tv_sec = wait.count() / Seconds(1).count(),
                          .tv_nsec = wait.count() % Seconds(1).count()};
@@ -84,17 +102,40 @@ absl::Status Engine::FollowKernel() {
     next_sysctls_ = MonotonicNow();
   }
   if ((changes & control::mirror_change::kSysctls) != 0) publish |= ReadSysctls();
-  const auto firewall_changed = netfilter_->Run(MonotonicNow());
-  if (!firewall_changed.ok()) return firewall_changed.status();
-  if (*firewall_changed) {
-    const std::vector<std::string> lines = KernelDecides();
-    for (const std::string& line : lines) LogWarning("{}", line);
-    if (lines.empty()) LogInfo("no netfilter rules or ip rules in the way any more");
-    publish = true;
-  }
-  if (publish) PublishSnapshot();
+  const auto rules_changed = FollowFirewall();
+  if (!rules_changed.ok()) return rules_changed.status();
+  if (publish || *rules_changed || presence_changed_) PublishSnapshot();
+  presence_changed_ = false;
+  if (*rules_changed) AdoptRules();
   if (!neighbor_events_.empty()) SendNeighbors();
   return absl::OkStatus();
+}
+
+absl::StatusOr<bool> Engine::FollowFirewall() {
+  const Nanos now = MonotonicNow();
+  if (firewall_->current() != nullptr && now >= next_drain_) {
+    DrainRules();
+    next_drain_ = now + kDrainInterval;
+  }
+  const auto changed = firewall_->Run(now);
+  if (!changed.ok()) return changed.status();
+  const bool others = netfilter_->Run(now);
+  if (*changed || others) JudgeFirewall();
+  return *changed;
+}
+
+// What the kernel is left to decide on account of netfilter.
+void Engine::JudgeFirewall() {
+  control::FirewallPresence presence = control::nft::JudgeRuleset(firewall_->kernel_ruleset());
+  Merge(netfilter_->presence(), presence);
+  if (presence == presence_) return;
+  const bool announce = presence.reasons != presence_.reasons && forwarding_;
+  presence_ = std::move(presence);
+  presence_changed_ = true;
+  if (!announce) return;
+  const std::vector<std::string> lines = KernelDecides();
+  for (const std::string& line : lines) LogWarning("{}", line);
+  if (lines.empty()) LogInfo("no netfilter rules or ip rules in the way any more");
 }
 
 bool Engine::ReadSysctls() {
@@ -138,7 +179,9 @@ void Engine::PublishSnapshot() {
     if (!sysctls_.interfaces.contains(interface.config.name)) ReadSysctls();
   }
   auto snapshot = std::make_unique<tables::Snapshot>(control::BuildSnapshot(
-      mirror_->state(), sysctls_, served, netfilter_->presence(), ++generation_));
+      mirror_->state(), sysctls_, served, presence_, ++generation_));
+  snapshot->ruleset = firewall_->current();
+  ApplyTimeouts(config_.timeouts, snapshot->conntrack);
   if (config_.limits.neighbor_queue) {
     for (tables::Interface& interface : snapshot->interfaces) {
       interface.neighbor4.unres_qlen_packets = *config_.limits.neighbor_queue;
@@ -149,6 +192,31 @@ void Engine::PublishSnapshot() {
       snapshot_.exchange(snapshot.release(), std::memory_order_acq_rel);
   if (old != nullptr) {
     epochs_.RetireObject(std::unique_ptr<tables::Snapshot>(const_cast<tables::Snapshot*>(old)));
+  }
+}
+
+// Until every worker has seen the new rules the old ones stay.
+void Engine::AdoptRules() {
+  for (const auto& thread : workers_) {
+    thread->Call([](WorkerThread::Worker& worker) {
+      worker.pipeline().SeeSnapshot(worker.snapshot(), worker.now());
+    });
+  }
+  DrainRules();  // while what was logged can still be named
+  firewall_->Retire();
+  next_drain_ = firewall_->current() != nullptr ? MonotonicNow() : Nanos::Max();
+}
+
+void Engine::DrainRules() {
+  for (const auto& thread : workers_) {
+    firewall_->Drain(thread->worker().pipeline().firewall().filter());
+  }
+  const auto name = [&](IfaceSlot slot) {
+    return slot.valid() ? interfaces_->all()[slot.value].config.name : std::string();
+  };
+  for (const stages::LogRecord& record : firewall_->TakeLogged()) {
+    LogInfo("{}", FormatLoggedPacket(record, firewall_->LogPrefix(record), name(record.in),
+                                     name(record.out)));
   }
 }
 

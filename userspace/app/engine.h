@@ -19,8 +19,11 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "app/control_server.h"
+#include "app/firewall_control.h"
 #include "app/interfaces.h"
+#include "app/live_trace.h"
 #include "app/run.h"
 #include "app/task_queue.h"
 #include "app/worker_thread.h"
@@ -28,6 +31,7 @@
 #include "control/mirror/kernel_mirror.h"
 #include "control/mirror/sysctl.h"
 #include "control/netfilter/netfilter_watch.h"
+#include "control/nft/nft_mirror.h"
 #include "control/rib/fib_sink.h"
 #include "packet/frame_arena.h"
 #include "packet/frame_pool.h"
@@ -59,6 +63,12 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   std::vector<telemetry::NeighborView> Neighbors() override;
   std::vector<telemetry::WorkerView> Workers() override;
   std::vector<telemetry::DropView> Drops() override;
+  absl::StatusOr<telemetry::RulesView> Rules() override;
+  absl::StatusOr<telemetry::FlowsView> Flows(const telemetry::FlowQuery& query) override;
+  telemetry::NatView Nat(const telemetry::NatQuery& query) override;
+  absl::StatusOr<telemetry::ExplainView> Explain(const telemetry::ExplainRequest& request) override;
+  absl::StatusOr<std::unique_ptr<telemetry::TraceStream>> Trace(
+      const telemetry::TraceRequest& request) override;
   // telemetry::MetricSource: called on the HTTP thread, answered by the control thread.
   telemetry::MetricSample Sample() override;
 
@@ -70,6 +80,7 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   absl::Status CreateFrames();  // and the workers that own them
   absl::Status StartForwarding();
   void CreateWorkers();
+  void TakeOverConnections();
   uint32_t WorkerCount() const;
   std::vector<uint32_t> WorkerCpus(uint32_t count) const;
 
@@ -81,12 +92,18 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   void Reload();
   void ReconcileInterfaces();
   absl::Status FollowKernel();
+  absl::StatusOr<bool> FollowFirewall();  // true when there are other rules
+  void JudgeFirewall();
   bool ReadSysctls();  // true when any has changed
   void PublishSnapshot();
+  void AdoptRules();
+  void DrainRules();
   void SendNeighbors();
   void FillNeighborsFromKernel(IfaceSlot slot);
 
-  // --- Views (engine_views.cc) ---
+  // --- Views (engine_views.cc, engine_firewall_views.cc) ---
+  void EndTrace();  // before the workers end
+  telemetry::FirewallView FirewallSummary() const;
   telemetry::MetricSample SampleHere();
   telemetry::PacketTotals Totals() const;
   std::vector<telemetry::TableUse> TableUses() const;
@@ -116,6 +133,10 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   std::unique_ptr<control::FibSink> sink_;
   std::unique_ptr<control::KernelMirror> mirror_;
   std::unique_ptr<control::NetfilterWatch> netfilter_;
+  std::unique_ptr<FirewallControl> firewall_;
+  Nanos next_drain_ = Nanos::Max();
+  bool presence_changed_ = false;
+  control::FirewallPresence presence_;  // what the kernel must decide: all causes together
   control::SysctlReader sysctl_reader_;
   control::Sysctls sysctls_;
   Nanos next_sysctls_;
@@ -130,6 +151,8 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   std::atomic<const tables::Snapshot*> snapshot_{nullptr};
   uint64_t generation_ = 0;
   std::vector<control::NeighborEvent> neighbor_events_;
+
+  LiveTrace* live_trace_ = nullptr;  // the server has it
 
   TaskQueue tasks_;
   ControlServer control_server_;

@@ -6,14 +6,17 @@
 #include <algorithm>
 #include <csignal>
 #include <random>
+#include <set>
 
 #include "absl/strings/str_format.h"
 #include "app/clock.h"
 #include "app/engine.h"
+#include "app/flow_sync.h"
 #include "app/log.h"
 #include "app/notify.h"
 #include "app/startup_checks.h"
 #include "control/linux_setup.h"
+#include "control/nft/nft_file.h"
 #include "io/af_xdp/interface_probe.h"
 #include "io/af_xdp/kernel_features.h"
 
@@ -62,6 +65,9 @@ absl::Status Engine::Start() {
   if (status.ok()) status = StartServers();
   if (status.ok()) status = CreateTables();
   if (status.ok()) status = control::InstallLinuxConfig(config_.linux_setup);
+  if (status.ok() && !config_.linux_setup.nftables.empty()) {
+    status = control::nft::LoadNftFile(config_.linux_setup.nftables);
+  }
   if (status.ok()) status = StartMirror();
   if (status.ok()) status = CreateFrames();
   if (status.ok()) status = StartForwarding();
@@ -159,10 +165,12 @@ absl::Status Engine::StartForwarding() {
     mirror_->OnSlotsChanged();
     PublishSnapshot();
   });
+  TakeOverConnections();
   for (const auto& thread : workers_) thread->Start();
   for (uint8_t slot = 0; slot < kMaxInterfaces; ++slot) FillNeighborsFromKernel(IfaceSlot{slot});
   interfaces_->SetEnabled(true);
   forwarding_ = true;
+  TakeOverConnections();  // those that began in the kernel until now
   NotifyReady();
   for (const std::string& line : KernelDecides()) LogWarning("{}", line);
   const std::string not_ready = NotReadyReason();
@@ -177,11 +185,24 @@ void Engine::CreateWorkers() {
     mailboxes_.push_back(std::make_unique<dataplane::Mailbox>(count));
   }
   const dataplane::Shared shared{snapshot_, epochs_, mailboxes_};
+  const control::LimitsConfig& limits = config_.limits;
+  const uint32_t flows = limits.flows ? std::max(*limits.flows / count, 1u)
+                                      : control::kFlowsPerWorker;
   const dataplane::PipelineConfig pipeline{
       .tables = {*fib4_, *fib6_, *routes_},
-      .neighbor_limit = config_.limits.neighbors,
+      .neighbor_limit = limits.neighbors,
       .seed = seed_,
-      .start = MonotonicNow()};
+      .start = MonotonicNow(),
+      .firewall = {.flows = flows,
+                   .flows_per_source = limits.flows_per_source,
+                   .worker_count = count,
+                   .nat_ports = {limits.nat_ports.first, limits.nat_ports.last},
+                   .seed = seed_,
+                   .start = MonotonicNow()},
+      // Fragments may hold an eighth of a worker's frames, and leave a quarter to others.
+      .fragments = {.datagrams = limits.fragments,
+                    .frames = arena_->frame_count() / count / 8,
+                    .keep_free = arena_->frame_count() / count / 4}};
   for (uint8_t i = 0; i < count; ++i) {
     workers_.push_back(std::make_unique<WorkerThread>(WorkerId{i}, cpus[i % cpus.size()], *arena_,
                                                       shared, pipeline));
@@ -217,19 +238,48 @@ absl::Status Engine::StartMirror() {
     return status;
   }
   neighbor_events_.clear();  // the workers take them from the state when they start
-  auto netfilter = control::NetfilterWatch::Open(MonotonicNow());
-  if (!netfilter.ok()) return netfilter.status();
-  netfilter_ = std::move(*netfilter);
+  netfilter_ = control::NetfilterWatch::Open(MonotonicNow());
+  auto firewall = FirewallControl::Open(config_, WorkerCount(), seed_, MonotonicNow());
+  if (!firewall.ok()) return firewall.status();
+  firewall_ = std::move(*firewall);
+  JudgeFirewall();
   const control::MirrorStats stats = mirror_->stats();
   LogInfo("kernel state loaded: {} IPv4 and {} IPv6 prefixes", stats.rib4.prefixes,
           stats.rib6.prefixes);
   return absl::OkStatus();
 }
 
+// Connections that are alive go on, translated ones too.
+void Engine::TakeOverConnections() {
+  const tables::Ruleset* const rules = firewall_->current();
+  if (rules == nullptr ||
+      (!rules->needs_conntrack(Family::kIpv4) && !rules->needs_conntrack(Family::kIpv6))) {
+    return;
+  }
+  std::set<IpAddress> own;
+  const control::KernelState& state = mirror_->state();
+  for (const auto* const addresses : {&state.addresses4, &state.addresses6}) {
+    for (const auto& [ifindex, list] : *addresses) {
+      for (const control::AddressMessage& a : list) own.insert(a.address);
+    }
+  }
+  const auto result =
+      ImportFlows(workers_, [&](const IpAddress& address) { return own.contains(address); });
+  if (!result.ok()) {
+    LogWarning("the kernel's connections cannot be read, those that are alive may break: {}",
+               std::string(result.status().message()));
+  } else if (result->taken > 0) {
+    LogInfo("connections taken over from the kernel: {} of {}", result->taken, result->in_kernel);
+  }
+}
+
 void Engine::Stop() {
   if (forwarding_) {
     NotifyStopping();
+    FlowExporter exporter;
+    exporter.Export(workers_);  // before the kernel sees a packet of them
     interfaces_->SetEnabled(false);  // from here on the kernel forwards
+    exporter.Export(workers_);
     // What is already in the rings still goes out: a few turns, then the rest is dropped.
     for (int turn = 0; turn < 4; ++turn) {
       for (const auto& thread : workers_) thread->Call([](WorkerThread::Worker&) {});
@@ -237,6 +287,7 @@ void Engine::Stop() {
     }
     forwarding_ = false;
   }
+  EndTrace();
   // Nobody asks any more, and nobody who asked waits for ever.
   tasks_.Close();
   control_server_.Stop();
@@ -250,6 +301,7 @@ void Engine::Stop() {
   mirror_.reset();
   sink_.reset();
   delete snapshot_.exchange(nullptr);
+  firewall_.reset();
   fib4_.reset();
   fib6_.reset();
   routes_.reset();

@@ -113,7 +113,7 @@ std::vector<std::string> Engine::KernelDecides() const {
                                       static_cast<int>(family)));
     }
   }
-  const control::FirewallPresence& firewall = netfilter_->presence();
+  const control::FirewallPresence& firewall = presence_;
   if (firewall.forward4) lines.push_back("netfilter or IPsec rules: the kernel forwards IPv4");
   if (firewall.forward6) lines.push_back("netfilter or IPsec rules: the kernel forwards IPv6");
   lines.insert(lines.end(), firewall.reasons.begin(), firewall.reasons.end());
@@ -139,6 +139,7 @@ telemetry::PacketTotals Engine::Totals() const {
       totals.forwarded += c.forwarded_packets.Read();
       totals.local += c.local_packets.Read();
       totals.punted += c.punted_packets.Read();
+      totals.merged += c.merged_packets.Read();
       totals.held += c.held_packets.Read();
       for (const Counter& dropped : c.dropped_packets) totals.dropped += dropped.Read();
     }
@@ -150,15 +151,20 @@ std::vector<telemetry::TableUse> Engine::TableUses() const {
   const uint64_t free_frames = spare_->size();
   uint64_t frames_in_use = arena_->frame_count() - free_frames;
   uint64_t neighbors = 0;
+  uint64_t fragments = 0;
   for (const auto& thread : workers_) {
     frames_in_use -= std::min<uint64_t>(frames_in_use, thread->pool().size());
     neighbors = std::max<uint64_t>(neighbors, NeighborsOf(*thread).used());
+    fragments = std::max<uint64_t>(fragments, thread->worker().pipeline().fragments());
   }
+  const telemetry::FirewallView summary = FirewallSummary();
   return {{"routes4", fib4_->size(), config_.limits.routes4},
           {"routes6", fib6_->size(), config_.limits.routes6},
           {"route_results", routes_->used(), routes_->limit()},
           {"neighbors", neighbors, config_.limits.neighbors},
-          {"frames", frames_in_use, arena_->frame_count()}};
+          {"frames", frames_in_use, arena_->frame_count()},
+          {"flows", summary.flows, summary.flows_limit},
+          {"fragments", fragments, config_.limits.fragments}};
 }
 
 telemetry::StatusView Engine::Status() {
@@ -198,6 +204,9 @@ telemetry::StatusView Engine::Status() {
                  .corrections = stats.audit_route_corrections + stats.audit_other_corrections,
                  .last_resync_reason = stats.overflows > 0 ? "the netlink socket overflowed" : ""};
   view.tables = TableUses();
+  if (firewall_->current() != nullptr || !firewall_->refusal().empty()) {
+    view.firewall = FirewallSummary();
+  }
   return view;
 }
 

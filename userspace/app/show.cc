@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <chrono>
 #include <ostream>
 #include <string_view>
@@ -32,6 +33,12 @@ absl::StatusOr<std::string> DropTable(const std::string& json, const ShowOptions
   return ToTable(*view, options.all);
 }
 
+absl::StatusOr<std::string> FlowTable(const std::string& json, const ShowOptions& options) {
+  const auto view = FromJson<telemetry::FlowsView>(json);
+  if (!view.ok()) return view.status();
+  return options.conntrack ? ToConntrackLines(*view) : ToTable(*view);
+}
+
 struct What {
   std::string_view name;
   absl::StatusOr<std::string> (*table)(const std::string& json, const ShowOptions& options);
@@ -43,7 +50,80 @@ constexpr What kWhats[] = {
     {"neighbors", Table<std::vector<telemetry::NeighborView>>},
     {"workers", Table<std::vector<telemetry::WorkerView>>},
     {"drops", DropTable},
+    {"rules", Table<telemetry::RulesView>},
+    {"flows", FlowTable},
+    {"nat", Table<telemetry::NatView>},
 };
+
+int BadUsage(std::ostream& err, const std::string& message) {
+  err << "sluice: " << message << "\n";
+  return kExitUsage;
+}
+
+int UnknownWhat(std::ostream& err, const std::string& what) {
+  static constexpr std::array<std::string_view, 1> kLater = {"sockets"};
+  if (std::find(kLater.begin(), kLater.end(), what) != kLater.end()) {
+    return BadUsage(err, "show " + what + ": not in this version");
+  }
+  std::string known;
+  for (const What& w : kWhats) known += " " + std::string(w.name);
+  return BadUsage(err, "show: unknown \"" + what + "\"; there are:" + known);
+}
+
+// %-escapes what a query may not hold.
+std::string Escaped(const std::string& text) {
+  static constexpr char kDigits[] = "0123456789ABCDEF";
+  std::string out;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (std::isalnum(byte) != 0 || c == '.' || c == '-' || c == '_') {
+      out += c;
+    } else {
+      out += {'%', kDigits[byte >> 4], kDigits[byte & 0xf]};
+    }
+  }
+  return out;
+}
+
+// The options that belong to some views only.
+std::string MisplacedOption(const ShowOptions& options, std::string_view what) {
+  if (options.destination && what != "routes") return "--destination belongs to: show routes";
+  if (options.limit && what != "routes" && what != "flows" && what != "nat") {
+    return "--limit belongs to: show routes, flows, nat";
+  }
+  if (options.all && what != "drops") return "--all belongs to: show drops";
+  if (options.sort && what != "flows") return "--sort belongs to: show flows";
+  if (options.conntrack && what != "flows") return "--conntrack belongs to: show flows";
+  if (!options.filter.empty() && what != "flows") {
+    return "\"" + options.filter + "\": only show flows takes a filter";
+  }
+  if (options.conntrack && options.json) return "--conntrack and --json do not go together";
+  return {};
+}
+
+// The path and query of the control API; or what is wrong with an option.
+absl::StatusOr<std::string> PathOf(const ShowOptions& options) {
+  std::string path = "/v1/" + options.what;
+  char separator = '?';
+  const auto add = [&](const std::string& key, const std::string& value) {
+    path += separator + key + "=" + Escaped(value);
+    separator = '&';
+  };
+  if (options.destination) {
+    const auto address = ParseIpAddress(*options.destination);
+    if (!address) {
+      return absl::InvalidArgumentError("--destination: \"" + *options.destination +
+                                        "\" is not an address");
+    }
+    add("destination", ToString(*address));
+  }
+  if (!options.filter.empty()) add("filter", options.filter);
+  if (options.sort) add("sort", *options.sort);
+  if (options.limit) add("limit", std::to_string(*options.limit));
+  return path;
+}
+
+}  // namespace
 
 int Fail(std::ostream& err, const absl::Status& status) {
   err << "sluice: " << std::string(status.message()) << "\n";
@@ -57,45 +137,17 @@ int Fail(std::ostream& err, const absl::Status& status) {
   }
 }
 
-int BadUsage(std::ostream& err, const std::string& message) {
-  err << "sluice: " << message << "\n";
-  return kExitUsage;
-}
-
-int UnknownWhat(std::ostream& err, const std::string& what) {
-  static constexpr std::array<std::string_view, 4> kLater = {"flows", "nat", "rules", "sockets"};
-  if (std::find(kLater.begin(), kLater.end(), what) != kLater.end()) {
-    return BadUsage(err, "show " + what + ": not in this version");
-  }
-  std::string known;
-  for (const What& w : kWhats) known += " " + std::string(w.name);
-  return BadUsage(err, "show: unknown \"" + what + "\"; there are:" + known);
-}
-
-}  // namespace
-
 int Show(const ShowOptions& options, std::ostream& out, std::ostream& err) {
   const auto* what = std::find_if(std::begin(kWhats), std::end(kWhats),
                                   [&](const What& w) { return w.name == options.what; });
   if (what == std::end(kWhats)) return UnknownWhat(err, options.what);
-  if ((options.destination || options.limit) && what->name != "routes") {
-    return BadUsage(err, "--destination and --limit belong to: show routes");
+  if (const std::string problem = MisplacedOption(options, what->name); !problem.empty()) {
+    return BadUsage(err, problem);
   }
-  if (options.all && what->name != "drops") return BadUsage(err, "--all belongs to: show drops");
+  const auto path = PathOf(options);
+  if (!path.ok()) return Fail(err, path.status());
 
-  std::string path = "/v1/" + options.what;
-  char separator = '?';
-  if (options.destination) {
-    const auto address = ParseIpAddress(*options.destination);
-    if (!address) {
-      return BadUsage(err, "--destination: \"" + *options.destination + "\" is not an address");
-    }
-    path += separator + std::string("destination=") + ToString(*address);
-    separator = '&';
-  }
-  if (options.limit) path += separator + std::string("limit=") + std::to_string(*options.limit);
-
-  const auto json = ControlGet(options.control_path, path);
+  const auto json = ControlGet(options.control_path, *path);
   if (!json.ok()) return Fail(err, json.status());
   if (options.json) {
     out << telemetry::PrettyJson(*json);

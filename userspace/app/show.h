@@ -9,6 +9,8 @@
 #include <optional>
 #include <string>
 
+#include "absl/status/status.h"
+
 namespace sluice::app {
 
 struct ShowOptions {
@@ -17,8 +19,14 @@ struct ShowOptions {
   bool json = false;
   bool all = false;                        // drops: also those at 0
   std::optional<std::string> destination;  // routes
-  std::optional<uint64_t> limit;           // routes
+  std::optional<uint64_t> limit;           // routes, flows, nat
+  std::string filter;                      // flows (flow_filter.h)
+  std::optional<std::string> sort;         // flows: bytes, packets, timeout
+  bool conntrack = false;                  // flows: lines as conntrack -L has them
 };
+
+// Prints what went wrong; the exit code that goes with it.
+int Fail(std::ostream& err, const absl::Status& status);
 
 // These return exit codes (run.h).
 int Show(const ShowOptions& options, std::ostream& out, std::ostream& err);

@@ -1,8 +1,10 @@
 // What one worker counts. Written by the worker, read by the metrics exporter at any time.
 //
 // Conservation law, per arrival interface, summed over workers:
-//   received = forwarded + local + punted + sum(dropped) + held
+//   received = forwarded + local + punted + sum(dropped) + held + merged
 // `forwarded` is counted when the output ring has taken the packet, so a full ring is a drop.
+// `merged` are fragments that have become part of a datagram: of N fragments, the one that completes
+// it stands for the whole from then on, and the N - 1 that were held until then end as merged.
 #ifndef SLUICE_BASE_WORKER_COUNTERS_H_
 #define SLUICE_BASE_WORKER_COUNTERS_H_
 
@@ -19,11 +21,11 @@ namespace sluice {
 // Packets that Sluice makes itself.
 enum class GeneratedKind : uint8_t {
   kNone, kArpRequest, kArpReply, kNeighborSolicitation, kNeighborAdvertisement,
-  kEchoReply, kIcmpError, kRedirect, kFragment,
+  kEchoReply, kIcmpError, kRedirect, kFragment, kTcpReset,
 };
 inline constexpr std::string_view kGeneratedKinds[] = {
     "none", "arp_request", "arp_reply", "neighbor_solicitation", "neighbor_advertisement",
-    "echo_reply", "icmp_error", "redirect", "fragment"};
+    "echo_reply", "icmp_error", "redirect", "fragment", "tcp_reset"};
 inline constexpr size_t kGeneratedKindCount = sizeof kGeneratedKinds / sizeof kGeneratedKinds[0];
 
 // What the kernel said when it was asked to send.
@@ -38,7 +40,8 @@ struct alignas(64) InterfaceCounters {
   Counter forwarded_packets;
   Counter local_packets;
   Counter punted_packets;
-  Counter held_packets;  // a gauge
+  Counter held_packets;    // a gauge
+  Counter merged_packets;  // fragments: part of another packet now, which has its own outcome
   std::array<Counter, kDropReasonCount> dropped_packets;
   std::array<Counter, kPuntReasonCount> punts;  // punted_packets by reason
   Counter punt_copies;                          // ARP/ND handled here and shown to the kernel as well
@@ -53,8 +56,8 @@ struct alignas(64) InterfaceCounters {
 inline void Reset(InterfaceCounters& c) {
   for (Counter* counter :
        {&c.received_packets, &c.received_bytes, &c.forwarded_packets, &c.local_packets,
-        &c.punted_packets, &c.held_packets, &c.punt_copies, &c.checksums_completed,
-        &c.transmitted_packets, &c.transmitted_bytes}) {
+        &c.punted_packets, &c.held_packets, &c.merged_packets, &c.punt_copies,
+        &c.checksums_completed, &c.transmitted_packets, &c.transmitted_bytes}) {
     counter->Set(0);
   }
   for (Counter& counter : c.dropped_packets) counter.Set(0);

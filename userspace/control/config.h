@@ -12,6 +12,7 @@
 #ifndef SLUICE_CONTROL_CONFIG_H_
 #define SLUICE_CONTROL_CONFIG_H_
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -20,6 +21,7 @@
 #include <vector>
 
 #include "base/address.h"
+#include "base/time.h"
 
 namespace sluice::control {
 
@@ -56,6 +58,18 @@ struct MetricsConfig {
   bool operator==(const MetricsConfig&) const = default;
 };
 
+// Both ends included.
+struct PortRange {
+  uint16_t first = 0;
+  uint16_t last = 0;
+  bool operator==(const PortRange&) const = default;
+};
+
+// A tracked connection takes at most 256 bytes, all included (asserted in tables/flow_table.h), so
+// that a worker's table is 64 MiB unless the configuration says otherwise.
+inline constexpr uint32_t kFlowsPerWorker = 262'144;
+inline constexpr uint32_t kFlowBytes = 256;
+
 // Each table's size; what happens at the limit is said by the table.
 struct LimitsConfig {
   uint32_t routes4 = 2'000'000;
@@ -65,10 +79,14 @@ struct LimitsConfig {
   std::optional<uint32_t> neighbor_queue;  // none: the kernel's unres_qlen
   std::optional<uint32_t> frames;          // none: by queues and workers
   std::optional<uint32_t> frame_size;      // 2048 or 4096; none: by the largest MTU
+  std::optional<uint32_t> flows;           // all workers together; none: kFlowsPerWorker for each
+  uint32_t flows_per_source = 0;           // 0: no limit
+  uint32_t fragments = 1024;               // datagrams being reassembled, per worker
+  PortRange nat_ports = {49'152, 65'535};  // what translated connections may take
   bool operator==(const LimitsConfig&) const = default;
 };
 
-// What goes into the kernel before Sluice starts (see linux_setup.h).
+// What goes into the kernel before Sluice starts (see linux_setup.h and nft/nft_file.h).
 struct LinuxAddress {
   std::string interface;
   IpAddress address;
@@ -85,7 +103,33 @@ struct LinuxRoute {
 struct LinuxConfig {
   std::vector<LinuxAddress> addresses;
   std::vector<LinuxRoute> routes;
+  std::string nftables;  // a file for nft (control/nft/nft_file.h), relative to the working
+                         // directory; empty: none
   bool operator==(const LinuxConfig&) const = default;
+};
+
+// What happens to packets that could meet a rule which Sluice cannot run: the kernel gets them, or
+// the ruleset is not taken into use.
+enum class UnsupportedRules : uint8_t { kKernel, kRefuse };
+
+// How long an idle connection is remembered, where that differs from the kernel's sysctls. The index
+// is that of kTimeouts.
+struct TimeoutName {
+  std::string_view key;     // in the configuration
+  std::string_view sysctl;  // below /proc/sys/net/
+};
+inline constexpr TimeoutName kTimeouts[] = {
+#define SLUICE_TIMEOUT(key, sysctl) {key, sysctl},
+#include "control/timeouts.inc"
+#undef SLUICE_TIMEOUT
+};
+inline constexpr size_t kTimeoutCount = sizeof kTimeouts / sizeof kTimeouts[0];
+
+struct TimeoutsConfig {
+  std::array<std::optional<Nanos>, kTimeoutCount> values;  // none: the kernel's
+  // Of a name in kTimeouts.
+  std::optional<Nanos> of(std::string_view key) const;
+  bool operator==(const TimeoutsConfig&) const = default;
 };
 
 struct Config {
@@ -93,6 +137,9 @@ struct Config {
   WorkersConfig workers;
   MetricsConfig metrics;
   LimitsConfig limits;
+  TimeoutsConfig timeouts;
+  UnsupportedRules unsupported = UnsupportedRules::kKernel;
+  Choice early_filter = Choice::kAuto;  // rules in XDP; auto and on: those that can run there
   LinuxConfig linux_setup;  // the key is `linux`, which g++ defines as a macro in GNU mode
   bool operator==(const Config&) const = default;
 };

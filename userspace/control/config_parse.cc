@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/ids.h"
+#include "control/config_firewall.h"
 #include "control/config_reader.h"
 
 namespace sluice::control {
@@ -19,6 +20,9 @@ constexpr uint32_t kMaxNeighbors = 1 << 20;
 constexpr uint32_t kMaxNeighborQueue = 4096;
 constexpr uint32_t kMinFrames = 256;
 constexpr uint32_t kMaxFrames = 1 << 24;
+constexpr uint32_t kMinFlows = 1024;
+constexpr uint32_t kMaxFlows = 1 << 26;  // 16 GiB
+constexpr uint32_t kMaxFragments = 1 << 20;
 
 // The kernel's rule (dev_valid_name, and the two names that clash with its sysctl directories),
 // tightened to what can be printed. Empty when the name is fine.
@@ -74,7 +78,10 @@ std::optional<ListenAddress> ParseListen(const std::string& text) {
 
 class Parser {
  public:
-  explicit Parser(std::string_view file) : reader_(file) {}
+  explicit Parser(std::string_view file) : reader_(file) {
+    const size_t slash = file.rfind('/');
+    if (slash != std::string_view::npos) directory_ = std::string(file.substr(0, slash + 1));
+  }
 
   ConfigResult Parse(std::string_view text) {
     try {
@@ -106,6 +113,17 @@ class Parser {
                  {"workers", [&](const ConfigValue& v) { ParseWorkers(v); }},
                  {"metrics", [&](const ConfigValue& v) { ParseMetrics(v); }},
                  {"limits", [&](const ConfigValue& v) { ParseLimits(v); }},
+                 {"timeouts",
+                  [&](const ConfigValue& v) { ReadTimeouts(reader_, v, &config_.timeouts); }},
+                 {"unsupported",
+                  [&](const ConfigValue& v) {
+                    reader_.OneOf<UnsupportedRules>(v,
+                                                    {{"kernel", UnsupportedRules::kKernel},
+                                                     {"refuse", UnsupportedRules::kRefuse}},
+                                                    &config_.unsupported);
+                  }},
+                 {"early_filter",
+                  [&](const ConfigValue& v) { ReadChoice(v, &config_.early_filter); }},
                  {"linux", [&](const ConfigValue& v) { ParseLinux(v); }}});
     if (!has_interfaces && (root.IsNull() || root.IsMap())) {
       reader_.Error(start,
@@ -256,10 +274,20 @@ class Parser {
                          [&](const ConfigValue& v) {
                            reader_.NumberOr(v, "auto", kMinFrames, kMaxFrames, &limits.frames);
                          }},
-                        {"frame_size", [&](const ConfigValue& v) {
+                        {"frame_size",
+                         [&](const ConfigValue& v) {
                            reader_.OneOf<std::optional<uint32_t>>(
                                v, {{"auto", std::nullopt}, {"2048", 2048}, {"4096", 4096}},
                                &limits.frame_size);
+                         }},
+                        {"flows",
+                         [&](const ConfigValue& v) {
+                           reader_.NumberOr(v, "auto", kMinFlows, kMaxFlows, &limits.flows);
+                         }},
+                        {"flows_per_source", number(0, kMaxFlows, &limits.flows_per_source)},
+                        {"fragments", number(16, kMaxFragments, &limits.fragments)},
+                        {"nat_ports", [&](const ConfigValue& v) {
+                           ReadNatPorts(reader_, v, &limits.nat_ports);
                          }}});
   }
 
@@ -271,7 +299,20 @@ class Parser {
       };
     };
     reader_.Map(value, {{"addresses", list(&Parser::ParseLinuxAddress)},
-                        {"routes", list(&Parser::ParseLinuxRoute)}});
+                        {"routes", list(&Parser::ParseLinuxRoute)},
+                        {"nftables", [&](const ConfigValue& v) { ReadFile(v); }}});
+  }
+
+  // Relative to the configuration's own directory.
+  void ReadFile(const ConfigValue& v) {
+    if (v.node.IsNull()) return;
+    const auto path = reader_.Text(v, "a file's name");
+    if (!path) return;
+    if (path->find('\0') != std::string::npos) {
+      reader_.Error(v.mark, "\"" + v.key + "\" must be a file's name");
+      return;
+    }
+    config_.linux_setup.nftables = path->front() == '/' ? *path : directory_ + *path;
   }
 
   void ParseLinuxAddress(const ConfigValue& item) {
@@ -377,6 +418,7 @@ class Parser {
   }
 
   ConfigReader reader_;
+  std::string directory_;  // of the file, with a slash; empty: the working directory
   Config config_;
   std::map<std::string, int> interface_lines_;
 };

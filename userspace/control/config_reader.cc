@@ -73,7 +73,7 @@ std::string ConfigReader::DidYouMean(std::string_view word,
   return best.empty() ? std::string() : "; did you mean \"" + std::string(best) + "\"?";
 }
 
-void ConfigReader::Map(const ConfigValue& value, std::initializer_list<Field> fields) {
+void ConfigReader::Map(const ConfigValue& value, std::span<const Field> fields) {
   if (value.node.IsNull()) return;
   if (!value.node.IsMap()) {
     Error(value.mark,

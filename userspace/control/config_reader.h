@@ -12,6 +12,7 @@
 #include <functional>
 #include <initializer_list>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -42,7 +43,10 @@ class ConfigReader {
 
   // Calls the field's function for each key; unknown and repeated keys are errors. An empty value
   // (a section whose lines are all commented out) is an empty map.
-  void Map(const ConfigValue& value, std::initializer_list<Field> fields);
+  void Map(const ConfigValue& value, std::span<const Field> fields);
+  void Map(const ConfigValue& value, std::initializer_list<Field> fields) {
+    Map(value, std::span<const Field>(fields.begin(), fields.size()));
+  }
   // Calls `item` for each element. False when it is not a list.
   bool List(const ConfigValue& value, const std::function<void(const ConfigValue&)>& item);
 

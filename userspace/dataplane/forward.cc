@@ -1,6 +1,7 @@
 // The second half of the pipeline: packets whose route is known.
 #include "dataplane/pipeline.h"
 #include "stages/fragment/fragment.h"
+#include "stages/fragment/fragment6.h"
 #include "stages/icmp/echo.h"
 #include "wire/ethernet.h"
 #include "wire/icmpv6.h"
@@ -12,14 +13,7 @@ namespace sluice::dataplane {
 using packet::Verdict;
 using tables::Interface;
 
-namespace {
-
-// A packet whose neighbour did not answer has been through the forwarding already. Before the kernel
-// forwards it once more, and answers, the hop counted here is given back. False for a piece of a
-// packet that has been fragmented here: the kernel cannot have the whole of it.
-bool RestoreHops(const packet::Packet& p, DropReason reason) {
-  if (reason != DropReason::kNeighborFailed) return true;
-  if (p.Has(packet::kFlagFragment)) return false;
+void Pipeline::GiveBackHop(Packet& p) {
   if (p.l3()[0] >> 4 == 4) {
     wire::Ipv4Mutable ip(p.l3());
     ip.set_ttl(static_cast<uint8_t>(ip.ttl() + 1));
@@ -28,10 +22,17 @@ bool RestoreHops(const packet::Packet& p, DropReason reason) {
     wire::Ipv6Mutable ip(p.l3());
     ip.set_hop_limit(static_cast<uint8_t>(ip.hop_limit() + 1));
   }
-  return true;
 }
 
-}  // namespace
+// A packet whose neighbour did not answer has been through the forwarding already. Before the kernel
+// forwards it once more, and answers, the hop counted here is given back. False for a piece of a
+// packet that has been fragmented here: the kernel cannot have the whole of it.
+bool Pipeline::RestoreHops(Packet& p, DropReason reason) {
+  if (reason != DropReason::kNeighborFailed) return true;
+  if (p.Has(packet::kFlagFragment)) return false;
+  GiveBackHop(p);
+  return true;
+}
 
 // ip_forward and ip_finish_output.
 void Pipeline::Forward4(Packet& p, const stages::RouteDecision& d, const Snapshot& snapshot,
@@ -39,8 +40,8 @@ void Pipeline::Forward4(Packet& p, const stages::RouteDecision& d, const Snapsho
   wire::Ipv4Mutable ip(p.l3());
   if (ip.ttl() <= 1) return Refuse4(p, DropReason::kTtlExpired, snapshot, now);
   const uint32_t mtu = stages::ForwardingMtu4(*d.route, snapshot.at(p.out));
-  const bool too_big = p.l3_length() > mtu;
-  if (too_big && ip.dont_fragment()) {
+  const stages::MtuDecision fits = stages::DecideMtu4(p, mtu);
+  if (fits == stages::MtuDecision::kTooBig) {
     return Refuse4(p, DropReason::kFragmentationNeeded, snapshot, now, mtu);
   }
   CompleteChecksum(p, snapshot);
@@ -50,16 +51,22 @@ void Pipeline::Forward4(Packet& p, const stages::RouteDecision& d, const Snapsho
     const Ipv4 target = d.next_hop.is_v4() ? d.next_hop.v4() : ip.destination();
     const Reply redirect = replies_.Redirect4(p, target, snapshot, now, outbox_);
     if (redirect.outcome == ReplyOutcome::kSend) {
-      Send(redirect, wire::kEtherTypeIpv4, snapshot, now);
+      Send(redirect, Family::kIpv4, &p, snapshot, now);
     }
   }
-  if (too_big) return Fragment4(p, d.next_hop, mtu, snapshot, now);
-  Output(p, wire::kEtherTypeIpv4, d.next_hop, snapshot, now);
+  if (firewall_.active(Family::kIpv4) && !PassesForward(p, Family::kIpv4, d.next_hop, snapshot, now)) {
+    return;
+  }
+  if (fits == stages::MtuDecision::kFragment) {
+    return Fragment<stages::Ipv4Fragmenter>(p, Family::kIpv4, d.next_hop, mtu, snapshot, now);
+  }
+  Output(p, Family::kIpv4, d.next_hop, snapshot, now);
 }
 
-void Pipeline::Fragment4(Packet& p, const IpAddress& next_hop, uint32_t mtu,
-                         const Snapshot& snapshot, Nanos now) {
-  stages::Ipv4Fragmenter fragmenter(p, mtu, outbox_);
+template <class Fragmenter>
+void Pipeline::Fragment(Packet& p, Family family, const IpAddress& next_hop, uint32_t mtu,
+                        const Snapshot& snapshot, Nanos now) {
+  Fragmenter fragmenter(p, mtu, outbox_);
   for (bool first = true; !fragmenter.done(); first = false) {
     Packet piece;
     if (!fragmenter.Next(piece)) {
@@ -71,12 +78,14 @@ void Pipeline::Fragment4(Packet& p, const IpAddress& next_hop, uint32_t mtu,
       break;
     }
     if (!first) counters_.generated[piece.generated].Add();
-    Output(piece, wire::kEtherTypeIpv4, next_hop, snapshot, now);
+    Output(piece, family, next_hop, snapshot, now);
   }
+  tracer_.End(p, TraceOutcome::kForwarded);
   packet::FreePacket(outbox_.pool(), p);
 }
 
-// ip6_forward and ip6_finish_output. Routers do not fragment IPv6.
+// ip6_forward and ip6_finish_output. Routers fragment no IPv6 packet but those that came in
+// fragments and were put together for the rules.
 void Pipeline::Forward6(Packet& p, const stages::RouteDecision& d, const Snapshot& snapshot,
                         Nanos now) {
   wire::Ipv6Mutable ip(p.l3());
@@ -86,7 +95,7 @@ void Pipeline::Forward6(Packet& p, const stages::RouteDecision& d, const Snapsho
     const Mac* const mac = neighbors_.Resolve(p.out, d.next_hop, now);
     const Reply redirect = replies_.Redirect6(p, target, mac, snapshot, now, outbox_);
     if (redirect.outcome == ReplyOutcome::kSend) {
-      Send(redirect, wire::kEtherTypeIpv6, snapshot, now);
+      Send(redirect, Family::kIpv6, &p, snapshot, now);
     }
   } else {
     const Ipv6 source = ip.source();
@@ -94,21 +103,30 @@ void Pipeline::Forward6(Packet& p, const stages::RouteDecision& d, const Snapsho
     if (source.IsLinkLocal()) return Refuse6(p, DropReason::kLinkLocal, snapshot, now);
   }
   const uint32_t mtu = stages::ForwardingMtu6(*d.route, snapshot.at(p.out));
-  if (p.l3_length() > mtu) return Refuse6(p, DropReason::kPacketTooBig, snapshot, now, mtu);
+  const stages::MtuDecision fits = stages::DecideMtu6(p, mtu);
+  if (fits == stages::MtuDecision::kTooBig) return Refuse6(p, DropReason::kPacketTooBig, snapshot, now, mtu);
   CompleteChecksum(p, snapshot);
   ip.DecrementHopLimit();
+  if (firewall_.active(Family::kIpv6) && !PassesForward(p, Family::kIpv6, d.next_hop, snapshot, now)) {
+    return;
+  }
   // An MTU of the route that is not locked counts in ip6_finish_output only, and so late that the
   // error quotes the new hop limit.
-  if (d.route->mtu != 0 && p.l3_length() > d.route->mtu) {
+  const uint32_t size = p.fragment_size != 0 ? p.fragment_size : p.l3_length();
+  if (d.route->mtu != 0 && size > d.route->mtu) {
     return Refuse6(p, DropReason::kPacketTooBig, snapshot, now, d.route->mtu);
   }
-  Output(p, wire::kEtherTypeIpv6, d.next_hop, snapshot, now);
+  if (fits == stages::MtuDecision::kFragment) {
+    return Fragment<stages::Ipv6Fragmenter>(p, Family::kIpv6, d.next_hop, mtu, snapshot, now);
+  }
+  Output(p, Family::kIpv6, d.next_hop, snapshot, now);
 }
 
 // An echo request is answered here unless the kernel's INPUT rules could object; everything else for
 // this machine is the kernel's.
 void Pipeline::Local4(Packet& p, const Interface& in, const Snapshot& snapshot, Nanos now) {
-  const bool answers = !snapshot.input_firewall4 && !snapshot.icmp.echo_ignore_all4;
+  const bool answers = !snapshot.input_firewall4 && !firewall_.JudgesAnswers(Family::kIpv4) &&
+                       !snapshot.icmp.echo_ignore_all4;
   if (!answers || !stages::IsEchoRequest4(p)) return Punt(p, PuntReason::kLocal, snapshot);
   const Ipv4 requester = wire::Ipv4View(p.l3()).source();
   switch (stages::ValidateSource4(requester, in, IfaceSlot::None(), snapshot, tables_)) {
@@ -128,11 +146,13 @@ void Pipeline::Local4(Packet& p, const Interface& in, const Snapshot& snapshot, 
   const Reply reply = replies_.Echo4(p, snapshot);
   if (reply.outcome != ReplyOutcome::kSend) return Punt(p, PuntReason::kReplyRoute, snapshot);
   counters_.of(arrived).local_packets.Add();
-  Send(reply, wire::kEtherTypeIpv4, snapshot, now);
+  tracer_.End(p, TraceOutcome::kLocal);
+  Send(reply, Family::kIpv4, nullptr, snapshot, now);
 }
 
 void Pipeline::Local6(Packet& p, const Interface&, const Snapshot& snapshot, Nanos now) {
-  const bool answers = !snapshot.input_firewall6 && !snapshot.icmp.echo_ignore_all6;
+  const bool answers = !snapshot.input_firewall6 && !firewall_.JudgesAnswers(Family::kIpv6) &&
+                       !snapshot.icmp.echo_ignore_all6;
   if (!answers || !stages::IsEchoRequest6(p)) return Punt(p, PuntReason::kLocal, snapshot);
   if (!stages::EchoChecksumIsRight6(outbox_.pool().arena(), p)) {
     return Drop(p, DropReason::kChecksum);
@@ -141,7 +161,8 @@ void Pipeline::Local6(Packet& p, const Interface&, const Snapshot& snapshot, Nan
   const Reply reply = replies_.Echo6(p, snapshot);
   if (reply.outcome != ReplyOutcome::kSend) return Punt(p, PuntReason::kReplyRoute, snapshot);
   counters_.of(arrived).local_packets.Add();
-  Send(reply, wire::kEtherTypeIpv6, snapshot, now);
+  tracer_.End(p, TraceOutcome::kLocal);
+  Send(reply, Family::kIpv6, nullptr, snapshot, now);
 }
 
 void Pipeline::Refuse4(Packet& p, DropReason reason, const Snapshot& snapshot, Nanos now,
@@ -150,8 +171,8 @@ void Pipeline::Refuse4(Packet& p, DropReason reason, const Snapshot& snapshot, N
   if (reply.outcome == ReplyOutcome::kPunt && RestoreHops(p, reason)) {
     return Punt(p, PuntReason::kReplyRoute, snapshot);
   }
+  if (reply.outcome == ReplyOutcome::kSend) Send(reply, Family::kIpv4, &p, snapshot, now);
   Drop(p, reason);
-  if (reply.outcome == ReplyOutcome::kSend) Send(reply, wire::kEtherTypeIpv4, snapshot, now);
 }
 
 void Pipeline::Refuse6(Packet& p, DropReason reason, const Snapshot& snapshot, Nanos now,
@@ -160,8 +181,8 @@ void Pipeline::Refuse6(Packet& p, DropReason reason, const Snapshot& snapshot, N
   if (reply.outcome == ReplyOutcome::kPunt && RestoreHops(p, reason)) {
     return Punt(p, PuntReason::kReplyRoute, snapshot);
   }
+  if (reply.outcome == ReplyOutcome::kSend) Send(reply, Family::kIpv6, &p, snapshot, now);
   Drop(p, reason);
-  if (reply.outcome == ReplyOutcome::kSend) Send(reply, wire::kEtherTypeIpv6, snapshot, now);
 }
 
 }  // namespace sluice::dataplane

@@ -30,6 +30,7 @@ struct Handoff {
     kTransmit,       // send `packet` by packet.out: the receiver owns that output queue
     kFrame,          // a free frame, in return for one that came with a packet
     kNeighborEvent,  // what an ARP or ND message taught the sender
+    kReceived,       // judge `packet`: the receiver has its connection
   };
   Kind kind = Kind::kTransmit;
   packet::Packet packet;

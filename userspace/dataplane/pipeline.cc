@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "stages/fragment/refragment.h"
 #include "stages/icmp/echo.h"
 #include "stages/parse/parse.h"
 #include "stages/rewrite/rewrite.h"
@@ -29,17 +30,23 @@ bool IsForUs(const Interface& in, const Ipv6& destination) {
 
 Pipeline::Pipeline(WorkerId worker, const PipelineConfig& config, packet::FramePool& pool,
                    WorkerCounters& counters)
-    : tables_(config.tables),
+    : worker_(worker),
+      tables_(config.tables),
       hash_seed_(config.seed),  // the same on all workers: a flow keeps its path wherever it is
       counters_(counters),
       outbox_(pool),
       neighbors_(pool.arena(), config.neighbor_limit, config.seed + worker.value + 1,
                  config.start),
-      replies_(config.tables, counters, config.seed + 1000 + worker.value, config.start) {}
+      replies_(config.tables, counters, config.seed + 1000 + worker.value, config.start),
+      firewall_(worker, config.firewall, config.tables, pool.arena(), counters),
+      defrag_(pool.arena(), config.fragments, config.seed + 2000 + worker.value, config.start) {}
 
 void Pipeline::Process(std::span<Packet> burst, IfaceSlot slot, const Snapshot& snapshot,
                        Nanos now) {
-  SeeSnapshot(snapshot);
+  SeeSnapshot(snapshot, now);
+  if (tracer_.active()) [[unlikely]] {
+    for (const Packet& p : burst) tracer_.Begin(p, now);
+  }
   const Interface& in = snapshot.at(slot);
   if (!in.slot.valid()) {  // its sockets are up before the mirror knows it, for a moment
     for (const Packet& p : burst) Drop(p, DropReason::kInterfaceDown);
@@ -49,22 +56,30 @@ void Pipeline::Process(std::span<Packet> burst, IfaceSlot slot, const Snapshot& 
   for (const Packet& p : burst) __builtin_prefetch(p.data);
   batch4_.count = 0;
   batch6_.count = 0;
+  judged_count_ = 0;
   for (Packet& p : burst) Classify(p, in, snapshot, now);
-  if (batch4_.count > 0) Route4(in, snapshot, now);
-  if (batch6_.count > 0) Route6(in, snapshot, now);
+  if (judged_count_ > 0) Judge(in, snapshot, now);
+  if (batch4_.count > 0) Route(batch4_, in, snapshot, now);
+  if (batch6_.count > 0) Route(batch6_, in, snapshot, now);
   if (neighbors_.has_settled()) Settle(snapshot, now);
 }
 
-void Pipeline::SeeSnapshot(const Snapshot& snapshot) {
+void Pipeline::SeeSnapshot(const Snapshot& snapshot, Nanos now) {
   if (snapshot.generation == snapshot_generation_) return;
   snapshot_generation_ = snapshot.generation;
   most_free_ = std::max(most_free_, outbox_.pool().size());
   neighbors_.UseSnapshot(snapshot);
+  firewall_.UseSnapshot(snapshot, now);
 }
 
 void Pipeline::Classify(Packet& p, const Interface& in, const Snapshot& snapshot, Nanos now) {
   const stages::ParseResult parsed = stages::Parse(p, in, outbox_.pool());
   if (!parsed.verdict.is_continue()) return Drop(p, parsed.verdict.drop_reason());
+  if (p.Has(packet::kFlagFragment | packet::kFlagFragmentHeader)) [[unlikely]] {
+    const Family family =
+        parsed.protocol == stages::Protocol::kIpv4 ? Family::kIpv4 : Family::kIpv6;
+    if (firewall_.tracks(family) && !Reassemble(p, family, snapshot, now)) return;
+  }
   switch (parsed.protocol) {
     case stages::Protocol::kIpv4:
       return Classify4(p, in, snapshot);
@@ -81,8 +96,10 @@ void Pipeline::Classify(Packet& p, const Interface& in, const Snapshot& snapshot
 
 void Pipeline::Classify4(Packet& p, const Interface& in, const Snapshot& snapshot) {
   const Verdict verdict = stages::CheckBeforeLookup4(p, in, snapshot);
-  if (verdict.kind() == Verdict::Kind::kDrop) return Drop(p, verdict.drop_reason());
   if (verdict.kind() == Verdict::Kind::kPunt) return Punt(p, verdict.punt_reason(), snapshot);
+  // Rules come before the kernel looks at addresses.
+  if (firewall_.active(Family::kIpv4)) return Enlist(p, Family::kIpv4, snapshot);
+  if (verdict.kind() == Verdict::Kind::kDrop) return Drop(p, verdict.drop_reason());
   batch4_.packets[batch4_.count] = &p;
   batch4_.destinations[batch4_.count++] = wire::Ipv4View(p.l3()).destination();
 }
@@ -100,71 +117,75 @@ void Pipeline::Classify6(Packet& p, const Interface& in, const Snapshot& snapsho
     if (!verdict.is_continue()) return NeighborMessage(p, verdict, snapshot, now);
   }
   const Verdict verdict = stages::CheckBeforeLookup6(p, in, snapshot);
-  if (verdict.kind() == Verdict::Kind::kDrop) return Drop(p, verdict.drop_reason());
   if (verdict.kind() == Verdict::Kind::kPunt) return Punt(p, verdict.punt_reason(), snapshot);
+  if (firewall_.active(Family::kIpv6)) return Enlist(p, Family::kIpv6, snapshot);
+  if (verdict.kind() == Verdict::Kind::kDrop) return Drop(p, verdict.drop_reason());
   batch6_.packets[batch6_.count] = &p;
   batch6_.destinations[batch6_.count++] = destination;
 }
 
+namespace {
+
+void LookupBatch(const stages::RoutingTables& tables, const Ipv4* destinations,
+                 tables::RouteId* routes, size_t count) {
+  tables.fib4.LookupBatch(destinations, routes, count);
+}
+void LookupBatch(const stages::RoutingTables& tables, const Ipv6* destinations,
+                 tables::RouteId* routes, size_t count) {
+  tables.fib6.LookupBatch(destinations, routes, count);
+}
+
+}  // namespace
+
 // Three passes over the burst, so that the cache misses of one packet's FIB and neighbour lookups
 // overlap with those of the others.
-void Pipeline::Route4(const Interface& in, const Snapshot& snapshot, Nanos now) {
-  Batch<Ipv4>& b = batch4_;
-  tables_.fib4.LookupBatch(b.destinations.data(), b.routes.data(), b.count);
+template <class Address>
+void Pipeline::Route(Batch<Address>& b, const Interface& in, const Snapshot& snapshot, Nanos now) {
+  LookupBatch(tables_, b.destinations.data(), b.routes.data(), b.count);
   for (size_t i = 0; i < b.count; ++i) {
-    b.decisions[i] =
-        stages::DecideIpv4(*b.packets[i], b.routes[i], in, snapshot, tables_, hash_seed_);
+    b.decisions[i] = Decide<Address>(*b.packets[i], b.routes[i], in, snapshot);
     const stages::RouteDecision& d = b.decisions[i];
     if (d.verdict.is_continue()) neighbors_.Prefetch(b.packets[i]->out, d.next_hop);
   }
   for (size_t i = 0; i < b.count; ++i) {
-    Packet& p = *b.packets[i];
-    const stages::RouteDecision& d = b.decisions[i];
-    switch (d.verdict.kind()) {
-      case Verdict::Kind::kContinue:
-        Forward4(p, d, snapshot, now);
-        break;
-      case Verdict::Kind::kLocal:
-        Local4(p, in, snapshot, now);
-        break;
-      case Verdict::Kind::kPunt:
-        Punt(p, d.verdict.punt_reason(), snapshot);
-        break;
-      default:
-        Refuse4(p, d.verdict.drop_reason(), snapshot, now);
-        break;
-    }
+    Dispatch<Address>(*b.packets[i], b.decisions[i], in, snapshot, now);
   }
 }
 
-void Pipeline::Route6(const Interface& in, const Snapshot& snapshot, Nanos now) {
-  Batch<Ipv6>& b = batch6_;
-  tables_.fib6.LookupBatch(b.destinations.data(), b.routes.data(), b.count);
-  for (size_t i = 0; i < b.count; ++i) {
-    b.decisions[i] =
-        stages::DecideIpv6(*b.packets[i], b.routes[i], in, snapshot, tables_, hash_seed_);
-    const stages::RouteDecision& d = b.decisions[i];
-    if (d.verdict.is_continue()) neighbors_.Prefetch(b.packets[i]->out, d.next_hop);
-  }
-  for (size_t i = 0; i < b.count; ++i) {
-    Packet& p = *b.packets[i];
-    const stages::RouteDecision& d = b.decisions[i];
-    switch (d.verdict.kind()) {
-      case Verdict::Kind::kContinue:
-        Forward6(p, d, snapshot, now);
-        break;
-      case Verdict::Kind::kLocal:
-        Local6(p, in, snapshot, now);
-        break;
-      case Verdict::Kind::kPunt:
-        Punt(p, d.verdict.punt_reason(), snapshot);
-        break;
-      default:
-        Refuse6(p, d.verdict.drop_reason(), snapshot, now);
-        break;
-    }
+template <class Address>
+stages::RouteDecision Pipeline::Decide(Packet& p, tables::RouteId id, const Interface& in,
+                                       const Snapshot& snapshot) {
+  if constexpr (std::is_same_v<Address, Ipv4>) {
+    return stages::DecideIpv4(p, id, in, snapshot, tables_, hash_seed_);
+  } else {
+    return stages::DecideIpv6(p, id, in, snapshot, tables_, hash_seed_);
   }
 }
+template stages::RouteDecision Pipeline::Decide<Ipv4>(Packet&, tables::RouteId, const Interface&,
+                                                      const Snapshot&);
+template stages::RouteDecision Pipeline::Decide<Ipv6>(Packet&, tables::RouteId, const Interface&,
+                                                      const Snapshot&);
+
+template <class Address>
+void Pipeline::Dispatch(Packet& p, const stages::RouteDecision& d, const Interface& in,
+                        const Snapshot& snapshot, Nanos now) {
+  constexpr bool kV4 = std::is_same_v<Address, Ipv4>;
+  switch (d.verdict.kind()) {
+    case Verdict::Kind::kContinue:
+      return kV4 ? Forward4(p, d, snapshot, now) : Forward6(p, d, snapshot, now);
+    case Verdict::Kind::kLocal:
+      return kV4 ? Local4(p, in, snapshot, now) : Local6(p, in, snapshot, now);
+    case Verdict::Kind::kPunt:
+      return Punt(p, d.verdict.punt_reason(), snapshot);
+    default:
+      return kV4 ? Refuse4(p, d.verdict.drop_reason(), snapshot, now)
+                 : Refuse6(p, d.verdict.drop_reason(), snapshot, now);
+  }
+}
+template void Pipeline::Dispatch<Ipv4>(Packet&, const stages::RouteDecision&, const Interface&,
+                                       const Snapshot&, Nanos);
+template void Pipeline::Dispatch<Ipv6>(Packet&, const stages::RouteDecision&, const Interface&,
+                                       const Snapshot&, Nanos);
 
 void Pipeline::NeighborMessage(Packet& p, Verdict verdict, const Snapshot& snapshot, Nanos now) {
   switch (verdict.kind()) {
@@ -176,6 +197,7 @@ void Pipeline::NeighborMessage(Packet& p, Verdict verdict, const Snapshot& snaps
       break;
     default:
       counters_.of(p.in).local_packets.Add();
+      tracer_.End(p, TraceOutcome::kLocal);
       // With a copy for the kernel the outbox has the frame, and the worker frees it.
       if (p.frame != packet::kNoFrame) packet::FreePacket(outbox_.pool(), p);
       break;
@@ -183,9 +205,11 @@ void Pipeline::NeighborMessage(Packet& p, Verdict verdict, const Snapshot& snaps
   if (neighbors_.has_settled()) Settle(snapshot, now);
 }
 
-void Pipeline::Output(Packet& p, uint16_t ether_type, const IpAddress& next_hop,
+void Pipeline::Output(Packet& p, Family family, const IpAddress& next_hop,
                       const Snapshot& snapshot, Nanos now) {
   if (const Mac* const mac = neighbors_.Resolve(p.out, next_hop, now)) {
+    const uint16_t ether_type =
+        family == Family::kIpv4 ? wire::kEtherTypeIpv4 : wire::kEtherTypeIpv6;
     wire::WriteEthernet(p.data, *mac, snapshot.at(p.out).mac, ether_type);
     if (!outbox_.Transmit(p.out, p)) Drop(p, DropReason::kTxRingFull);
     return;
@@ -197,14 +221,25 @@ void Pipeline::Output(Packet& p, uint16_t ether_type, const IpAddress& next_hop,
   if (verdict.kind() == Verdict::Kind::kHeld) return;
   const DropReason reason = verdict.drop_reason();
   if (!p.in.valid()) return Drop(p, reason);
-  if (ether_type == wire::kEtherTypeIpv4) return Refuse4(p, reason, snapshot, now);
+  if (family == Family::kIpv4) return Refuse4(p, reason, snapshot, now);
   Refuse6(p, reason, snapshot, now);
 }
 
-void Pipeline::Send(const Reply& reply, uint16_t ether_type, const Snapshot& snapshot, Nanos now) {
+void Pipeline::Send(const Reply& reply, Family family, const Packet* cause,
+                    const Snapshot& snapshot, Nanos now) {
   Packet message = reply.message;
+  if (firewall_.active(family)) {
+    const Judgement judgement =
+        firewall_.OfOurOwn(message, reply.of_connection ? cause : nullptr,
+                           snapshot.at(message.out), reply.next_hop, snapshot, now);
+    // A rejected or punted one has nobody to tell.
+    if (!judgement.accepted()) {
+      counters_.generated[message.generated].Add();
+      return Drop(message, DropReason::kFirewallRule);
+    }
+  }
   counters_.generated[message.generated].Add();
-  Output(message, ether_type, reply.next_hop, snapshot, now);
+  Output(message, family, reply.next_hop, snapshot, now);
 }
 
 void Pipeline::Settle(const Snapshot& snapshot, Nanos now) {
@@ -225,9 +260,12 @@ void Pipeline::Settle(const Snapshot& snapshot, Nanos now) {
 }
 
 void Pipeline::OnTimer(const Snapshot& snapshot, Nanos now) {
-  SeeSnapshot(snapshot);
+  SeeSnapshot(snapshot, now);
   neighbors_.Advance(now, snapshot, outbox_, counters_);
   Settle(snapshot, now);
+  firewall_.OnTimer(snapshot, now);
+  defrag_.Advance(now);
+  SettleFragments(snapshot, now);
 }
 
 void Pipeline::ApplyPeerNeighbor(const stages::NeighborEvent& event, const Snapshot& snapshot,
@@ -239,7 +277,7 @@ void Pipeline::ApplyPeerNeighbor(const stages::NeighborEvent& event, const Snaps
 void Pipeline::ApplyKernelNeighbor(IfaceSlot slot, const IpAddress& address, const Mac& mac,
                                    uint16_t nud, const Snapshot& snapshot,
                                    Nanos now) {
-  SeeSnapshot(snapshot);
+  SeeSnapshot(snapshot, now);
   neighbors_.ApplyKernelNeighbor(slot, address, mac, nud, now);
   Settle(snapshot, now);
 }
@@ -252,9 +290,17 @@ void Pipeline::ForgetInterface(IfaceSlot slot) {
   neighbors_.InterfaceDown(slot);
   stages::LostPacket lost;
   while (neighbors_.TakeLost(lost, counters_)) Drop(lost.packet, lost.reason);
+  defrag_.InterfaceDown(slot);
+  stages::LostFragment fragment;
+  while (defrag_.TakeLost(fragment, counters_)) Drop(fragment.packet, fragment.reason);
 }
 
 void Pipeline::Drop(const Packet& p, DropReason reason) {
+  tracer_.End(p, TraceOutcome::kDropped, static_cast<uint8_t>(reason));
+  if (p.flow != packet::kNoFlowIndex) {
+    Packet ended = p;
+    firewall_.Abandon(ended);
+  }
   if (p.in.valid()) {
     counters_.of(p.in).dropped_packets[static_cast<size_t>(reason)].Add();
   } else {
@@ -264,8 +310,29 @@ void Pipeline::Drop(const Packet& p, DropReason reason) {
 }
 
 void Pipeline::Punt(Packet& p, PuntReason reason, const Snapshot& snapshot) {
+  if (p.flow != packet::kNoFlowIndex) {
+    firewall_.RestoreOriginal(p);
+    firewall_.Abandon(p);
+    p.flow = packet::kNoFlowIndex;
+  }
   CompleteChecksum(p, snapshot);  // the kernel gets it from a TAP, without the sender's marks
+  if (p.fragment_size != 0) return PuntPieces(p, reason);
   if (!outbox_.Punt(p, reason)) Drop(p, DropReason::kPuntFailed);
+}
+
+// The kernel gets a datagram in the fragments it came in.
+void Pipeline::PuntPieces(Packet& p, PuntReason reason) {
+  bool punted = false;
+  static_cast<void>(stages::Refragment(p, outbox_, [&](Packet& piece, bool first) {
+    if (outbox_.Punt(piece, reason, /*copy=*/!first)) {
+      punted |= first;
+    } else {
+      packet::FreePacket(outbox_.pool(), piece);
+    }
+  }));
+  if (!punted) return Drop(p, DropReason::kPuntFailed);
+  tracer_.End(p, TraceOutcome::kPunted, static_cast<uint8_t>(reason));
+  packet::FreePacket(outbox_.pool(), p);
 }
 
 void Pipeline::CompleteChecksum(Packet& p, const Snapshot& snapshot) {

@@ -3,6 +3,7 @@
 #include "stages/icmp/echo.h"
 #include "stages/icmp/redirect.h"
 #include "stages/icmp/source_address.h"
+#include "stages/reject/tcp_reset.h"
 #include "wire/icmp.h"
 #include "wire/icmpv6.h"
 #include "wire/ipv4.h"
@@ -126,18 +127,28 @@ Reply Replies::Build4(const Packet& offending, const IcmpError& error, const Way
 Reply Replies::Error4(const Packet& offending, DropReason reason, uint32_t mtu,
                       const Snapshot& snapshot, Nanos now, Outbox& outbox) {
   const auto error = stages::ErrorFor4(reason, mtu);
-  if (!error || !stages::MayBeAnswered4(offending)) return None();
+  return error ? Send4(offending, *error, reason, snapshot, now, outbox) : None();
+}
+
+Reply Replies::Send4(const Packet& offending, const IcmpError& error, DropReason reason,
+                     const Snapshot& snapshot, Nanos now, Outbox& outbox) {
+  if (!stages::MayBeAnswered4(offending)) return None();
   const Ipv4 offender = wire::Ipv4View(offending.l3()).source();
   const Way way = WayTo(offender, snapshot);
   if (way.path == nullptr) return way.punt ? Punt() : None();
-  if (!WithinLimits4(*error, reason, offender, snapshot, now)) return None();
-  return Build4(offending, *error, way, snapshot, outbox);
+  if (!WithinLimits4(error, reason, offender, snapshot, now)) return None();
+  return Build4(offending, error, way, snapshot, outbox);
 }
 
 Reply Replies::Error6(const Packet& offending, DropReason reason, uint32_t mtu,
                       const Snapshot& snapshot, Nanos now, Outbox& outbox) {
   const auto error = stages::ErrorFor6(reason, mtu);
-  if (!error || !stages::MayBeAnswered6(offending)) return None();
+  return error ? Send6(offending, *error, snapshot, now, outbox) : None();
+}
+
+Reply Replies::Send6(const Packet& offending, const IcmpError& error, const Snapshot& snapshot,
+                     Nanos now, Outbox& outbox) {
+  if (!stages::MayBeAnswered6(offending)) return None();
   const Ipv6 offender = wire::Ipv6View(offending.l3()).source();
   // The way back to a link-local sender is the link it came by, which no table tells.
   Way way;
@@ -149,16 +160,43 @@ Reply Replies::Error6(const Packet& offending, DropReason reason, uint32_t mtu,
   if (way.path == nullptr) return way.punt ? Punt() : None();
   const auto source = stages::SelectSource6(*way.route, offender, offending.in, snapshot);
   if (!source) return Punt();
-  const bool limited = error->type != wire::kIcmpv6PacketTooBig;  // icmp6 ratemask's default
+  const bool limited = error.type != wire::kIcmpv6PacketTooBig;  // icmp6 ratemask's default
   if (limited && !WithinLimits6(way, offender, snapshot, now)) return None();
   Reply reply;
-  if (!stages::BuildError6(offending, *error, *source, snapshot.at(way.path->slot).hop_limit6,
+  if (!stages::BuildError6(offending, error, *source, snapshot.at(way.path->slot).hop_limit6,
                            outbox, reply.message)) {
     return None();
   }
   reply.outcome = ReplyOutcome::kSend;
   reply.message.out = way.path->slot;
   reply.next_hop = way.next_hop;
+  return reply;
+}
+
+Reply Replies::RejectError(const Packet& offending, Family family, uint8_t code,
+                           const Snapshot& snapshot, Nanos now, Outbox& outbox) {
+  if (family == Family::kIpv4) {
+    return Send4(offending, {wire::kIcmpUnreachable, code}, DropReason::kFirewallReject, snapshot,
+                 now, outbox);
+  }
+  return Send6(offending, {wire::kIcmpv6Unreachable, code}, snapshot, now, outbox);
+}
+
+Reply Replies::Reset(const Packet& segment, Family family, const Snapshot& snapshot,
+                     Outbox& outbox) {
+  if (!stages::MayBeReset(outbox.pool().arena(), segment, family)) return None();
+  const bool v4 = family == Family::kIpv4;
+  const IpAddress sender = v4 ? IpAddress(wire::Ipv4View(segment.l3()).source())
+                              : IpAddress(wire::Ipv6View(segment.l3()).source());
+  const Way way = WayTo(sender, snapshot);
+  if (way.path == nullptr) return way.punt ? Punt() : None();
+  const uint8_t ttl = v4 ? snapshot.default_ttl : snapshot.at(way.path->slot).hop_limit6;
+  Reply reply;
+  if (!stages::BuildReset(segment, family, ttl, outbox, reply.message)) return None();
+  reply.outcome = ReplyOutcome::kSend;
+  reply.message.out = way.path->slot;
+  reply.next_hop = way.next_hop;
+  reply.of_connection = true;
   return reply;
 }
 

@@ -36,6 +36,7 @@ struct Reply {
   ReplyOutcome outcome = ReplyOutcome::kNone;
   packet::Packet message;
   IpAddress next_hop;
+  bool of_connection = false;  // belongs to the connection of its cause (nf_ct_attach): resets do
 };
 
 class Replies {
@@ -49,6 +50,13 @@ class Replies {
                const tables::Snapshot& snapshot, Nanos now, packet::Outbox& outbox);
   Reply Error6(const packet::Packet& offending, DropReason reason, uint32_t mtu,
                const tables::Snapshot& snapshot, Nanos now, packet::Outbox& outbox);
+
+  // What a rule's `reject` answers with: an unreachable error with `code`, under the same limits, or
+  // a reset.
+  Reply RejectError(const packet::Packet& offending, Family family, uint8_t code,
+                    const tables::Snapshot& snapshot, Nanos now, packet::Outbox& outbox);
+  Reply Reset(const packet::Packet& segment, Family family, const tables::Snapshot& snapshot,
+              packet::Outbox& outbox);
 
   // A redirect to the sender of a packet that leaves as it came. Before its TTL is changed: no;
   // Linux sends the ICMP one after the decrement, the ICMPv6 one before; the caller follows.
@@ -75,6 +83,10 @@ class Replies {
   bool WithinLimits6(const Way& way, const Ipv6& offender, const tables::Snapshot& snapshot,
                      Nanos now);
   bool PassesGlobalLimit(const tables::Snapshot& snapshot, Nanos now);
+  Reply Send4(const packet::Packet& offending, const stages::IcmpError& error, DropReason reason,
+              const tables::Snapshot& snapshot, Nanos now, packet::Outbox& outbox);
+  Reply Send6(const packet::Packet& offending, const stages::IcmpError& error,
+              const tables::Snapshot& snapshot, Nanos now, packet::Outbox& outbox);
   Reply Build4(const packet::Packet& offending, const stages::IcmpError& error, const Way& way,
                const tables::Snapshot& snapshot, packet::Outbox& outbox);
 

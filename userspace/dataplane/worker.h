@@ -173,6 +173,9 @@ class Worker {
               pipeline_.Drop(message.packet, DropReason::kTxRingFull);
             }
             break;
+          case Handoff::Kind::kReceived:
+            TakeReceived(message.packet, from, snapshot, now);
+            break;
           case Handoff::Kind::kFrame:
             pool_.Free(message.packet.frame);
             break;
@@ -182,8 +185,29 @@ class Worker {
         }
       }
     }
+    ProcessHandedOver(snapshot, now);
     if (n > 0) Deliver();
     return n;
+  }
+
+  // Packets that others have received, in bursts of one interface.
+  void TakeReceived(const packet::Packet& p, uint8_t from, const tables::Snapshot& snapshot,
+                    Nanos now) {
+    owed_[from] += p.segment_count;
+    counters_->of(p.in).held_packets.Sub();
+    if (handed_over_count_ == kBurst ||
+        (handed_over_count_ > 0 && handed_over_[0].in != p.in)) {
+      ProcessHandedOver(snapshot, now);
+      Deliver();
+    }
+    handed_over_[handed_over_count_] = p;
+    handed_over_[handed_over_count_++].flags = 0;  // it is parsed once more
+  }
+  void ProcessHandedOver(const tables::Snapshot& snapshot, Nanos now) {
+    if (handed_over_count_ == 0) return;
+    const std::span<packet::Packet> burst(handed_over_.data(), handed_over_count_);
+    handed_over_count_ = 0;
+    pipeline_.Process(burst, burst[0].in, snapshot, now);
   }
 
   void CountReceived(IfaceSlot slot, std::span<const packet::Packet> burst) {
@@ -204,6 +228,28 @@ class Worker {
     }
     for (const packet::PuntedPacket& p : outbox.punts()) PuntOne(p);
     outbox.ClearPunts();
+    if (!outbox.handed_over().empty()) HandOverReceived(outbox);
+  }
+
+  void HandOverReceived(packet::Outbox& outbox) {
+    std::array<bool, kMaxWorkers> rung{};
+    for (packet::HandedOver& h : outbox.handed_over()) {
+      Handoff message;
+      message.kind = Handoff::Kind::kReceived;
+      message.packet = h.packet;
+      counters_->of(h.packet.in).held_packets.Add();
+      if (!shared_.mailboxes[h.owner.value]->Send(id_, std::move(message))) {
+        counters_->of(h.packet.in).held_packets.Sub();
+        pipeline_.Drop(h.packet, DropReason::kHandoffFull);
+        continue;
+      }
+      counters_->frames_handed_over.Add();
+      rung[h.owner.value] = true;
+    }
+    outbox.ClearHandedOver();
+    for (uint8_t to = 0; to < shared_.mailboxes.size(); ++to) {
+      if (rung[to]) shared_.mailboxes[to]->Ring();
+    }
   }
 
   void Send(IfaceSlot slot, std::span<packet::Packet> packets) {
@@ -217,6 +263,13 @@ class Worker {
       const size_t first = i;
       for (; i < sent && packets[i].in == in; ++i) bytes += packets[i].length;
       if (in.valid()) counters_->of(in).forwarded_packets.Add(i - first);
+    }
+    // The ring has the frames, and they are read only until Flush.
+    if (pipeline_.tracer().active()) [[unlikely]] {
+      for (packet::Packet& p : packets.first(sent)) {
+        p.out = slot;
+        pipeline_.tracer().End(p, TraceOutcome::kForwarded);
+      }
     }
     InterfaceCounters& out = counters_->of(slot);
     out.transmitted_packets.Add(sent);
@@ -232,6 +285,8 @@ class Worker {
         continue;
       }
       p.out = slot;
+      // The other worker's queue is as far as this one sees.
+      pipeline_.tracer().End(p, TraceOutcome::kForwarded);
       Handoff message;
       message.packet = p;
       // On its way it is held, neither here nor there; the receiver takes it off the gauge again.
@@ -251,11 +306,13 @@ class Worker {
     const bool taken = port != nullptr && port->Punt(pool_.arena(), p.packet);
     InterfaceCounters& c = counters_->of(p.packet.in);
     if (p.copy) {
+      pipeline_.tracer().End(p.packet, TraceOutcome::kLocal);
       if (taken) c.punt_copies.Add();
       packet::FreePacket(pool_, p.packet);
       return;
     }
     if (!taken) return pipeline_.Drop(p.packet, DropReason::kPuntFailed);
+    pipeline_.tracer().End(p.packet, TraceOutcome::kPunted, static_cast<uint8_t>(p.reason));
     c.punted_packets.Add();
     c.punts[static_cast<size_t>(p.reason)].Add();
     packet::FreePacket(pool_, p.packet);
@@ -311,6 +368,8 @@ class Worker {
   std::array<uint8_t, kMaxInterfaces> output_owner_;
   std::array<uint64_t, kMaxWorkers> owed_;  // frames received with hand-offs and not yet returned
   std::array<packet::Packet, kBurst> burst_;
+  std::array<packet::Packet, kBurst> handed_over_;  // received by others, to be processed
+  size_t handed_over_count_ = 0;
 };
 
 }  // namespace sluice::dataplane

@@ -24,15 +24,23 @@ struct PuntedPacket {
   bool copy = false;  // the kernel is only shown it: the packet's outcome is counted elsewhere
 };
 
+// For another worker, which has the packet's connection.
+struct HandedOver {
+  Packet packet;
+  WorkerId owner;
+};
+
 class Outbox {
  public:
   static constexpr uint32_t kPerInterface = 512;
   static constexpr uint32_t kPunts = 256;
+  static constexpr uint32_t kHandOvers = 128;
 
   explicit Outbox(FramePool& pool)
       : pool_(pool),
         transmit_(std::make_unique<List[]>(kMaxInterfaces)),
-        punts_(std::make_unique<PuntedPacket[]>(kPunts)) {}
+        punts_(std::make_unique<PuntedPacket[]>(kPunts)),
+        handed_over_(std::make_unique<HandedOver[]>(kHandOvers)) {}
 
   FramePool& pool() { return pool_; }
 
@@ -72,6 +80,12 @@ class Outbox {
     return true;
   }
 
+  bool HandOver(WorkerId owner, const Packet& p) {
+    if (handed_over_count_ == kHandOvers) return false;
+    handed_over_[handed_over_count_++] = {p, owner};
+    return true;
+  }
+
   // For the worker: a bit per interface that has packets, the lists, and the emptying of them.
   uint64_t active() const { return active_; }
   std::span<Packet> transmits(IfaceSlot slot) {
@@ -83,6 +97,8 @@ class Outbox {
   }
   std::span<PuntedPacket> punts() { return {punts_.get(), punt_count_}; }
   void ClearPunts() { punt_count_ = 0; }
+  std::span<HandedOver> handed_over() { return {handed_over_.get(), handed_over_count_}; }
+  void ClearHandedOver() { handed_over_count_ = 0; }
 
  private:
   struct List {
@@ -95,6 +111,8 @@ class Outbox {
   std::unique_ptr<List[]> transmit_;
   std::unique_ptr<PuntedPacket[]> punts_;
   uint32_t punt_count_ = 0;
+  std::unique_ptr<HandedOver[]> handed_over_;
+  uint32_t handed_over_count_ = 0;
   uint64_t active_ = 0;
 };
 

@@ -5,8 +5,10 @@
 // a punt list, a neighbour's queue, or FreePacket(). Frames are conserved; tests and metrics check it.
 //
 // A frame's chunk while it is in user space:
-//   +0    SegmentLink  where the next piece of a multi-buffer (jumbo) packet is
-//   +64   HeldPacket   the Packet itself while it waits in a list (neighbour queue)
+//   +0    SegmentLink  where the next piece of a multi-buffer (jumbo, reassembled) packet is
+//   +16   FragmentNote the first frame's: how a reassembled datagram was cut when it arrived
+//   +64   HeldPacket   the Packet itself while it waits in a list (neighbour queue, reassembly)
+//   +192  what the stage that holds a packet notes about it (stages/defrag)
 //   +256  data         (or later: the kernel says where)
 #ifndef SLUICE_PACKET_PACKET_H_
 #define SLUICE_PACKET_PACKET_H_
@@ -22,7 +24,8 @@
 
 namespace sluice::packet {
 
-// 18 = MAX_SKB_FRAGS + 1, what copy-mode transmit takes at most.
+// 18 = MAX_SKB_FRAGS + 1, what copy-mode transmit takes at most. A port never gives or takes more;
+// between stages/defrag and stages/fragment a datagram may have up to 255.
 inline constexpr uint8_t kMaxSegments = 18;
 inline constexpr uint32_t kNoFlowIndex = 0xffffffff;  // tables::kNoFlow
 
@@ -63,6 +66,8 @@ enum PacketFlag : uint16_t {
   kFlagPartialChecksum = 8,  // the L4 checksum is only the pseudo-header's: must be completed
   kFlagLinkMulticast = 16,   // link-layer destination is multicast or broadcast
   kFlagDontRedirect = 32,    // no ICMP redirect for this one (source routed)
+  kFlagFragmentHeader = 512,  // IPv6: has a fragment header; a whole ("atomic") packet may
+  kFlagFragmentPmtu = 256,   // reassembled, the largest fragment had DF: so have its new pieces
 };
 
 // The next piece of a packet, kept at the start of the piece before it.
@@ -70,6 +75,15 @@ struct SegmentLink {
   FrameIndex next = kNoFrame;
   uint16_t data_offset = 0;  // from the next chunk's start
   uint16_t length = 0;
+  bool starts_fragment = false;  // the next piece began a fragment of its own (FragmentNote)
+};
+
+// Of a packet with a fragment_size.
+struct FragmentNote {
+  uint32_t identification = 0;  // IPv6; of IPv4 it stands in the header
+  // Bit i: a fragment began 8 * i bytes into the L4 header, which is gathered in the first segment
+  // even if it came in several. The other beginnings are those of segments, by SegmentLink.
+  uint8_t early_starts = 0;
 };
 
 // A packet that waits, kept in its own first frame.
@@ -77,12 +91,18 @@ struct HeldPacket {
   Packet packet;
   FrameIndex next = kNoFrame;
 };
+inline constexpr uint32_t kFragmentNoteOffset = 16;
 inline constexpr uint32_t kHeldPacketOffset = 64;
-static_assert(sizeof(SegmentLink) <= kHeldPacketOffset &&
-              kHeldPacketOffset + sizeof(HeldPacket) <= kHeadroom);
+inline constexpr uint32_t kHolderNoteOffset = 192;
+static_assert(sizeof(SegmentLink) <= kFragmentNoteOffset &&
+              kFragmentNoteOffset + sizeof(FragmentNote) <= kHeldPacketOffset &&
+              kHeldPacketOffset + sizeof(HeldPacket) <= kHolderNoteOffset);
 
 inline SegmentLink& LinkOf(const FrameArena& arena, FrameIndex frame) {
   return *reinterpret_cast<SegmentLink*>(arena.Chunk(frame));
+}
+inline FragmentNote& FragmentNoteOf(const FrameArena& arena, FrameIndex frame) {
+  return *reinterpret_cast<FragmentNote*>(arena.Chunk(frame) + kFragmentNoteOffset);
 }
 inline HeldPacket& HeldOf(const FrameArena& arena, FrameIndex frame) {
   return *reinterpret_cast<HeldPacket*>(arena.Chunk(frame) + kHeldPacketOffset);

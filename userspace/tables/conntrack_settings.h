@@ -9,7 +9,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <string_view>
 
 #include "base/time.h"
@@ -46,30 +45,6 @@ struct ConntrackSettings {
   Nanos sctp_timeout(SctpState s) const { return sctp[static_cast<size_t>(s)]; }
   bool operator==(const ConntrackSettings&) const = default;
 };
-
-// What the configuration sets instead; names and meanings are those of the fields above.
-struct ConntrackOverrides {
-  std::optional<Nanos> tcp_syn_sent;
-  std::optional<Nanos> tcp_syn_recv;
-  std::optional<Nanos> tcp_established;
-  std::optional<Nanos> tcp_fin_wait;
-  std::optional<Nanos> tcp_close_wait;
-  std::optional<Nanos> tcp_last_ack;
-  std::optional<Nanos> tcp_time_wait;
-  std::optional<Nanos> tcp_close;
-  std::optional<Nanos> tcp_max_retrans;
-  std::optional<Nanos> tcp_unacknowledged;
-  std::optional<Nanos> udp;
-  std::optional<Nanos> udp_stream;
-  std::optional<Nanos> icmp;
-  std::optional<Nanos> icmpv6;
-  std::optional<Nanos> gre;
-  std::optional<Nanos> gre_stream;
-  std::optional<Nanos> generic;
-  std::optional<uint32_t> max;
-};
-
-void ApplyOverrides(const ConntrackOverrides& overrides, ConntrackSettings& settings);
 
 // The timeout that a sysctl nf_conntrack_NAME (without the prefix) sets: "tcp_timeout_syn_sent",
 // "udp_timeout" and so on. Calls visit(name, Nanos&) for each.

@@ -32,6 +32,13 @@ struct NatRequest {
   uint16_t max_port = 0;
 };
 
+// Where a source port that cannot be preserved is taken from (host order, inclusive); reserved with
+// the kernel (ip_local_reserved_ports) so that its own sockets stay out.
+struct NatPorts {
+  uint16_t first = 49152;
+  uint16_t last = 65535;
+};
+
 }  // namespace sluice::tables
 
 #endif  // SLUICE_TABLES_NAT_REQUEST_H_

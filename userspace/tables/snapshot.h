@@ -102,6 +102,16 @@ struct IcmpSettings {
   bool operator==(const IcmpSettings&) const = default;
 };
 
+// Reassembly ahead of the rules: net.ipv4.ipfrag_*, net.netfilter.nf_conntrack_frag6_*.
+struct DefragSettings {
+  Nanos timeout4 = Seconds(30);           // ipfrag_time
+  Nanos timeout6 = Seconds(60);           // nf_conntrack_frag6_timeout
+  uint64_t high_thresh4 = 4096 * 1024;    // ipfrag_high_thresh: bytes of memory for fragments
+  uint64_t high_thresh6 = 4096 * 1024;    // nf_conntrack_frag6_high_thresh
+
+  bool operator==(const DefragSettings&) const = default;
+};
+
 // Our own addresses, for "is it ours" tests without a FIB lookup. Small and open-addressed.
 class Ipv4AddressSet {
  public:
@@ -119,14 +129,20 @@ class Ipv4AddressSet {
   std::vector<Ipv4> sorted_;
 };
 
+class Ruleset;
+
 struct Snapshot {
   uint64_t generation = 0;
+  // The compiled nftables ruleset; null: there is none. Not the snapshot's own: the control thread
+  // keeps it until every worker has moved on.
+  const Ruleset* ruleset = nullptr;
 
   // By slot; a slot whose interface is away or unknown has slot.valid() == false.
   std::array<Interface, kMaxInterfaces> interfaces;
   Ipv4AddressSet own4;  // all addresses of the namespace, served interfaces or not
   IcmpSettings icmp;
   ConntrackSettings conntrack;
+  DefragSettings defrag;
   uint8_t default_ttl = 64;           // net.ipv4.ip_default_ttl
   bool ip_forward_use_pmtu = false;
   uint8_t multipath_hash_policy4 = 0;  // 0 L3, 1 L4; others are treated as 0 and reported

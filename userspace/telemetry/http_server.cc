@@ -9,6 +9,7 @@
 #include <cstring>
 #include <deque>
 #include <future>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -19,7 +20,7 @@
 namespace sluice::telemetry {
 namespace {
 
-constexpr size_t kThreads = 2;
+constexpr size_t kThreads = 3;
 constexpr time_t kTimeoutSeconds = 5;
 
 // httplib's own pool queues without bound. This one makes the accepting thread wait instead.
@@ -116,7 +117,7 @@ struct HttpServer::Impl {
     server.set_read_timeout(kTimeoutSeconds);
     server.set_write_timeout(kTimeoutSeconds);
     server.set_keep_alive_max_count(1);  // no idle connection may hold one of the few threads
-    server.set_payload_max_length(0);
+    server.set_payload_max_length(kMaxBody);
     server.set_error_handler([this](const httplib::Request& request, httplib::Response& response) {
       if (response.status == 404 && response.body.empty() && other) {
         Fill(other(request.path), response);
@@ -149,6 +150,39 @@ void HttpServer::Handle(const std::string& path, Handler handler) {
                       const std::lock_guard lock(impl_->handler_mutex);
                       Fill(handler(query), response);
                     });
+}
+
+void HttpServer::HandlePost(const std::string& path, PostHandler handler) {
+  impl_->server.Post(Escaped(path),
+                     [this, handler = std::move(handler)](const httplib::Request& request,
+                                                          httplib::Response& response) {
+                       const std::lock_guard lock(impl_->handler_mutex);
+                       Fill(handler(request.body), response);
+                     });
+}
+
+void HttpServer::HandleStream(const std::string& path, StreamHandler handler) {
+  impl_->server.Post(
+      Escaped(path), [this, handler = std::move(handler)](const httplib::Request& request,
+                                                          httplib::Response& response) {
+        std::variant<HttpReply, HttpStream> answer;
+        {
+          const std::lock_guard lock(impl_->handler_mutex);
+          answer = handler(request.body);
+        }
+        if (const auto* reply = std::get_if<HttpReply>(&answer)) return Fill(*reply, response);
+        auto stream = std::make_shared<HttpStream>(std::get<HttpStream>(std::move(answer)));
+        response.set_chunked_content_provider(
+            stream->content_type,
+            [stream](size_t, httplib::DataSink& sink) {
+              std::string out;
+              const bool more = stream->next(out);
+              if (!out.empty() && !sink.write(out.data(), out.size())) return false;
+              if (!more) sink.done();
+              return true;
+            },
+            [stream](bool) { stream->end(); });
+      });
 }
 
 void HttpServer::HandleOther(std::function<HttpReply(const std::string&)> handler) {

@@ -1,39 +1,12 @@
 #include "telemetry/view_json.h"
 
-#include <nlohmann/json.hpp>
-
-#include "absl/strings/str_cat.h"
-
-namespace nlohmann {
-
-template <class T>
-struct adl_serializer<std::optional<T>> {
-  static void to_json(json& j, const std::optional<T>& value) {
-    if (value) {
-      j = *value;
-    } else {
-      j = nullptr;
-    }
-  }
-  static void from_json(const json& j, std::optional<T>& value) {
-    if (j.is_null()) {
-      value.reset();
-    } else {
-      value = j.get<T>();
-    }
-  }
-};
-
-}  // namespace nlohmann
+#include "telemetry/json_helpers.h"
 
 namespace sluice::telemetry {
 
-using nlohmann::json;
-using nlohmann::ordered_json;
-
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ReadyView, ready, reason)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(PacketTotals, received, forwarded, local, punted,
-                                                dropped, held)
+                                                dropped, held, merged)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ReasonCount, reason, text, packets)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(TableUse, name, used, limit)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(MirrorView, in_step, divergence, resyncs,
@@ -42,7 +15,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(StatusView, version, kernel, pid
                                                 ready, not_ready_reason, config_file,
                                                 metrics_listen, interfaces, interfaces_up, workers,
                                                 workers_stalled, packets, punts, kernel_decides,
-                                                mirror, tables)
+                                                mirror, firewall, tables)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(InterfaceView, name, slot, ifindex, state, problem,
                                                 mac, mtu, driver, mode, zero_copy, multi_buffer,
                                                 busy_poll, checksum, queues, addresses, rx_packets,
@@ -60,15 +33,6 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(WorkerView, worker, cpu, state, 
                                                 frames_held, frames_handed_over)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(DropView, interface, reason, text, packets)
 
-namespace {
-
-// Names of interfaces are bytes to the kernel; what is not UTF-8 is replaced, not an exception.
-std::string Dump(const json& j, int indent = -1) {
-  return j.dump(indent, ' ', false, json::error_handler_t::replace);
-}
-
-}  // namespace
-
 std::string ToJson(const ReadyView& view) { return Dump(view); }
 std::string ToJson(const StatusView& view) {
   json j = view;
@@ -83,14 +47,6 @@ std::string ToJson(const std::vector<NeighborView>& views) { return Dump(views);
 std::string ToJson(const std::vector<WorkerView>& views) { return Dump(views); }
 std::string ToJson(const std::vector<DropView>& views) { return Dump(views); }
 
-template <class View>
-absl::StatusOr<View> FromJson(const std::string& text) {
-  try {
-    return json::parse(text).get<View>();
-  } catch (const json::exception& e) {  // the library's way to say that the text does not fit
-    return absl::InvalidArgumentError(absl::StrCat("unexpected JSON: ", e.what()));
-  }
-}
 template absl::StatusOr<ReadyView> FromJson(const std::string&);
 template absl::StatusOr<StatusView> FromJson(const std::string&);
 template absl::StatusOr<std::vector<InterfaceView>> FromJson(const std::string&);

@@ -52,6 +52,7 @@ std::string PacketLines(const PacketTotals& packets) {
   table.AddRow({"punted to kernel", Grouped(packets.punted)});
   table.AddRow({"dropped", Grouped(packets.dropped)});
   table.AddRow({"held", Grouped(packets.held)});
+  table.AddRow({"merged fragments", Grouped(packets.merged)});
   const int64_t unaccounted = Unaccounted(packets);
   std::string out = Indented(table.Render());
   out += unaccounted == 0 ? "  every packet accounted for\n"
@@ -96,6 +97,7 @@ std::string ToTable(const StatusView& view) {
                                          ? std::string()
                                          : ", " + Grouped(view.workers_stalled) + " stalled"));
   facts.Add("mirror", MirrorText(view.mirror));
+  if (view.firewall) facts.Add("firewall", FirewallText(*view.firewall));
   if (view.kernel_decides.empty()) {
     facts.Add("kernel decides", "only about packets for this machine");
   }

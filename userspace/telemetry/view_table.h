@@ -19,6 +19,16 @@ std::string ToTable(const std::vector<NeighborView>& views);
 std::string ToTable(const std::vector<WorkerView>& views);
 // Rows at 0 are left out unless `all`.
 std::string ToTable(const std::vector<DropView>& views, bool all);
+std::string FirewallText(const FirewallView& view);  // the line of `show status`
+// nft's listing with a column in front that says where each rule runs.
+std::string ToTable(const RulesView& view);
+std::string ToTable(const FlowsView& view);
+// The lines that `conntrack -L` prints.
+std::string ToConntrackLines(const FlowsView& view);
+std::string ToTable(const NatView& view);
+std::string ToTable(const ExplainView& view);
+// One packet of a trace: a line, and lines below it for what else is known.
+std::string ToLines(const TraceView& view);
 
 }  // namespace sluice::telemetry
 

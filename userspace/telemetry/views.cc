@@ -6,7 +6,7 @@ namespace sluice::telemetry {
 
 int64_t Unaccounted(const PacketTotals& totals) {
   return static_cast<int64_t>(totals.received - totals.forwarded - totals.local - totals.punted -
-                              totals.dropped - totals.held);
+                              totals.dropped - totals.held - totals.merged);
 }
 
 std::vector<uint64_t> ShareOutHeld(const std::vector<uint64_t>& by_worker) {
@@ -21,6 +21,13 @@ std::vector<uint64_t> ShareOutHeld(const std::vector<uint64_t>& by_worker) {
     left -= share;
   }
   return result;
+}
+
+std::optional<FlowSort> ParseFlowSort(std::string_view word) {
+  if (word == "bytes") return FlowSort::kBytes;
+  if (word == "packets") return FlowSort::kPackets;
+  if (word == "timeout") return FlowSort::kTimeout;
+  return {};
 }
 
 }  // namespace sluice::telemetry

@@ -9,11 +9,14 @@
 #define SLUICE_TELEMETRY_VIEWS_H_
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "base/address.h"
+#include "telemetry/firewall_views.h"
 
 namespace sluice::telemetry {
 
@@ -25,6 +28,7 @@ struct PacketTotals {
   uint64_t punted = 0;
   uint64_t dropped = 0;
   uint64_t held = 0;
+  uint64_t merged = 0;  // fragments, into a datagram that has its own outcome
 };
 // 0 when the law holds. The counters are read while workers count, so that under traffic a burst
 // that is on its way shows here for a moment; at rest anything but 0 is a bug.
@@ -73,6 +77,7 @@ struct StatusView {
   std::vector<std::string>
       kernel_decides;  // why packets are left to the kernel; empty: they are not
   MirrorView mirror;
+  std::optional<FirewallView> firewall;  // none: there are no rules
   std::vector<TableUse> tables;
 };
 
@@ -183,6 +188,13 @@ class ViewSource {
   virtual std::vector<NeighborView> Neighbors() = 0;
   virtual std::vector<WorkerView> Workers() = 0;
   virtual std::vector<DropView> Drops() = 0;
+  virtual absl::StatusOr<RulesView> Rules() = 0;
+  virtual absl::StatusOr<FlowsView> Flows(const FlowQuery& query) = 0;
+  virtual NatView Nat(const NatQuery& query) = 0;
+  virtual absl::StatusOr<ExplainView> Explain(const ExplainRequest& request) = 0;
+  // ResourceExhausted while another trace runs. The stream is read on a thread of the server and
+  // destroyed where Trace was called; or by the server's thread once Sluice ends.
+  virtual absl::StatusOr<std::unique_ptr<TraceStream>> Trace(const TraceRequest& request) = 0;
 };
 
 }  // namespace sluice::telemetry

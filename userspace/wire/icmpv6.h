@@ -38,6 +38,7 @@ inline constexpr uint8_t kIcmpv6AddressUnreachable = 3;
 inline constexpr uint8_t kIcmpv6PortUnreachable = 4;
 // Codes of kIcmpv6TimeExceeded and kIcmpv6ParameterProblem.
 inline constexpr uint8_t kIcmpv6HopLimitExceeded = 0;
+inline constexpr uint8_t kIcmpv6ReassemblyTimeout = 1;
 inline constexpr uint8_t kIcmpv6ErroneousField = 0;
 inline constexpr uint8_t kIcmpv6UnknownNextHeader = 1;
 inline constexpr uint8_t kIcmpv6UnknownOption = 2;

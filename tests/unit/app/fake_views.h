@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -52,6 +53,79 @@ class FakeViews : public telemetry::ViewSource {
   std::vector<telemetry::DropView> Drops() override {
     return {{"lan0", "no_route", "no route", 3}, {"lan0", "checksum", "wrong", 0}};
   }
+
+  telemetry::FlowQuery last_flow_query;
+  telemetry::NatQuery last_nat_query;
+  telemetry::ExplainRequest last_explain;
+  telemetry::TraceRequest last_trace;
+  std::atomic<int> traces{0};       // that are running
+  std::atomic<bool> endless{false};  // a trace: packet after packet
+  std::atomic<uint64_t> lost{0};
+
+  absl::StatusOr<telemetry::RulesView> Rules() override {
+    telemetry::RulesView view;
+    view.firewall.rules = 1;
+    view.firewall.in_workers = 1;
+    view.lines = {{.text = "table inet filter { # handle 1"},
+                  {.text = "\t\tcounter packets 5 bytes 300 drop # handle 7",
+                   .where = "worker",
+                   .family = "inet",
+                   .table = "filter",
+                   .chain = "forward",
+                   .handle = 7,
+                   .packets = 5,
+                   .bytes = 300}};
+    return view;
+  }
+  absl::StatusOr<telemetry::FlowsView> Flows(const telemetry::FlowQuery& query) override {
+    last_flow_query = query;
+    if (query.filter == "bad") return absl::InvalidArgumentError("character 1: unknown word");
+    telemetry::FlowsView view{.total = 1, .matched = 1, .limit = 1000};
+    view.flows.push_back({.protocol = "tcp", .state = "ESTABLISHED", .conntrack = "tcp      6 1 x"});
+    return view;
+  }
+  telemetry::NatView Nat(const telemetry::NatQuery& query) override {
+    last_nat_query = query;
+    return {.mappings = 3, .exhausted = 4};
+  }
+  absl::StatusOr<telemetry::ExplainView> Explain(
+      const telemetry::ExplainRequest& request) override {
+    last_explain = request;
+    if (request.interface != "lan0") {
+      return absl::NotFoundError("no interface " + request.interface + " is served");
+    }
+    return telemetry::ExplainView{.packet = "ip saddr 10.0.0.5",
+                                  .interface = "lan0",
+                                  .stages = {{"forward", "accept", "inet filter forward handle 7"}},
+                                  .verdict = "forwarded to wan0"};
+  }
+  absl::StatusOr<std::unique_ptr<telemetry::TraceStream>> Trace(
+      const telemetry::TraceRequest& request) override {
+    last_trace = request;
+    if (traces > 0) return absl::ResourceExhaustedError("another trace is running");
+    return std::make_unique<FakeTrace>(*this);
+  }
+
+ private:
+  class FakeTrace : public telemetry::TraceStream {
+   public:
+    explicit FakeTrace(FakeViews& views) : views_(views) { ++views_.traces; }
+    ~FakeTrace() override { --views_.traces; }
+    bool Next(Nanos, std::vector<telemetry::TraceView>& out) override {
+      out.push_back({.time_seconds = 1.5,
+                     .interface = "lan0",
+                     .packet = "ip saddr 10.0.0." + std::to_string(++sent_),
+                     .length = 60,
+                     .verdict = "forwarded",
+                     .output = "wan0"});
+      return views_.endless || sent_ < 3;
+    }
+    uint64_t lost() const override { return views_.lost; }
+
+   private:
+    FakeViews& views_;
+    int sent_ = 0;
+  };
 };
 
 // A directory of the test's own, gone afterwards.

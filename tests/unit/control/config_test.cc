@@ -80,7 +80,9 @@ linux:
     - {destination: default, via: "fe80::1", dev: wan0}
     - {destination: 192.0.2.0/24, via: 10.0.0.9, dev: lan0}
     - {destination: "2001:db8:1::/48", dev: wan0}
+  nftables: /etc/nftables.conf
 )");
+  EXPECT_EQ(config.linux_setup.nftables, "/etc/nftables.conf");
   EXPECT_THAT(config.interfaces,
               ElementsAre(InterfaceConfig{"lan0", XdpMode::kNative, Choice::kOn, 4, Choice::kOff,
                                           Choice::kAuto},
@@ -145,7 +147,8 @@ TEST(ConfigTest, ReportsEveryErrorInTheOrderOfTheFile) {
                      "workers:\n"
                      "  count: many\n"
                      "  cpus: 3\n"
-                     "early_filter: {}\n"),
+                     "early_filter: {}\n"
+                     "flow_offload: {}\n"),
               ElementsAre("f:1:1: unknown key \"interface\"; did you mean \"interfaces\"?",
                           "f:5:5: unknown key \"zerocopy\" in \"interfaces\"; did you mean "
                           "\"zero_copy\"?",
@@ -156,11 +159,12 @@ TEST(ConfigTest, ReportsEveryErrorInTheOrderOfTheFile) {
                           "f:10:10: \"count\" must be auto or a whole number from 1 to 32, not "
                           "\"many\"",
                           "f:11:9: \"cpus\" must be a list, not \"3\"",
-                          "f:12:1: unknown key \"early_filter\""));
+                          "f:12:15: \"early_filter\" must be one of auto, on, off, not a map",
+                          "f:13:1: unknown key \"flow_offload\""));
 }
 
 TEST(ConfigTest, KeysOfLaterVersionsAreUnknown) {
-  for (const char* key : {"early_filter", "flow_offload", "services", "unsupported", "timeouts"}) {
+  for (const char* key : {"flow_offload", "services"}) {
     EXPECT_THAT(Errors(std::string(kMinimal) + key + ": x\n"),
                 ElementsAre(HasSubstr("f:3:1: unknown key \"" + std::string(key) + "\"")));
   }
@@ -245,7 +249,9 @@ TEST(ConfigTest, ChecksLimits) {
   for (const char* good :
        {"routes4: 1", "routes4: 10000000", "routes6: 1", "routes6: 10000000", "route_results: 16",
         "route_results: 1048576", "neighbors: 16", "neighbors: 1048576", "neighbor_queue: 1",
-        "neighbor_queue: 4096", "frames: 256", "frames: 16777216", "frame_size: 2048"}) {
+        "neighbor_queue: 4096", "frames: 256", "frames: 16777216", "frame_size: 2048",
+        "flows: auto", "flows: 1024", "flows: 67108864", "flows_per_source: 0", "fragments: 16",
+        "nat_ports: 1024-2047", "nat_ports: 1-65535"}) {
     EXPECT_THAT(error(good), IsEmpty()) << good;
   }
   for (const char* bad :
@@ -253,7 +259,10 @@ TEST(ConfigTest, ChecksLimits) {
         "route_results: 1048577", "neighbors: 15", "neighbors: 1048577", "neighbor_queue: 0",
         "neighbor_queue: 4097", "frames: 255", "frames: 16777217", "frame_size: 1024",
         "routes4: 99999999999999999999", "routes4: 1e6", "routes4: 0x10", "routes4: 1 000",
-        "routes4: [1]", "routes4: auto"}) {
+        "routes4: [1]", "routes4: auto", "flows: 1023", "flows: 67108865", "flows: 0",
+        "flows_per_source: -1", "fragments: 15", "nat_ports: 1024-2046", "nat_ports: 65535-1024",
+        "nat_ports: 0-65535", "nat_ports: 1-65536", "nat_ports: 5000", "nat_ports: 1-",
+        "nat_ports: [1, 2]", "nat_ports: 49152 - 65535"}) {
     EXPECT_THAT(error(bad), HasSubstr(" must be ")) << bad;
     EXPECT_THAT(error(bad), HasSubstr("f:4:")) << bad;
   }
@@ -286,7 +295,23 @@ TEST(ConfigTest, ChecksWhatGoesIntoLinux) {
   EXPECT_THAT(errors("routes: [{destination: default, dev: a}]"),
               ElementsAre(HasSubstr("f:4:26: \"default\" without \"via\" could be either family")));
   EXPECT_THAT(errors("nft: x"), ElementsAre("f:4:3: unknown key \"nft\" in \"linux\""));
+  EXPECT_THAT(errors("nftables: [x]"), ElementsAre(HasSubstr("f:4:13: \"nftables\" must be")));
+  EXPECT_THAT(errors("nftables: ''"),
+              ElementsAre("f:4:13: \"nftables\" must be a file's name, not \"\""));
   EXPECT_THAT(errors("routes: {}"), ElementsAre("f:4:11: \"routes\" must be a list, not a map"));
+}
+
+TEST(ConfigTest, AFileIsRelativeToTheConfiguration) {
+  const auto file = [](const std::string& name, const std::string& config) {
+    const ConfigResult result =
+        ParseConfig(std::string(kMinimal) + "linux: {nftables: " + name + "}\n", config);
+    return result.config ? result.config->linux_setup.nftables : "error";
+  };
+  EXPECT_EQ(file("rules.nft", "/etc/sluice/sluice.yaml"), "/etc/sluice/rules.nft");
+  EXPECT_EQ(file("/x/rules.nft", "/etc/sluice/sluice.yaml"), "/x/rules.nft");
+  EXPECT_EQ(file("a/rules.nft", "etc/sluice.yaml"), "etc/a/rules.nft");
+  EXPECT_EQ(file("rules.nft", "sluice.yaml"), "rules.nft");
+  EXPECT_EQ(file("", "/etc/sluice/sluice.yaml"), "");  // null: none
 }
 
 TEST(ConfigTest, SyntaxErrorsHaveAPosition) {
@@ -329,6 +354,21 @@ TEST(ConfigFileTest, EveryExampleIsValid) {
     const ConfigFileResult loaded = LoadConfig(entry.path().string());
     EXPECT_EQ(loaded.unreadable, "");
     for (const ConfigError& e : loaded.result.errors) ADD_FAILURE() << ToString(e);
+  }
+}
+
+TEST(ConfigFileTest, TheFullExampleShowsTheDefaults) {
+  const std::string path =
+      (std::filesystem::path(__FILE__).parent_path() / "../../../config/full.yaml").string();
+  const ConfigFileResult loaded = LoadConfig(path);
+  ASSERT_TRUE(loaded.result.config.has_value());
+  Config expected;
+  expected.interfaces = {{.name = "lan0"}, {.name = "wan0"}};
+  EXPECT_EQ(*loaded.result.config, expected);
+  std::ifstream file(path);
+  const std::string text(std::istreambuf_iterator<char>(file), {});
+  for (const TimeoutName& timeout : kTimeouts) {
+    EXPECT_THAT(text, HasSubstr("\n  " + std::string(timeout.key) + ": kernel"));
   }
 }
 

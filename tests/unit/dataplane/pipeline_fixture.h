@@ -68,7 +68,8 @@ class PipelineFixture : public testing::Test {
       uint64_t dropped = 0;
       for (const Counter& reason : c.dropped_packets) dropped += reason.Read();
       EXPECT_EQ(received[slot.value], forwarded[slot.value] + c.local_packets.Read() +
-                                          punted[slot.value] + dropped + c.held_packets.Read());
+                                          punted[slot.value] + dropped + c.held_packets.Read() +
+                                          c.merged_packets.Read());
     }
     for (const IfaceSlot slot : {kLan, kWan}) pipeline->ForgetInterface(slot);
     Collect();

@@ -71,7 +71,7 @@ class WorkerTest : public testing::Test {
         const InterfaceCounters& c = worker->counters().of(slot);
         received += c.received_packets.Read();
         ended += c.forwarded_packets.Read() + c.local_packets.Read() + c.punted_packets.Read() +
-                 c.held_packets.Read();
+                 c.held_packets.Read() + c.merged_packets.Read();
         for (const Counter& reason : c.dropped_packets) ended += reason.Read();
       }
       EXPECT_EQ(received, ended);

@@ -230,13 +230,14 @@ TEST_F(ParseTest, RoutingHeaderWithSegmentsLeft) {
 
 TEST_F(ParseTest, Ipv6Fragments) {
   ASSERT_EQ(VerdictOf(V6().Fragment(0, true, 7).Udp(1, 2).Build()), Verdict::Continue());
-  EXPECT_EQ(p.flags, packet::kFlagFragment);
+  EXPECT_EQ(p.flags, packet::kFlagFragmentHeader | packet::kFlagFragment);
   EXPECT_EQ(p.l4_offset, 62);
   ASSERT_EQ(VerdictOf(V6().Fragment(8, false, 7).Udp(1, 2).Build()), Verdict::Continue());
-  EXPECT_EQ(p.flags, packet::kFlagFragment | packet::kFlagLaterFragment);
+  EXPECT_EQ(p.flags, packet::kFlagFragmentHeader | packet::kFlagFragment |
+                         packet::kFlagLaterFragment);
   EXPECT_EQ(p.l4_offset, 0);
   ASSERT_EQ(VerdictOf(V6().Fragment(0, false, 7).Udp(1, 2).Build()), Verdict::Continue());
-  EXPECT_EQ(p.flags, 0) << "an atomic fragment is a whole packet";
+  EXPECT_EQ(p.flags, packet::kFlagFragmentHeader) << "an atomic fragment is a whole packet";
 }
 
 // A payload length of 0 before a hop-by-hop header is not trimmed by: a jumbogram has it.

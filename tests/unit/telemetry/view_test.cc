@@ -25,7 +25,7 @@ StatusView SampleStatus() {
   v.interfaces = 2;
   v.interfaces_up = 1;
   v.workers = 2;
-  v.packets = {1'234'567, 1'000'000, 34'567, 150'000, 49'900, 100};
+  v.packets = {1'234'567, 1'000'000, 34'567, 150'000, 49'000, 100, 900};
   v.punts = {{"local", "for this machine", 150'000}};
   v.kernel_decides = {"ip rules beyond the default ones", "netfilter chain inet filter forward"};
   v.mirror = {true, 0, 1, 0, "socket overflow"};
@@ -51,8 +51,9 @@ Packets
   forwarded         1,000,000
   local                34,567
   punted to kernel    150,000
-  dropped              49,900
+  dropped              49,000
   held                    100
+  merged fragments        900
   every packet accounted for
 
 Punted to the kernel

@@ -132,7 +132,7 @@ conserved() {
     received=$(metric sluice_received_packets_total $interface)
     sum=0
     for part in forwarded_packets_total local_packets_total punted_packets_total \
-      dropped_packets_total held_packets; do
+      dropped_packets_total merged_packets_total held_packets; do
       sum=$((sum + $(metric sluice_$part $interface)))
     done
     echo "$interface received $received accounted $sum"

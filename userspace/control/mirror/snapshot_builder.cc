@@ -86,6 +86,7 @@ tables::Snapshot BuildSnapshot(const KernelState& state, const Sysctls& sysctls,
   snapshot.own4.Assign(std::move(own));
   snapshot.icmp = sysctls.icmp;
   snapshot.conntrack = sysctls.conntrack;
+  snapshot.defrag = sysctls.defrag;
   snapshot.default_ttl = sysctls.default_ttl;
   snapshot.ip_forward_use_pmtu = sysctls.ip_forward_use_pmtu;
   snapshot.multipath_hash_policy4 = sysctls.multipath_hash_policy4;

@@ -126,11 +126,27 @@ void SysctlReader::ReadConntrack(tables::ConntrackSettings& conntrack) const {
   conntrack.max = Unsigned(Number(prefix + "max", conntrack.max));
 }
 
+void SysctlReader::ReadDefrag(tables::DefragSettings& defrag) const {
+  // Those of IPv6 exist once nf_defrag_ipv6 is loaded. The files count whole seconds.
+  const auto seconds = [&](const char* path, Nanos otherwise) {
+    return Seconds(std::clamp<int64_t>(Number(path, otherwise / Seconds(1)), 0, INT32_MAX));
+  };
+  const auto bytes = [&](const char* path, uint64_t otherwise) {
+    return static_cast<uint64_t>(
+        std::max<int64_t>(Number(path, static_cast<int64_t>(otherwise)), 0));
+  };
+  defrag.timeout4 = seconds("ipv4/ipfrag_time", defrag.timeout4);
+  defrag.timeout6 = seconds("netfilter/nf_conntrack_frag6_timeout", defrag.timeout6);
+  defrag.high_thresh4 = bytes("ipv4/ipfrag_high_thresh", defrag.high_thresh4);
+  defrag.high_thresh6 = bytes("netfilter/nf_conntrack_frag6_high_thresh", defrag.high_thresh6);
+}
+
 Sysctls SysctlReader::Read(absl::Span<const std::string> interfaces) const {
   Sysctls s;
   for (const std::string& name : interfaces) s.interfaces[name] = ReadInterface(name);
   ReadIcmp(s.icmp);
   ReadConntrack(s.conntrack);
+  ReadDefrag(s.defrag);
   s.default_ttl = Byte(Number("ipv4/ip_default_ttl", s.default_ttl));
   s.ip_forward_use_pmtu = Number("ipv4/ip_forward_use_pmtu", 0) != 0;
   s.nexthop_compat_mode = Number("ipv4/nexthop_compat_mode", 1) != 0;

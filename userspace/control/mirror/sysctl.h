@@ -10,6 +10,7 @@
 // IPv6: forwarding is that of `all` alone (ip6_forward in net/ipv6/ip6_output.c; the interface's
 // own makes it a router or a host in other respects), or force_forwarding of the interface,
 // since 6.17; proxy_ndp either; what remains, the interface alone.
+// Reassembly: net.ipv4.ipfrag_* and net.netfilter.nf_conntrack_frag6_*.
 //
 // net.netfilter.nf_conntrack_* exist while the kernel's own connection tracking is loaded.
 //
@@ -62,6 +63,7 @@ struct Sysctls {
   absl::btree_map<std::string, InterfaceSysctls> interfaces;  // by name
   tables::IcmpSettings icmp;
   tables::ConntrackSettings conntrack;
+  tables::DefragSettings defrag;
   uint8_t default_ttl = 64;
   bool ip_forward_use_pmtu = false;
   bool nexthop_compat_mode = true;
@@ -86,6 +88,7 @@ class SysctlReader {
   tables::NeighborSettings ReadNeighbor(const std::string& family, const std::string& name) const;
   void ReadIcmp(tables::IcmpSettings& icmp) const;
   void ReadConntrack(tables::ConntrackSettings& conntrack) const;
+  void ReadDefrag(tables::DefragSettings& defrag) const;
 
   std::string root_;
 };

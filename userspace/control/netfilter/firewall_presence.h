@@ -19,6 +19,15 @@ struct FirewallPresence {
   bool operator==(const FirewallPresence&) const = default;
 };
 
+// What either says.
+inline void Merge(const FirewallPresence& from, FirewallPresence& into) {
+  into.forward4 |= from.forward4;
+  into.forward6 |= from.forward6;
+  into.input4 |= from.input4;
+  into.input6 |= from.input6;
+  into.reasons.insert(into.reasons.end(), from.reasons.begin(), from.reasons.end());
+}
+
 }  // namespace sluice::control
 
 #endif  // SLUICE_CONTROL_NETFILTER_FIREWALL_PRESENCE_H_

@@ -9,7 +9,8 @@
 // registers NFT_REG_1..4 are normalised to units 0, 4, 8, 12. Data are bytes as they stand in
 // registers: network order for what came from packets, host order for most meta and ct keys.
 //
-// Thread: control. A Ruleset is a value; the mirror owns one and the compiler reads it.
+// Thread: control. A Ruleset is a value; the mirror owns one and changes it in place, the compiler
+// reads it between two calls of the mirror and learns from RulesetChange what is new.
 #ifndef SLUICE_CONTROL_NFT_MODEL_H_
 #define SLUICE_CONTROL_NFT_MODEL_H_
 
@@ -17,9 +18,12 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <variant>
 #include <vector>
+
+#include "base/time.h"
 
 namespace sluice::control::nft {
 
@@ -102,6 +106,7 @@ struct BaseChain {
 struct Chain {
   std::string name;
   uint64_t handle = 0;
+  bool anonymous = false;   // of one rule: "jump { ... }"
   std::optional<BaseChain> base;
   std::vector<Rule> rules;  // in order
 };
@@ -115,14 +120,32 @@ struct SetElement {
   VerdictData verdict;           // of verdict maps
   std::string object;            // of object maps
   uint64_t timeout_ms = 0;       // 0: the set's, or none
-  uint64_t expires_ms = 0;       // left when it was read
+  // When it is over, by the clock that the reader was given; Max(): never. The kernel removes
+  // elements without a word when their time has come, and so does who uses this model.
+  Nanos expires_at = Nanos::Max();
   std::vector<Expr> exprs;       // counter, limit, ... of the element
+  uint64_t order = 0;            // older elements have smaller ones; see SetElements
 };
+
+// What makes an element another one. Catch-all elements come last; an interval's end comes before
+// the start of the interval that follows it directly.
+struct ElementLess {
+  bool operator()(const SetElement& a, const SetElement& b) const {
+    if (a.catchall != b.catchall) return b.catchall;
+    if (a.key != b.key) return a.key < b.key;
+    if (a.interval_end != b.interval_end) return a.interval_end;
+    return a.key_end < b.key_end;
+  }
+};
+// By key, so that one element is found, added and removed at the cost of a tree's height, and so
+// that intervals come in order. Where the ranges of a concatenation overlap, the kernel takes the
+// one that was added first (net/netfilter/nft_set_pipapo.c): the smaller `order`.
+using SetElements = std::set<SetElement, ElementLess>;
 
 struct Set {
   std::string name;
   uint64_t handle = 0;
-  uint32_t flags = 0;       // NFT_SET_*: 1 anonymous, 2 constant, 4 interval, 8 map, 0x10 timeout, 0x20 eval, 0x40 object, 0x80 concat
+  uint32_t flags = 0;       // NFT_SET_*: 1 anonymous, 2 constant, 4 interval, 8 map, 0x10 timeout, 0x20 eval, 0x40 object, 0x80 concat, 0x100 expr
   uint32_t key_type = 0;
   uint32_t key_length = 0;  // bytes
   uint32_t data_type = 0;   // NFT_DATA_VERDICT 0xffffff00 for verdict maps
@@ -132,10 +155,11 @@ struct Set {
   uint64_t timeout_ms = 0;
   Bytes field_lengths;      // of a concatenation (NFTA_SET_DESC_CONCAT)
   std::vector<Expr> exprs;  // templates for new elements
-  // In the kernel's order. Shared: a changed element makes a new Set that shares nothing with the
-  // old, so that the compiler can tell by the pointer what has changed.
-  std::vector<SetElement> elements;
-  uint64_t version = 0;     // changes with each change of the elements
+  SetElements elements;
+  // Changes with each change of the elements (their expiry is none) and is never used for other
+  // contents again within one NftMirror: the same version means the same definition and elements,
+  // also after the mirror read all anew.
+  uint64_t version = 0;
 };
 
 struct Object {
@@ -151,7 +175,7 @@ struct Table {
   uint64_t handle = 0;
   bool dormant = false;
   std::vector<Chain> chains;  // in the order of the kernel's list
-  std::map<std::string, std::shared_ptr<const Set>> sets;
+  std::map<std::string, Set> sets;
   std::vector<Object> objects;
 };
 
@@ -159,6 +183,38 @@ struct Ruleset {
   uint32_t generation = 0;  // NFT_MSG_GETGEN
   std::vector<Table> tables;
 };
+
+// What a set gained and lost. A changed element (a new timeout or value) is in both.
+struct SetDelta {
+  TableFamily family = TableFamily::kInet;
+  std::string table;
+  std::string set;
+  std::vector<SetElement> removed;  // to be taken out first
+  std::vector<SetElement> added;
+};
+
+// From one ruleset that was given out to the next, which may be several generations later.
+struct RulesetChange {
+  // Something else than elements of sets that were there before: compile anew. Sets that kept their
+  // version keep what was compiled for them.
+  bool structure = false;
+  std::vector<SetDelta> sets;  // complete when `structure` is false; empty when it is true
+};
+
+// Whether two expressions say the same: by value, dynsets too. State (counts) does not matter.
+bool SameExpr(const Expr& a, const Expr& b);
+bool SameExprs(const std::vector<Expr>& a, const std::vector<Expr>& b);
+// All but `order` and the time left: expressions, data, timeouts.
+bool SameElement(const SetElement& a, const SetElement& b);
+bool SameElements(const Set& a, const Set& b);
+
+const char* FamilyName(TableFamily family);  // as nft writes it: "inet", "ip", ...
+
+// nullptr when there is none.
+const Table* FindTable(const Ruleset& ruleset, TableFamily family, const std::string& name);
+Table* FindTable(Ruleset& ruleset, TableFamily family, const std::string& name);
+const Chain* FindChain(const Table& table, const std::string& name);
+Chain* FindChain(Table& table, const std::string& name);
 
 }  // namespace sluice::control::nft
 

@@ -100,7 +100,9 @@ absl::Status InterfaceAttachment::OpenWith(const Options& options, const packet:
                                            packet::FramePool& pool, bool zero_copy,
                                            bool multi_buffer) {
   absl::StatusOr<std::unique_ptr<XdpProgram>> program =
-      XdpProgram::Attach(interface_, {.mode = options.mode, .multi_buffer = multi_buffer});
+      XdpProgram::Attach(interface_, {.mode = options.mode,
+                                      .multi_buffer = multi_buffer,
+                                      .early_limits = options.early_limits});
   if (!program.ok()) return program.status();
   program_ = *std::move(program);
   if (zero_copy && program_->mode() == XdpMode::kGeneric) {

@@ -56,6 +56,7 @@ class InterfaceAttachment {
     uint16_t workers = 1;              // writers of the punt device
     RingSizes rings;
     uint32_t fill_target = 0;  // frames per queue to receive into; 0: the fill ring's size
+    EarlyLimits* early_limits = nullptr;  // outlives the attachment; null: no early filter
   };
 
   // Takes up to fill_target frames per queue from `pool`, which the caller owns at the moment.
@@ -89,6 +90,8 @@ class InterfaceAttachment {
   uint32_t frames_lost() const { return frames_lost_; }
 
   absl::StatusOr<XdpCounts> ReadXdpCounts() const { return program_->ReadCounts(); }
+  // Null without Options::early_limits.
+  EarlyFilter* early_filter() { return program_->early_filter(); }
   AttachmentDescription Describe() const;
 
  private:

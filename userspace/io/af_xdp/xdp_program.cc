@@ -116,14 +116,7 @@ absl::StatusOr<std::unique_ptr<XdpProgram>> XdpProgram::Attach(const InterfaceIn
   // Its messages would go to stderr; ours say what matters.
   libbpf_set_print(nullptr);
   std::unique_ptr<XdpProgram> program(new XdpProgram);
-  program->skeleton_ = sluice_xdp_ingress::open_and_load();
-  if (program->skeleton_ == nullptr) {
-    const int error = errno;
-    return absl::FailedPreconditionError(absl::StrCat(
-        "interface ", info.name, ": the XDP program cannot be loaded: ", std::strerror(error),
-        error == EPERM ? "; the process lacks CAP_BPF: run as root or grant it"
-                       : "; the kernel must be 6.1 or newer, with BPF and AF_XDP"));
-  }
+  if (absl::Status s = program->Load(info, options); !s.ok()) return s;
   program->SetOwnMac(info.mac);
 
   if (const ForeignProgram foreign = WaitForForeignProgram(info.index); foreign.id != 0) {
@@ -148,6 +141,35 @@ absl::StatusOr<std::unique_ptr<XdpProgram>> XdpProgram::Attach(const InterfaceIn
     }
   }
   return status;
+}
+
+absl::Status XdpProgram::Load(const InterfaceInfo& info, const Options& options) {
+  skeleton_ = sluice_xdp_ingress::open();
+  int error = skeleton_ == nullptr ? errno : 0;
+  if (error == 0 && options.early_limits != nullptr) {
+    error = -bpf_map__reuse_fd(skeleton_->maps.early_buckets, options.early_limits->buckets_fd());
+    if (error == 0) {
+      error = -bpf_map__reuse_fd(skeleton_->maps.early_sources, options.early_limits->sources_fd());
+    }
+  }
+  if (error == 0) error = -sluice_xdp_ingress::load(skeleton_);
+  if (error != 0) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "interface ", info.name, ": the XDP program cannot be loaded: ", std::strerror(error),
+        error == EPERM ? "; the process lacks CAP_BPF: run as root or grant it"
+                       : "; the kernel must be 6.1 or newer, with BPF and AF_XDP"));
+  }
+  if (options.early_limits == nullptr) return absl::OkStatus();
+  const EarlyFilter::Maps maps = {.cores = bpf_map__fd(skeleton_->maps.early_cores),
+                                  .pages = bpf_map__fd(skeleton_->maps.early_pages),
+                                  .tries = bpf_map__fd(skeleton_->maps.early_tries),
+                                  .stats = bpf_map__fd(skeleton_->maps.stats),
+                                  .word = &skeleton_->bss->config.early};
+  absl::StatusOr<std::unique_ptr<EarlyFilter>> filter =
+      EarlyFilter::Create(maps, *options.early_limits);
+  if (!filter.ok()) return filter.status();
+  early_filter_ = *std::move(filter);
+  return absl::OkStatus();
 }
 
 absl::Status XdpProgram::TryAttach(const InterfaceInfo& info, XdpMode mode, bool multi_buffer) {
@@ -187,6 +209,7 @@ absl::Status XdpProgram::TryAttach(const InterfaceInfo& info, XdpMode mode, bool
 
 XdpProgram::~XdpProgram() {
   if (link_fd_ >= 0) close(link_fd_);
+  early_filter_.reset();
   if (skeleton_ != nullptr) sluice_xdp_ingress::destroy(skeleton_);
 }
 

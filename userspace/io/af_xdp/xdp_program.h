@@ -18,6 +18,8 @@
 #include "base/address.h"
 #include "base/ids.h"
 #include "bpf/include/abi.h"
+#include "io/af_xdp/early_filter.h"
+#include "io/af_xdp/early_limits.h"
 #include "io/af_xdp/interface_probe.h"
 
 struct bpf_link;
@@ -46,6 +48,7 @@ class XdpProgram {
   struct Options {
     XdpMode mode = XdpMode::kAuto;
     bool multi_buffer = false;  // take frames in several buffers: the sockets can
+    EarlyLimits* early_limits = nullptr;  // for the early filter; null: there is none
   };
 
   // Loads and attaches; passes everything to the kernel until SetEnabled(true).
@@ -71,9 +74,13 @@ class XdpProgram {
   absl::Status SetSocket(QueueId queue, int socket_fd);
   absl::Status ClearSocket(QueueId queue);
   absl::StatusOr<XdpCounts> ReadCounts() const;
+  // What it drops before a worker sees it; null without Options::early_limits.
+  EarlyFilter* early_filter() { return early_filter_.get(); }
+  const EarlyFilter* early_filter() const { return early_filter_.get(); }
 
  private:
   XdpProgram() = default;
+  absl::Status Load(const InterfaceInfo& info, const Options& options);
   absl::Status TryAttach(const InterfaceInfo& info, XdpMode mode, bool multi_buffer);
 
   sluice_xdp_ingress* skeleton_ = nullptr;
@@ -82,6 +89,7 @@ class XdpProgram {
   bool multi_buffer_ = false;
   uint32_t program_id_ = 0;
   std::string native_refusal_;
+  std::unique_ptr<EarlyFilter> early_filter_;
 };
 
 }  // namespace sluice::io::af_xdp

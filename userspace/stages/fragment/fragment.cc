@@ -14,6 +14,8 @@ using packet::Packet;
 
 namespace {
 
+constexpr uint32_t kLeastMtu = 68;  // that IPv4 knows
+
 // Options without the copied bit are in the first piece only (ip_options_fragment).
 void BlankUncopiedOptions(uint8_t* ipv4_header) {
   wire::Ipv4OptionIterator options(wire::Ipv4View(ipv4_header).options());
@@ -24,31 +26,48 @@ void BlankUncopiedOptions(uint8_t* ipv4_header) {
   }
 }
 
+// Bytes of payload that a piece may have.
+uint32_t Room(const Packet& whole, uint32_t header, uint32_t mtu, const packet::FrameArena& arena) {
+  uint32_t most = std::max(mtu, kLeastMtu);
+  if (whole.fragment_size != 0) most = std::min<uint32_t>(most, whole.fragment_size);
+  most = std::min(most, arena.chunk_size() - packet::kHeadroom -
+                            static_cast<uint32_t>(wire::kEthernetHeaderSize));
+  return std::max(most, header + 8) - header;  // fragments may have had fewer options
+}
+
 }  // namespace
+
+MtuDecision DecideMtu4(const Packet& p, uint32_t mtu) {
+  const bool reassembled = p.fragment_size != 0;
+  if (!reassembled && p.l3_length() <= mtu) return MtuDecision::kSend;
+  const uint32_t largest = reassembled ? p.fragment_size : p.l3_length();
+  if (wire::Ipv4View(p.l3()).dont_fragment() && largest > mtu) return MtuDecision::kTooBig;
+  return MtuDecision::kFragment;
+}
 
 Ipv4Fragmenter::Ipv4Fragmenter(const Packet& whole, uint32_t mtu, packet::Outbox& outbox)
     : whole_(whole),
       outbox_(outbox),
       header_(wire::Ipv4View(whole.l3()).header_length()),
-      payload_(whole.l3_length() - header_),
-      // 68 bytes is the least MTU IPv4 knows; a frame's chunk is the other bound (jumbo MTUs).
-      room_(std::min(std::max<uint32_t>(mtu, 68),
-                     outbox.pool().arena().chunk_size() - packet::kHeadroom -
-                         static_cast<uint32_t>(wire::kEthernetHeaderSize)) -
-            header_) {}
+      sizes_(outbox.pool().arena(), whole, whole.l3_offset + header_,
+             Room(whole, header_, mtu, outbox.pool().arena())),
+      reader_(outbox.pool().arena(), whole, whole.l3_offset + header_) {}
 
 bool Ipv4Fragmenter::Next(Packet& piece) {
-  const uint32_t left = payload_ - at_;
-  const uint32_t n = left <= room_ ? left : room_ & ~7u;
+  PieceSizes sizes = sizes_;
+  const uint32_t at = sizes.position() - whole_.l3_offset - header_;
+  const uint32_t n = sizes.Next();
   if (!outbox_.NewPacket(wire::kEthernetHeaderSize + header_ + n, piece)) return false;
+  sizes_ = sizes;
 
   piece.l3_offset = wire::kEthernetHeaderSize;
   piece.l4_offset = static_cast<uint16_t>(piece.l3_offset + header_);
   piece.l4_protocol = whole_.l4_protocol;
   piece.out = whole_.out;
   piece.route_id = whole_.route_id;
+  piece.mark = whole_.mark;
   piece.flags = packet::kFlagFragment;
-  if (at_ == 0) {
+  if (at == 0) {
     piece.in = whole_.in;
   } else {
     piece.flags |= packet::kFlagLaterFragment;
@@ -56,22 +75,24 @@ bool Ipv4Fragmenter::Next(Packet& piece) {
   }
 
   std::memcpy(piece.l3(), whole_.l3(), header_);
-  packet::CopyOut(outbox_.pool().arena(), whole_, whole_.l3_offset + header_ + at_, piece.l4(), n);
+  reader_.Read(piece.l4(), n);
 
   const wire::Ipv4View original(whole_.l3());
-  const bool last = left == n;
   // Of a packet that ends beyond 65535 the offset runs over into the flags, as in ip_frag_next.
-  const auto offset = static_cast<uint16_t>((original.fragment_offset() + at_) / 8);
-  const bool more = !last || original.more_fragments();
+  auto field = static_cast<uint16_t>((original.fragment_offset() + at) / 8);
+  if (!sizes_.done() || original.more_fragments()) field |= wire::kIpv4MoreFragments;
+  // Pieces as they came lose it, in Linux (ip_fraglist_prepare).
+  if (whole_.Has(packet::kFlagFragmentPmtu) && !sizes.as_it_came()) {
+    field |= wire::kIpv4DontFragment;
+  }
   wire::Ipv4Mutable ip(piece.l3());
   ip.set_total_length(static_cast<uint16_t>(header_ + n));
-  ip.set_fragment_field(static_cast<uint16_t>(offset | (more ? wire::kIpv4MoreFragments : 0)));
+  ip.set_fragment_field(field);
   // A packet that is a later piece itself has been through this already.
-  if (at_ != 0 && original.fragment_offset() == 0 && whole_.Has(packet::kFlagOptions)) {
+  if (at != 0 && original.fragment_offset() == 0 && whole_.Has(packet::kFlagOptions)) {
     BlankUncopiedOptions(piece.l3());
   }
   ip.FillChecksum();
-  at_ += n;
   return true;
 }
 

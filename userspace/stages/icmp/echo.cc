@@ -34,13 +34,13 @@ void BecomeReply(Packet& p) {
 bool IsEchoRequest4(const Packet& p) {
   return p.l4_protocol == wire::kProtocolIcmp && !p.Has(packet::kFlagFragment) &&
          !p.Has(packet::kFlagOptions) && !p.Has(packet::kFlagLinkMulticast) &&
-         p.segment_length >= p.l4_offset + wire::IcmpView::kSize &&
+         p.fragment_size == 0 && p.segment_length >= p.l4_offset + wire::IcmpView::kSize &&
          p.l4()[0] == wire::kIcmpEchoRequest;
 }
 
 bool IsEchoRequest6(const Packet& p) {
   return p.l4_protocol == wire::kProtocolIcmpv6 && !p.Has(packet::kFlagLinkMulticast) &&
-         p.l4_offset == p.l3_offset + wire::Ipv6View::kSize &&
+         p.fragment_size == 0 && p.l4_offset == p.l3_offset + wire::Ipv6View::kSize &&
          p.segment_length >= p.l4_offset + wire::Icmpv6View::kSize &&
          p.l4()[0] == wire::kIcmpv6EchoRequest;
 }

@@ -1,8 +1,8 @@
 // Echo requests for our own addresses, answered in place: the request becomes the reply.
 //
 // As Linux' icmp_echo and icmpv6_echo_reply: the same data, addresses swapped, fresh TTL, the
-// request's TOS or traffic class. Only whole packets without options come here; the rest is the
-// kernel's (fragments need reassembly).
+// request's TOS or traffic class. Only packets that arrived whole, without options, come here; the
+// rest is the kernel's (its answer to a reassembled one is a fragmented one).
 #ifndef SLUICE_STAGES_ICMP_ECHO_H_
 #define SLUICE_STAGES_ICMP_ECHO_H_
 

@@ -47,6 +47,8 @@ std::optional<IcmpError> ErrorFor4(DropReason reason, uint32_t mtu) {
       return IcmpError{wire::kIcmpUnreachable, wire::kIcmpFiltered};
     case DropReason::kTtlExpired:
       return IcmpError{wire::kIcmpTimeExceeded, wire::kIcmpTtlExceeded};
+    case DropReason::kFragmentTimeout:
+      return IcmpError{wire::kIcmpTimeExceeded, wire::kIcmpReassemblyTimeout};
     case DropReason::kFragmentationNeeded:
       return IcmpError{wire::kIcmpUnreachable, wire::kIcmpFragmentationNeeded,
                        wire::IcmpRestMtu(static_cast<uint16_t>(mtu))};
@@ -68,6 +70,8 @@ std::optional<IcmpError> ErrorFor6(DropReason reason, uint32_t mtu) {
       return IcmpError{wire::kIcmpv6Unreachable, wire::kIcmpv6AddressUnreachable};
     case DropReason::kTtlExpired:
       return IcmpError{wire::kIcmpv6TimeExceeded, wire::kIcmpv6HopLimitExceeded};
+    case DropReason::kFragmentTimeout:
+      return IcmpError{wire::kIcmpv6TimeExceeded, wire::kIcmpv6ReassemblyTimeout};
     case DropReason::kPacketTooBig:
       return IcmpError{wire::kIcmpv6PacketTooBig, 0, mtu};
     default:

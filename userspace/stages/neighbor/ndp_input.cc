@@ -107,7 +107,7 @@ Verdict HandleNdp(packet::Packet& p, InputContext& c) {
       !wire::IsNeighborDiscovery(p.l4()[0])) {
     return Verdict::Continue();
   }
-  if (p.Has(packet::kFlagFragment)) return Verdict::Drop(DropReason::kNdInvalid);
+  if (p.Has(packet::kFlagFragment) || p.fragment_size != 0) return Verdict::Drop(DropReason::kNdInvalid);
   const wire::Ipv6View ip(p.l3());
   const size_t end = p.l3_offset + ip.packet_length();
   if (end > p.segment_length || end <= p.l4_offset) return Verdict::Drop(DropReason::kNdInvalid);

@@ -88,6 +88,11 @@ class NeighborMachine {
       StartDelay(*e, now);
     return &e->mac;
   }
+  // The same without counting as use.
+  const Mac* Peek(IfaceSlot slot, const IpAddress& next_hop) {
+    NeighborEntry* e = table_.Find(slot, next_hop);
+    return e == nullptr || !IsUsable(e->state) ? nullptr : &e->mac;
+  }
   void Prefetch(IfaceSlot slot, const IpAddress& next_hop) const {
     table_.Prefetch(slot, next_hop);
   }

@@ -66,6 +66,7 @@ Verdict ParseIpv6(Packet& p, packet::FramePool& pool) {
   p.l4_protocol = chain.protocol;
   if (chain.HasL4()) p.l4_offset = static_cast<uint16_t>(p.l3_offset + chain.l4_offset);
   if (chain.is_fragment) p.flags |= packet::kFlagFragment;
+  if (chain.has_fragment_header) p.flags |= packet::kFlagFragmentHeader;
   if (chain.status == wire::ChainStatus::kFragment) p.flags |= packet::kFlagLaterFragment;
   if (chain.has_routing) p.flags |= packet::kFlagRoutingHeader;
   return Verdict::Continue();

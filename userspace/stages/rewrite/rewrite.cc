@@ -12,8 +12,9 @@ using packet::Packet;
 
 namespace {
 
+// A reassembled datagram is never partial: its sender has completed it before cutting it up.
 bool HasChecksum(const Packet& p) {
-  return p.l4_offset != 0 && !p.Has(packet::kFlagFragment) &&
+  return p.l4_offset != 0 && !p.Has(packet::kFlagFragment) && p.fragment_size == 0 &&
          wire::L4ChecksumOffset(p.l4_protocol) != 0;
 }
 

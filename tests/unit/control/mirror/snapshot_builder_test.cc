@@ -49,6 +49,7 @@ TEST(SnapshotBuilder, TakesWhatIsServed) {
   sysctls.interfaces["lan0"].mtu6 = 1280;
   sysctls.default_ttl = 99;
   sysctls.icmp.msgs_burst = 7;
+  sysctls.defrag.timeout6 = Seconds(11);
   FirewallPresence firewall;
   firewall.forward6 = true;
 
@@ -86,6 +87,7 @@ TEST(SnapshotBuilder, TakesWhatIsServed) {
   EXPECT_FALSE(s.own4.Contains(Ipv4(10, 0, 0, 3)));
   EXPECT_EQ(s.default_ttl, 99);
   EXPECT_EQ(s.icmp.msgs_burst, 7u);
+  EXPECT_EQ(s.defrag.timeout6, Seconds(11));
   EXPECT_TRUE(s.firewall6);
   EXPECT_FALSE(s.firewall4);
   EXPECT_TRUE(s.policy_routing4) << "no rules at all are not the default ones";

@@ -102,6 +102,17 @@ TEST_F(FakeSysctls, NeighborAndIcmpUnits) {
   EXPECT_FALSE(all == SysctlReader(root_.string()).Read({}));
 }
 
+TEST_F(FakeSysctls, Defragmentation) {
+  Set("ipv4/ipfrag_time", 5);
+  Set("ipv4/ipfrag_high_thresh", 0);
+  Set("netfilter/nf_conntrack_frag6_timeout", 7);
+  const tables::DefragSettings s = SysctlReader(root_.string()).Read({}).defrag;
+  EXPECT_EQ(s.timeout4, Seconds(5));
+  EXPECT_EQ(s.high_thresh4, 0u);
+  EXPECT_EQ(s.timeout6, Seconds(7));
+  EXPECT_EQ(s.high_thresh6, 4u << 20) << "no such file: the kernel's default";
+}
+
 TEST_F(FakeSysctls, ConnectionTracking) {
   const auto read = [&] { return SysctlReader(root_.string()).Read({}).conntrack; };
   EXPECT_EQ(read(), tables::ConntrackSettings()) << "absent files leave the defaults";

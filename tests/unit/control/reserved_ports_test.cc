@@ -1,0 +1,56 @@
+#include "control/reserved_ports.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <string>
+
+#include "support/network_namespace.h"
+
+namespace sluice::control {
+namespace {
+
+TEST(AddPorts, SortsAndMerges) {
+  EXPECT_EQ(AddPorts("", {49152, 65535}), "49152-65535");
+  EXPECT_EQ(AddPorts("8080", {49152, 65535}), "8080,49152-65535");
+  EXPECT_EQ(AddPorts("50000-50010,8080", {49152, 65535}), "8080,49152-65535");
+  EXPECT_EQ(AddPorts("49000-49151", {49152, 65535}), "49000-65535");
+  EXPECT_EQ(AddPorts("1,2,3", {5, 5}), "1-3,5");
+}
+
+TEST(AddPorts, RefusesWhatIsNoList) {
+  EXPECT_FALSE(AddPorts("x", {1, 2}));
+  EXPECT_FALSE(AddPorts("5-3", {1, 2}));
+  EXPECT_FALSE(AddPorts("1,,2", {1, 2}));
+  EXPECT_FALSE(AddPorts("70000", {1, 2}));
+}
+
+std::string Reserved() {
+  std::string line;
+  std::ifstream file("/proc/sys/net/ipv4/ip_local_reserved_ports");
+  std::getline(file, line);
+  return line;
+}
+
+TEST(ReservedPorts, AddsToTheKernelsAndPutsBack) {
+  const test::NetworkNamespace ns;
+  std::ofstream("/proc/sys/net/ipv4/ip_local_reserved_ports") << "8080\n";
+  {
+    ReservedPorts ports;
+    ASSERT_TRUE(ports.Reserve({49152, 65535}).ok());
+    EXPECT_EQ(Reserved(), "8080,49152-65535");
+  }
+  EXPECT_EQ(Reserved(), "8080");
+}
+
+TEST(ReservedPorts, LeavesWhatSomebodyElseHasWritten) {
+  const test::NetworkNamespace ns;
+  ReservedPorts ports;
+  ASSERT_TRUE(ports.Reserve({49152, 65535}).ok());
+  std::ofstream("/proc/sys/net/ipv4/ip_local_reserved_ports") << "1234\n";
+  ports.Release();
+  EXPECT_EQ(Reserved(), "1234");
+}
+
+}  // namespace
+}  // namespace sluice::control

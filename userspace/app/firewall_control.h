@@ -1,0 +1,87 @@
+// The firewall's control side: follows the kernel's nftables ruleset, has it compiled, and keeps each
+// Ruleset until no worker uses it any more. What rules log or add to sets comes back here.
+//
+// A new ruleset is built aside; PublishSnapshot hands it to the workers with everything else that
+// packets are judged by, so that one packet sees one generation. With `unsupported: refuse` a ruleset
+// with rules that Sluice cannot carry out is not taken: the one before stays in force, and the log
+// says which rules they are.
+//
+// Thread: control, in the network namespace of Open.
+#ifndef SLUICE_APP_FIREWALL_CONTROL_H_
+#define SLUICE_APP_FIREWALL_CONTROL_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/time.h"
+#include "control/config.h"
+#include "control/nft/nft_mirror.h"
+#include "control/reserved_ports.h"
+#include "control/ruleset/compiler.h"
+#include "stages/filter/filter.h"
+#include "tables/ruleset/ruleset.h"
+
+namespace sluice::app {
+
+class FirewallControl {
+ public:
+  // Reads and compiles what is there.
+  static absl::StatusOr<std::unique_ptr<FirewallControl>> Open(const control::Config& config,
+                                                               uint32_t workers, uint64_t seed,
+                                                               Nanos now);
+
+  int fd() const { return mirror_->fd(); }
+  Nanos NextDeadline() const { return mirror_->NextDeadline(); }
+  // True: current() is another one than before, to be published.
+  absl::StatusOr<bool> Run(Nanos now);
+
+  // Null while there are no rules.
+  const tables::Ruleset* current() const { return current_.get(); }
+  // Every worker uses current(): what came before may go.
+  void Retire() { retired_.clear(); }
+
+  // Takes what a worker's rules have logged and added to sets, while the worker runs. What was added
+  // reaches the other workers by the next Run.
+  void Drain(stages::Filter& filter);
+  // What was logged since the last call.
+  std::vector<stages::LogRecord> TakeLogged() { return std::exchange(logged_, {}); }
+  // Of the rule that logged it; empty when its ruleset has gone.
+  std::string LogPrefix(const stages::LogRecord& record) const;
+
+  const control::nft::Ruleset& kernel_ruleset() const { return mirror_->ruleset(); }
+  // Why the last ruleset was not taken; empty: it was.
+  const std::string& refusal() const { return refusal_; }
+  double last_compile_seconds() const { return last_compile_seconds_; }
+
+ private:
+  FirewallControl(const control::Config& config, uint32_t workers, uint64_t seed)
+      : refuse_(config.unsupported == control::UnsupportedRules::kRefuse),
+        nat_ports_(config.limits.nat_ports),
+        compiler_({.workers = workers, .seed = seed}) {}
+
+  bool Compile(const control::nft::RulesetChange& change, Nanos now);
+  bool Accept(const tables::Ruleset& ruleset);
+  bool Install(std::shared_ptr<const tables::Ruleset> next);
+
+  const bool refuse_;
+  const control::PortRange nat_ports_;
+  std::unique_ptr<control::nft::NftMirror> mirror_;
+  control::RulesetCompiler compiler_;
+  std::shared_ptr<const tables::Ruleset> current_;
+  std::vector<std::shared_ptr<const tables::Ruleset>> retired_;
+  control::ReservedPorts reserved_;
+  std::vector<tables::SetEvent> events_;
+  std::vector<stages::LogRecord> logged_;
+  std::string refusal_;
+  std::vector<std::string> announced_;  // unsupported rules that the log has named
+  double last_compile_seconds_ = 0;
+};
+
+}  // namespace sluice::app
+
+#endif  // SLUICE_APP_FIREWALL_CONTROL_H_

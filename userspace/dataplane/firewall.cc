@@ -1,0 +1,410 @@
+#include "dataplane/firewall.h"
+
+#include "dataplane/firewall_pass.h"
+#include "stages/conntrack/tuple.h"
+#include "stages/nat/stale.h"
+#include "stages/nat/translate.h"
+#include "tables/flow_owner.h"
+#include "wire/flow_hash.h"
+#include "wire/icmp.h"
+#include "wire/icmpv6.h"
+#include "wire/ipv4.h"
+#include "wire/ipv6.h"
+
+namespace sluice::dataplane {
+
+using packet::Packet;
+using packet::Verdict;
+using stages::FilterVerdict;
+using stages::NatManip;
+using tables::CtState;
+using tables::Flow;
+using tables::FlowDirection;
+using tables::HookPoint;
+using tables::Interface;
+using tables::RouteType;
+using tables::Snapshot;
+
+namespace {
+
+Family FamilyOf(const Packet& p) {
+  return p.l3()[0] >> 4 == 4 ? Family::kIpv4 : Family::kIpv6;
+}
+
+FlowDirection DirectionOf(const Packet& p) { return static_cast<FlowDirection>(p.ct_direction); }
+
+bool IsState(const Packet& p, CtState state) { return p.ct_state == static_cast<uint8_t>(state); }
+
+bool IsIcmpError(const Packet& p, Family family) {
+  if (!tables::IsIcmp(p.l4_protocol) || p.l4_offset == 0) return false;
+  return family == Family::kIpv4
+             ? p.l4_protocol == wire::kProtocolIcmp && wire::IsIcmpError(p.l4()[0])
+             : p.l4_protocol == wire::kProtocolIcmpv6 && wire::IsIcmpv6Error(p.l4()[0]);
+}
+
+// The tuple of answers to the packet that an ICMP error quotes.
+bool TupleOfQuoted(const Packet& error, Family family, tables::FlowTuple& tuple) {
+  constexpr size_t kIcmpHeader = 8;
+  const size_t at = error.l4_offset + kIcmpHeader;
+  if (error.segment_length <= at) return false;
+  stages::QuotedPacket quoted;
+  return stages::ParseQuote({error.data + at, error.segment_length - at}, family, quoted) &&
+         stages::InvertTuple(quoted.tuple, tuple);
+}
+
+}  // namespace
+
+Firewall::Firewall(WorkerId worker, const FirewallConfig& config,
+                   const stages::RoutingTables& tables, const packet::FrameArena& arena,
+                   WorkerCounters& counters)
+    : worker_(worker),
+      worker_count_(config.worker_count),
+      tables_(tables),
+      filter_tables_{tables.fib4, tables.fib6, tables.routes},
+      arena_(arena),
+      flows_({.capacity = config.flows,
+              .per_source = config.flows_per_source,
+              .hash_seed = config.seed,
+              .start = config.start}),
+      filter_({.worker = worker.value, .seed = config.seed}),
+      conntrack_(flows_, counters.conntrack),
+      nat_({.worker = worker,
+            .worker_count = config.worker_count,
+            .ports = config.nat_ports,
+            .seed = config.seed + worker.value},
+           flows_) {}
+
+void Firewall::UseSnapshot(const Snapshot& snapshot, Nanos now) {
+  // Addresses may have changed: masqueraded connections are looked through in portions.
+  if (flows_.size() > 0) next_stale_ = 0;
+  if (snapshot.ruleset == ruleset_) return;
+  filter_.UseRuleset(snapshot.ruleset, now);
+  ruleset_ = snapshot.ruleset;
+  for (const Family family : {Family::kIpv4, Family::kIpv6}) {
+    const size_t i = family == Family::kIpv6;
+    tracks_[i] = nats_[i] = active_[i] = answers_[i] = false;
+    if (ruleset_ == nullptr) continue;
+    tracks_[i] = ruleset_->needs_conntrack(family);
+    nats_[i] = ruleset_->has_nat(family);
+    bool any = false;
+    for (size_t hook = 0; hook < tables::kHookPointCount; ++hook) {
+      const bool here = ruleset_->Has(static_cast<HookPoint>(hook), family);
+      any |= here;
+      if (here && static_cast<HookPoint>(hook) != HookPoint::kForward) answers_[i] = true;
+    }
+    active_[i] = tracks_[i] || any;
+  }
+}
+
+void Firewall::OnTimer(const Snapshot& snapshot, Nanos now) {
+  constexpr uint32_t kPortion = 256;
+  static_cast<void>(conntrack_.Expire(now, kPortion));
+  if (next_stale_ == tables::kNoFlow) return;
+  next_stale_ = stages::VisitStale(flows_, snapshot, next_stale_, kPortion,
+                                   [&](tables::FlowIndex flow) { flows_.Remove(flow); });
+}
+
+void Firewall::Prepare(const Packet& p, Family family, Key& key) {
+  key.hash = 0;
+  key.error = false;
+  if (!tracks(family) || !stages::MakeTuple(p, key.tuple)) return;
+  if (IsIcmpError(p, family)) [[unlikely]] {
+    key.error = true;
+    if (!TupleOfQuoted(p, family, key.tuple)) return;
+  }
+  key.hash = flows_.Hash(key.tuple);
+  flows_.PrefetchBucket(key.hash);
+}
+
+WorkerId Firewall::OwnerOf(const Key& key) const {
+  if (worker_count_ == 1 || key.hash == 0) return worker_;
+  return tables::OwnerOf(key.tuple, worker_count_);
+}
+
+WorkerId Firewall::OwnerOfFragment(const Packet& p, Family family) const {
+  if (worker_count_ == 1) return worker_;
+  uint32_t hash;
+  if (family == Family::kIpv4) {
+    const wire::Ipv4View ip(p.l3());
+    hash = wire::FlowHashL3(ip.source(), ip.destination(), 0);
+  } else {
+    const wire::Ipv6View ip(p.l3());
+    hash = wire::FlowHashL3(ip.source(), ip.destination(), 0, 0, 0);
+  }
+  return WorkerId{static_cast<uint8_t>(uint64_t{hash} * worker_count_ >> 32)};
+}
+
+// --- One hook ---
+
+Judgement Firewall::Run(HookPoint hook, Pass& pass) {
+  if (ruleset_ == nullptr || !ruleset_->Has(hook, pass.family)) return Judgement::Accept();
+  stages::FilterContext context{.p = pass.p,
+                                .arena = arena_,
+                                .snapshot = pass.snapshot,
+                                .in = pass.in,
+                                .out = pass.out,
+                                .flow = pass.scratch != nullptr ? pass.scratch : FlowOf(pass.p),
+                                .tables = filter_tables_,
+                                .now = pass.now,
+                                .dry_run = pass.dry,
+                                .trace = pass.dry ? pass.trace : watcher_};
+  const FilterVerdict verdict = filter_.Run(hook, pass.family, context);
+  Judgement judgement;
+  judgement.rule = verdict.rule;
+  judgement.chain = verdict.chain;
+  switch (verdict.kind) {
+    case FilterVerdict::Kind::kAccept:
+      break;
+    case FilterVerdict::Kind::kDrop:
+      judgement.kind = Judgement::Kind::kDrop;
+      break;
+    case FilterVerdict::Kind::kReject:
+      judgement.kind = Judgement::Kind::kReject;
+      judgement.reset = verdict.reject == stages::RejectKind::kTcpReset;
+      judgement.reject_code = verdict.reject_code;
+      break;
+    case FilterVerdict::Kind::kKernel:
+      if (!pass.dry) LeaveToKernel(pass.p, pass.now);
+      judgement.kind = Judgement::Kind::kPunt;
+      break;
+    case FilterVerdict::Kind::kNat:
+      pass.wanted = verdict.nat;
+      pass.wants_nat = true;
+      break;
+  }
+  return judgement;
+}
+
+// The first packet of a connection asks the rules; all others do as was decided then.
+Judgement Firewall::SetUp(HookPoint hook, NatManip manip, Pass& pass, Flow& flow) {
+  pass.wants_nat = false;
+  const Judgement judgement = Run(hook, pass);
+  if (!judgement.accepted()) return judgement;
+  const stages::Nat::Result result =
+      pass.wants_nat && stages::Nat::ManipOf(pass.wanted.kind) == manip
+          ? nat_.Setup(flow, pass.wanted,
+                       {.snapshot = pass.snapshot,
+                        .in = pass.in->slot,
+                        .out = pass.out != nullptr ? pass.out->slot : IfaceSlot::None(),
+                        .next_hop = pass.next_hop})
+          : nat_.SetupNull(flow, manip);
+  if (result.evict != tables::kNoFlow) flows_.Remove(result.evict);
+  return ToJudgement(result.verdict);
+}
+
+Judgement Firewall::Translate(HookPoint hook, NatManip manip, Pass& pass) {
+  Flow* const flow = FlowOf(pass.p);
+  if (flow == nullptr || !nats_[pass.family == Family::kIpv6]) return Judgement::Accept();
+  const FlowDirection direction = DirectionOf(pass.p);
+  if (IsState(pass.p, CtState::kRelated) && tables::IsIcmp(pass.p.l4_protocol)) {
+    return ToJudgement(stages::TranslateIcmpError(arena_, pass.p, *flow, direction, manip));
+  }
+  // What Sluice sends itself about a connection is not its first packet.
+  if (!flow->Has(tables::kFlowConfirmed) && !stages::Nat::IsSetUp(*flow, manip) &&
+      pass.in != nullptr) {
+    const Judgement judgement = SetUp(hook, manip, pass, *flow);
+    if (!judgement.accepted()) return judgement;
+  }
+  if (!stages::NeedsTranslation(*flow, direction, manip)) return Judgement::Accept();
+  return ToJudgement(stages::Translate(arena_, pass.p, *flow, direction, manip));
+}
+
+// --- Before routing ---
+
+bool Firewall::IsKernels(const Packet& p, Family family, const Snapshot& snapshot,
+                         PuntReason& reason) const {
+  const tables::RouteId id = family == Family::kIpv4
+                                 ? tables_.fib4.Lookup(wire::Ipv4View(p.l3()).destination())
+                                 : tables_.fib6.Lookup(wire::Ipv6View(p.l3()).destination());
+  if (!id.valid()) return false;
+  const tables::Route& route = tables_.routes.Get(id);
+  switch (route.type) {
+    case RouteType::kLocal:
+    case RouteType::kAnycast:
+      reason = PuntReason::kLocal;
+      return true;
+    case RouteType::kBroadcast:
+      reason = PuntReason::kBroadcast;
+      return true;
+    case RouteType::kMulticast:
+      reason = PuntReason::kMulticast;
+      return true;
+    case RouteType::kPunt:
+      reason = route.punt_reason;
+      return true;
+    case RouteType::kUnicast:
+      break;
+    default:
+      return false;
+  }
+  for (const tables::Path& path : route.paths) {
+    if (path.slot.valid() && snapshot.at(path.slot).up) return false;
+  }
+  reason = PuntReason::kUnservedOutput;
+  return true;
+}
+
+// Whether the rules, which have no effect this time, would send it elsewhere.
+bool Firewall::WouldTranslate(Pass& pass, const Key& key) {
+  if (!ruleset_->Has(HookPoint::kPreroutingNat, pass.family) || key.hash == 0 || key.error) {
+    return false;
+  }
+  pass.dry = true;
+  pass.wants_nat = false;
+  const uint8_t state = pass.p.ct_state;
+  bool accepted = Run(HookPoint::kIngress, pass).accepted() &&
+                  Run(HookPoint::kPreroutingRaw, pass).accepted();
+  if (accepted) {
+    pass.p.ct_state = static_cast<uint8_t>(CtState::kNew);
+    accepted = Run(HookPoint::kPreroutingEarly, pass).accepted() &&
+               Run(HookPoint::kPreroutingNat, pass).accepted();
+  }
+  pass.p.ct_state = state;
+  pass.dry = false;
+  return accepted && pass.wants_nat;
+}
+
+Judgement Firewall::BeforeRouting(Packet& p, const Key& key, const Interface& in,
+                                  const Snapshot& snapshot, Nanos now) {
+  const Family family = FamilyOf(p);
+  Pass pass{.p = p, .family = family, .snapshot = snapshot, .in = &in, .now = now};
+  const bool known = key.hash != 0 && flows_.Find(key.tuple, key.hash).found();
+  PuntReason reason;
+  if (!known && IsKernels(p, family, snapshot, reason) && !WouldTranslate(pass, key)) {
+    return Judgement::Punt(reason);
+  }
+  return BeforeRoutingForReal(pass, key);
+}
+
+Judgement Firewall::BeforeRoutingForReal(Pass& pass, const Key& key) {
+  Judgement judgement = Run(HookPoint::kIngress, pass);
+  if (judgement.accepted()) judgement = Run(HookPoint::kPreroutingRaw, pass);
+  if (!judgement.accepted()) return judgement;
+  if (tracks(pass.family)) {
+    // For an error conntrack makes the tuple of what is quoted itself.
+    judgement = ToJudgement(conntrack_.Track(pass.p, key.tuple, key.hash, pass.snapshot.conntrack, arena_,
+                                      pass.now));
+    if (!judgement.accepted()) return judgement;
+    const Flow* const flow = FlowOf(pass.p);
+    if (flow != nullptr && flow->Has(tables::kFlowKernel)) {
+      return Judgement::Punt(PuntReason::kUnsupportedRule);
+    }
+  }
+  judgement = Run(HookPoint::kPreroutingEarly, pass);
+  if (judgement.accepted()) {
+    judgement = Translate(HookPoint::kPreroutingNat, NatManip::kDestination, pass);
+  }
+  if (judgement.accepted()) judgement = Run(HookPoint::kPreroutingLate, pass);
+  return judgement;
+}
+
+// --- After it ---
+
+Judgement Firewall::Forwarding(Packet& p, const Interface& in, const Interface& out,
+                               const Snapshot& snapshot, Nanos now) {
+  Pass pass{
+      .p = p, .family = FamilyOf(p), .snapshot = snapshot, .in = &in, .out = &out, .now = now};
+  return Run(HookPoint::kForward, pass);
+}
+
+// The hooks of POSTROUTING.
+Judgement Firewall::ToTheWire(Pass& pass) {
+  Judgement judgement = Run(HookPoint::kPostroutingEarly, pass);
+  if (judgement.accepted()) {
+    judgement = Translate(HookPoint::kPostroutingNat, NatManip::kSource, pass);
+  }
+  if (judgement.accepted()) judgement = Run(HookPoint::kPostroutingLate, pass);
+  return judgement;
+}
+
+Judgement Firewall::AfterRouting(Packet& p, const Interface& in, const Interface& out,
+                                 const IpAddress& next_hop, const Snapshot& snapshot, Nanos now) {
+  Pass pass{.p = p,
+            .family = FamilyOf(p),
+            .snapshot = snapshot,
+            .in = &in,
+            .out = &out,
+            .next_hop = next_hop,
+            .now = now};
+  Judgement judgement = ToTheWire(pass);
+  const Flow* const flow = FlowOf(p);
+  if (!judgement.accepted() || flow == nullptr) return judgement;
+  judgement = ToJudgement(stages::Nat::CheckOut(*flow, DirectionOf(p), out.slot));
+  if (!judgement.accepted()) {
+    if (flow->Has(tables::kFlowConfirmed)) flows_.Remove(p.flow);
+    return judgement;
+  }
+  if (!flow->Has(tables::kFlowConfirmed)) {
+    judgement = ToJudgement(conntrack_.Confirm(p, now));
+    if (!judgement.accepted()) return judgement;
+    nat_.Remember(p.flow);
+  }
+  // From here on the packet may wait for its neighbour for longer than its connection lives.
+  p.flow = packet::kNoFlowIndex;
+  return judgement;
+}
+
+void Firewall::TrackOwn(Packet& message, Family family, const Packet* connection_of) {
+  if (connection_of != nullptr && connection_of->flow != packet::kNoFlowIndex) {
+    // nf_ct_attach: it goes the other way of the same connection.
+    message.flow = connection_of->flow;
+    message.ct_state = static_cast<uint8_t>(CtState::kRelated);
+    message.ct_direction = static_cast<uint8_t>(tables::Opposite(DirectionOf(*connection_of)));
+    return;
+  }
+  // An error about a packet of a connection that is established. (About the first packet of one the
+  // kernel's errors are invalid, too: it is not confirmed yet.)
+  message.ct_state = static_cast<uint8_t>(CtState::kInvalid);
+  Key key;
+  Prepare(message, family, key);
+  if (!key.error || key.hash == 0) return;
+  const tables::FlowTable::Found found = flows_.Find(key.tuple, key.hash);
+  if (!found.found()) return;
+  message.flow = found.flow;
+  message.ct_state = static_cast<uint8_t>(CtState::kRelated);
+  message.ct_direction = static_cast<uint8_t>(found.direction);
+}
+
+Judgement Firewall::OfOurOwn(Packet& message, const Packet* connection_of, const Interface& out,
+                             const IpAddress& next_hop, const Snapshot& snapshot, Nanos now) {
+  const Family family = FamilyOf(message);
+  Pass pass{.p = message,
+            .family = family,
+            .snapshot = snapshot,
+            .in = nullptr,
+            .out = &out,
+            .next_hop = next_hop,
+            .now = now};
+  Judgement judgement = Run(HookPoint::kOutputRaw, pass);
+  if (!judgement.accepted()) return judgement;
+  if (tracks(family)) TrackOwn(message, family, connection_of);
+  judgement = Run(HookPoint::kOutput, pass);
+  if (judgement.accepted()) {
+    judgement = Translate(HookPoint::kOutputNat, NatManip::kDestination, pass);
+  }
+  if (judgement.accepted()) judgement = ToTheWire(pass);
+  message.flow = packet::kNoFlowIndex;  // it neither confirms nor abandons the connection
+  return judgement;
+}
+
+// --- Giving back ---
+
+void Firewall::RestoreOriginal(Packet& p) {
+  const Flow* const flow = FlowOf(p);
+  if (flow == nullptr || !flow->Has(tables::kFlowNatMask)) return;
+  static_cast<void>(stages::RestoreOriginal(arena_, p, *flow, DirectionOf(p)));
+}
+
+void Firewall::LeaveToKernel(Packet& p, Nanos now) {
+  Flow* const flow = FlowOf(p);
+  if (flow == nullptr) return;
+  RestoreOriginal(p);
+  flow->status |= tables::kFlowKernel;
+  if (flow->Has(tables::kFlowConfirmed)) return;
+  flow->status &= ~uint32_t{tables::kFlowNatMask};
+  static_cast<void>(stages::InvertTuple(flow->tuple(FlowDirection::kOriginal),
+                                        flow->tuple(FlowDirection::kReply)));
+  static_cast<void>(conntrack_.Confirm(p, now));
+}
+
+}  // namespace sluice::dataplane

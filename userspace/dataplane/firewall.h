@@ -1,0 +1,183 @@
+// Netfilter's part of the pipeline: where the hooks are, and what happens at each.
+//
+//   BeforeRouting   ingress chains -> raw chains -> conntrack -> prerouting chains -> DNAT
+//   Forwarding      forward chains
+//   AfterRouting    postrouting chains -> SNAT -> the connection is confirmed
+//   OfOurOwn        output chains and AfterRouting, for ICMP errors and resets that Sluice makes
+//
+// in the kernel's order (linux/netfilter_ipv4.h: priorities of hooks). Rules are stages/filter,
+// connections stages/conntrack, translations stages/nat; this class holds one worker's of each.
+//
+// Who decides. The kernel's packets (for this machine, or leaving by a device that Sluice does not
+// serve) are returned to it as they came, and it applies its own copy of the rules. Whether a packet
+// is one of them is known only behind DNAT, so the rules are first run dry, without effect, where
+// the route says that it would be the kernel's and a NAT rule could say otherwise. A packet that
+// meets a rule which Sluice cannot do goes to the kernel with its whole connection (kFlowKernel).
+//
+// Thread: the owning worker.
+#ifndef SLUICE_DATAPLANE_FIREWALL_H_
+#define SLUICE_DATAPLANE_FIREWALL_H_
+
+#include <cstdint>
+
+#include "base/ids.h"
+#include "base/time.h"
+#include "base/worker_counters.h"
+#include "dataplane/walk.h"
+#include "packet/frame_pool.h"
+#include "packet/packet.h"
+#include "stages/conntrack/conntrack.h"
+#include "stages/filter/filter.h"
+#include "stages/nat/nat.h"
+#include "stages/route/route.h"
+#include "tables/flow_table.h"
+#include "tables/snapshot.h"
+
+namespace sluice::dataplane {
+
+struct FirewallConfig {
+  uint32_t flows = 65536;        // of this worker
+  uint32_t flows_per_source = 0;
+  uint32_t worker_count = 1;
+  tables::NatPorts nat_ports;
+  uint64_t seed = 1;
+  Nanos start;
+};
+
+// What a hook has decided about a packet.
+struct Judgement {
+  enum class Kind : uint8_t { kAccept, kDrop, kReject, kPunt };
+  Kind kind = Kind::kAccept;
+  DropReason drop = DropReason::kFirewallRule;
+  PuntReason punt = PuntReason::kUnsupportedRule;
+  bool reset = false;  // reject: by a TCP reset, else by an ICMP error
+  uint8_t reject_code = 0;
+  uint32_t rule = stages::kNoRule;    // that decided; kNoRule: the policy of `chain`, if any
+  uint32_t chain = tables::kNoChain;
+
+  static Judgement Accept() { return {}; }
+  static Judgement Drop(DropReason reason) { return {.kind = Kind::kDrop, .drop = reason}; }
+  static Judgement Punt(PuntReason reason) { return {.kind = Kind::kPunt, .punt = reason}; }
+  bool accepted() const { return kind == Kind::kAccept; }
+};
+
+class Firewall {
+ public:
+  Firewall(WorkerId worker, const FirewallConfig& config, const stages::RoutingTables& tables,
+           const packet::FrameArena& arena, WorkerCounters& counters);
+
+  // Once per snapshot; takes over the state of rules that stay.
+  void UseSnapshot(const tables::Snapshot& snapshot, Nanos now);
+
+  // Whether packets of the family in transit meet any rule or are tracked.
+  bool active(Family family) const { return active_[family == Family::kIpv6]; }
+  bool tracks(Family family) const { return tracks_[family == Family::kIpv6]; }
+
+  // A packet's connection, looked up in two steps so that the misses of a burst overlap.
+  struct Key {
+    tables::FlowTuple tuple;
+    uint64_t hash = 0;    // 0: it has no tuple
+    bool error = false;   // an ICMP error: the tuple is that of answers to the packet it quotes
+  };
+  // Of a whole (reassembled) packet. Fetches the table's lines ahead.
+  void Prepare(const packet::Packet& p, Family family, Key& key);
+  void Prefetch(const Key& key) const {
+    if (key.hash != 0) flows_.PrefetchFlow(key.hash);
+  }
+  // The worker that keeps the packet's connection, or puts a fragment's datagram together.
+  WorkerId OwnerOf(const Key& key) const;
+  WorkerId OwnerOfFragment(const packet::Packet& p, Family family) const;
+
+  Judgement BeforeRouting(packet::Packet& p, const Key& key, const tables::Interface& in,
+                          const tables::Snapshot& snapshot, Nanos now);
+  Judgement Forwarding(packet::Packet& p, const tables::Interface& in,
+                       const tables::Interface& out, const tables::Snapshot& snapshot, Nanos now);
+  Judgement AfterRouting(packet::Packet& p, const tables::Interface& in,
+                         const tables::Interface& out, const IpAddress& next_hop,
+                         const tables::Snapshot& snapshot, Nanos now);
+  // A message that Sluice makes. `connection_of`: the packet to whose connection it belongs, else
+  // null.
+  Judgement OfOurOwn(packet::Packet& message, const packet::Packet* connection_of,
+                     const tables::Interface& out, const IpAddress& next_hop,
+                     const tables::Snapshot& snapshot, Nanos now);
+  // Whether rules could object to an answer to a packet for this machine.
+  bool JudgesAnswers(Family family) const { return answers_[family == Family::kIpv6]; }
+
+  // The same hooks without any effect but on the packet's own bytes (its translation), for
+  // `sluice explain`. `scratch` is the connection that it would begin, or a copy of its own.
+  struct Rehearsal {
+    Walk& walk;
+    tables::Flow scratch;
+    bool tracked = false;
+  };
+  Judgement RehearseBeforeRouting(packet::Packet& p, const Key& key, const tables::Interface& in,
+                                  const tables::Snapshot& snapshot, Nanos now, Rehearsal& r);
+  Judgement RehearseAfterRouting(packet::Packet& p, const tables::Interface& in,
+                                 const tables::Interface& out, const IpAddress& next_hop,
+                                 const tables::Snapshot& snapshot, Nanos now, Rehearsal& r);
+
+  // Undoes the translations made so far, for a packet that the kernel is to have.
+  void RestoreOriginal(packet::Packet& p);
+  // A packet that ends before its connection was confirmed takes the entry with it.
+  void Abandon(packet::Packet& p) {
+    if (p.flow != packet::kNoFlowIndex) conntrack_.Abandon(p);
+  }
+
+  // Who is told of the rules that packets meet from now on (not of dry runs); null: nobody.
+  void Watch(stages::TraceSink* sink) { watcher_ = sink; }
+
+  // Connections that have had their time, or whose address has gone.
+  void OnTimer(const tables::Snapshot& snapshot, Nanos now);
+  Nanos NextDeadline() const {
+    return next_stale_ != tables::kNoFlow ? Nanos() : conntrack_.NextDeadline();
+  }
+
+  tables::FlowTable& flows() { return flows_; }
+  const tables::FlowTable& flows() const { return flows_; }
+  stages::Filter& filter() { return filter_; }
+  stages::Nat& nat() { return nat_; }
+  stages::Conntrack& conntrack() { return conntrack_; }
+
+ private:
+  struct Pass;  // a packet at one of the hooks
+
+  Judgement BeforeRoutingForReal(Pass& pass, const Key& key);
+  bool WouldTranslate(Pass& pass, const Key& key);
+  Judgement ToTheWire(Pass& pass);
+  Judgement Run(tables::HookPoint hook, Pass& pass);
+  Judgement Translate(tables::HookPoint hook, stages::NatManip manip, Pass& pass);
+  Judgement SetUp(tables::HookPoint hook, stages::NatManip manip, Pass& pass, tables::Flow& flow);
+  void TrackOwn(packet::Packet& message, Family family, const packet::Packet* connection_of);
+  Judgement Rehearse(tables::HookPoint hook, Pass& pass, Rehearsal& r);
+  Judgement RehearseTranslation(tables::HookPoint hook, stages::NatManip manip, Pass& pass,
+                                Rehearsal& r);
+  void LeaveToKernel(packet::Packet& p, Nanos now);
+  // Why the route returns the packet to the kernel, if it does.
+  bool IsKernels(const packet::Packet& p, Family family, const tables::Snapshot& snapshot,
+                 PuntReason& reason) const;
+  tables::Flow* FlowOf(const packet::Packet& p) {
+    return p.flow == packet::kNoFlowIndex ? nullptr : &flows_.at(p.flow);
+  }
+
+  const WorkerId worker_;
+  const uint32_t worker_count_;
+  const stages::RoutingTables tables_;
+  const stages::FilterTables filter_tables_;
+  const packet::FrameArena& arena_;
+  tables::FlowTable flows_;
+  stages::Filter filter_;
+  stages::Conntrack conntrack_;
+  stages::Nat nat_;
+  const tables::Ruleset* ruleset_ = nullptr;
+  stages::TraceSink* watcher_ = nullptr;
+  bool active_[2] = {false, false};  // by IPv4, IPv6
+  bool tracks_[2] = {false, false};
+  bool nats_[2] = {false, false};
+  bool answers_[2] = {false, false};
+  // Where the search for connections whose address has gone continues; kNoFlow: nowhere.
+  tables::FlowIndex next_stale_ = tables::kNoFlow;
+};
+
+}  // namespace sluice::dataplane
+
+#endif  // SLUICE_DATAPLANE_FIREWALL_H_
