@@ -11,6 +11,7 @@ Beside the router's own solicitations and reports (normalise.py), these are free
 Checksums are compared, after the other side's choice has been replaced by the kernel's.
 """
 
+import collections
 import dataclasses
 import ipaddress
 import struct
@@ -133,10 +134,17 @@ def outputs(kernel_frames, other_frames, choices):
                     ours, theirs = sorted(ours, key=_shape), sorted(theirs, key=_shape)
                 theirs = [chosen.adopt(k, o) for k, o in zip(ours, theirs)]
             if kind == 1:
-                ours, theirs = sorted(ours), sorted(theirs)
+                ours, theirs = _without_common(ours, theirs)
             if ours != theirs:
                 lines += _explain(link, ours, theirs)
     return lines + chosen.complaints
+
+
+def _without_common(ours, theirs):
+    """What each of two lists has that the other has not."""
+    mine, others = collections.Counter(ours), collections.Counter(theirs)
+    return (sorted((mine - others).elements(), key=_shape),
+            sorted((others - mine).elements(), key=_shape))
 
 
 def _shape(frame):
