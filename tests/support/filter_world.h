@@ -3,8 +3,6 @@
 #ifndef SLUICE_TESTS_SUPPORT_FILTER_WORLD_H_
 #define SLUICE_TESTS_SUPPORT_FILTER_WORLD_H_
 
-#include <gtest/gtest.h>
-
 #include <cstring>
 #include <memory>
 #include <string>
