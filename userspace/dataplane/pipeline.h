@@ -64,7 +64,8 @@ class Pipeline {
   // Timers of neighbours, connections and fragments. Call when NextDeadline() has come.
   void OnTimer(const tables::Snapshot& snapshot, Nanos now);
   Nanos NextDeadline() const {
-    return std::min(neighbors_.NextDeadline(), firewall_.NextDeadline());
+    return std::min(
+        {neighbors_.NextDeadline(), firewall_.NextDeadline(), defrag_.NextDeadline()});
   }
 
   // From the control thread's and other workers' messages.
