@@ -7,6 +7,7 @@
 #include "app/engine.h"
 #include "app/flow_collector.h"
 #include "app/live_trace.h"
+#include "app/rule_status.h"
 #include "app/trace_filter.h"
 #include "control/netfilter/nft_listing.h"
 #include "telemetry/rule_listing.h"
@@ -15,39 +16,79 @@ namespace sluice::app {
 namespace {
 
 absl::Status NotYet(const std::string& what) {
-  return absl::UnavailableError(what + ": rules are the kernel's in this version");
+  return absl::UnavailableError(what + ": not in this version");
 }
 
 }  // namespace
 
+telemetry::FirewallView Engine::FirewallState() const {
+  telemetry::FirewallView view;
+  if (const tables::Ruleset* const ruleset = firewall_->current()) view = FirewallViewOf(*ruleset);
+  view.refused = firewall_->refusal();
+  for (const auto& thread : workers_) {
+    const tables::FlowTable& flows = thread->worker().pipeline().firewall().flows();
+    view.flows += flows.size();
+    view.flows_limit += flows.capacity();
+  }
+  return view;
+}
+
 absl::StatusOr<telemetry::RulesView> Engine::Rules() {
   const absl::StatusOr<std::string> listing = control::ListNftRuleset();
   if (!listing.ok()) return listing.status();
-  // Whatever is judged by a rule is left to the kernel (netfilter_watch.h).
-  telemetry::RuleStatusSource source;
-  source.rule = [](const telemetry::RuleId& id) -> std::optional<telemetry::RuleStatus> {
-    if (id.family == "arp" || id.family == "bridge") return {};
-    return telemetry::RuleStatus{.where = "kernel"};
-  };
+  const tables::Ruleset* const ruleset = firewall_->current();
   telemetry::RulesView view;
-  view.lines = telemetry::AnnotateListing(*listing, source);
-  for (const telemetry::RuleLineView& line : view.lines) {
-    if (line.handle == 0) continue;
-    ++view.firewall.rules;
-    if (line.where == "kernel") ++view.firewall.unsupported;
-  }
+  view.firewall = FirewallState();
+  view.lines = telemetry::AnnotateListing(
+      *listing, ruleset == nullptr ? telemetry::RuleStatusSource() : StatusSourceOf(*ruleset));
   return view;
+}
+
+// In portions, so that no worker is kept from its ports for long.
+void Engine::ForEachFlow(const std::function<void(const tables::Flow&, WorkerId)>& visit) {
+  constexpr uint32_t kPortion = 1024;
+  for (const auto& thread : workers_) {
+    const WorkerId worker = thread->worker().id();
+    tables::FlowIndex next = 0;
+    while (next != tables::kNoFlow) {
+      thread->Call([&](WorkerThread::Worker& w) {
+        next = w.pipeline().firewall().flows().Visit(
+            next, kPortion, [&](tables::FlowIndex, const tables::Flow& flow) {
+              visit(flow, worker);
+            });
+      });
+    }
+  }
 }
 
 absl::StatusOr<telemetry::FlowsView> Engine::Flows(const telemetry::FlowQuery& query) {
   absl::StatusOr<FlowCollector> collector = FlowCollector::Create(query, MonotonicNow());
   if (!collector.ok()) return collector.status();
-  return collector->Take(0, 0);  // no worker tracks connections yet
+  const telemetry::FirewallView state = FirewallState();
+  ForEachFlow([&](const tables::Flow& flow, WorkerId worker) { collector->Add(flow, worker); });
+  return collector->Take(state.flows, state.flows_limit);
 }
 
-telemetry::NatView Engine::Nat(const telemetry::NatQuery& query) {
+absl::StatusOr<telemetry::NatView> Engine::Nat(const telemetry::NatQuery& query) {
   telemetry::NatView view;
-  FlowCollector::ForNat(query, MonotonicNow()).TakeInto(&view);
+  view.ports_first = config_.limits.nat_ports.first;
+  view.ports_last = config_.limits.nat_ports.last;
+  for (const auto& thread : workers_) {
+    view.exhausted += thread->worker().pipeline().firewall().nat().counters().exhausted.Read();
+  }
+  if (const tables::Ruleset* const ruleset = firewall_->current()) {
+    const absl::StatusOr<telemetry::RulesView> rules = Rules();
+    if (!rules.ok()) return rules.status();
+    view.rules = NatRulesOf(*ruleset, rules->lines);
+  }
+  FlowCollector collector = FlowCollector::ForNat(query, MonotonicNow());
+  NatAddresses addresses(workers_.size());
+  ForEachFlow([&](const tables::Flow& flow, WorkerId worker) {
+    collector.Add(flow, worker);
+    addresses.Add(flow, worker);
+  });
+  collector.TakeInto(&view);
+  addresses.TakeInto(&view);
   return view;
 }
 
@@ -73,6 +114,9 @@ absl::StatusOr<std::unique_ptr<telemetry::TraceStream>> Engine::Trace(
   auto trace = std::make_unique<LiveTrace>(*filter, workers_.size(), std::move(names),
                                            MonotonicNow(), stop_workers);
   live_trace_ = trace.get();
+  if (const tables::Ruleset* const ruleset = firewall_->current()) {
+    trace->UseRules(RuleNamesOf(*ruleset));
+  }
   for (const auto& thread : workers_) {
     dataplane::TraceSession* const session = trace->session(thread->worker().id().value);
     thread->Call([=](WorkerThread::Worker& worker) { worker.pipeline().Trace(session); });
