@@ -27,6 +27,9 @@ using tables::Snapshot;
 
 namespace {
 
+// Of an alias that nothing uses: the word that its connection has ended may get lost.
+constexpr Nanos kAliasLife = Seconds(int64_t{5} * 86'400);
+
 Family FamilyOf(const Packet& p) {
   return p.l3()[0] >> 4 == 4 ? Family::kIpv4 : Family::kIpv6;
 }
@@ -72,7 +75,10 @@ Firewall::Firewall(WorkerId worker, const FirewallConfig& config,
             .worker_count = config.worker_count,
             .ports = config.nat_ports,
             .seed = config.seed + worker.value},
-           flows_) {}
+           flows_),
+      aliases_(std::make_unique<AliasFor[]>(kAliases)) {
+  conntrack_.set_foreign_sink(this);
+}
 
 void Firewall::UseSnapshot(const Snapshot& snapshot, Nanos now) {
   // Addresses may have changed: masqueraded connections are looked through in portions.
@@ -101,7 +107,7 @@ void Firewall::OnTimer(const Snapshot& snapshot, Nanos now) {
   static_cast<void>(conntrack_.Expire(now, kPortion));
   if (next_stale_ == tables::kNoFlow) return;
   next_stale_ = stages::VisitStale(flows_, snapshot, next_stale_, kPortion,
-                                   [&](tables::FlowIndex flow) { flows_.Remove(flow); });
+                                   [&](tables::FlowIndex flow) { conntrack_.Remove(flow); });
 }
 
 void Firewall::Prepare(const Packet& p, Family family, Key& key) {
@@ -119,6 +125,43 @@ void Firewall::Prepare(const Packet& p, Family family, Key& key) {
 WorkerId Firewall::OwnerOf(const Key& key) const {
   if (worker_count_ == 1 || key.hash == 0) return worker_;
   return tables::OwnerOf(key.tuple, worker_count_);
+}
+
+WorkerId Firewall::OwnerByAlias(const Key& key, Nanos now) {
+  if (worker_count_ == 1 || key.hash == 0) return worker_;
+  const tables::FlowTable::Found found = flows_.Find(key.tuple, key.hash);
+  if (!found.found() || !flows_.at(found.flow).Has(tables::kFlowAlias)) return worker_;
+  flows_.Touch(found.flow, now);
+  flows_.at(found.flow).expires = now + kAliasLife;
+  return WorkerId{flows_.at(found.flow).owner};
+}
+
+bool Firewall::Announce(const Flow& flow, bool ended) {
+  if (alias_count_ == kAliases) return false;
+  const tables::FlowTuple& replies = flow.tuple(FlowDirection::kReply);
+  aliases_[alias_count_++] = {tables::OwnerOf(replies, worker_count_), {replies, ended}};
+  return true;
+}
+
+void Firewall::ApplyAlias(const tables::FlowAlias& alias, WorkerId owner, Nanos now) {
+  const tables::FlowTable::Found known = flows_.Find(alias.tuple);
+  if (known.found()) {
+    // A connection of this worker with the very same packets stays; its own replies come here.
+    if (!flows_.at(known.flow).Has(tables::kFlowAlias)) return;
+    flows_.Remove(known.flow);
+  }
+  if (alias.ended) return;
+  const tables::FlowIndex index = flows_.Allocate(now, [](tables::FlowIndex) {});
+  if (index == tables::kNoFlow) return;
+  Flow& flow = flows_.at(index);
+  flow.tuple(FlowDirection::kOriginal) = alias.tuple;
+  flow.status = tables::kFlowAlias | tables::kFlowAssured;
+  flow.owner = owner.value;
+  flow.expires = now + kAliasLife;
+  if (!stages::InvertTuple(alias.tuple, flow.tuple(FlowDirection::kReply)) ||
+      !flows_.Insert(index)) {
+    flows_.Free(index);
+  }
 }
 
 WorkerId Firewall::OwnerOfFragment(const Packet& p, Family family) const {
@@ -188,7 +231,8 @@ Judgement Firewall::SetUp(HookPoint hook, NatManip manip, Pass& pass, Flow& flow
                         .out = pass.out != nullptr ? pass.out->slot : IfaceSlot::None(),
                         .next_hop = pass.next_hop})
           : nat_.SetupNull(flow, manip);
-  if (result.evict != tables::kNoFlow) flows_.Remove(result.evict);
+  if (result.evict != tables::kNoFlow) conntrack_.Remove(result.evict);
+  if (result.foreign_reply && worker_count_ > 1) flow.status |= tables::kFlowForeignReply;
   return ToJudgement(result.verdict);
 }
 
@@ -331,12 +375,17 @@ Judgement Firewall::AfterRouting(Packet& p, const Interface& in, const Interface
   if (!judgement.accepted() || flow == nullptr) return judgement;
   judgement = ToJudgement(stages::Nat::CheckOut(*flow, DirectionOf(p), out.slot));
   if (!judgement.accepted()) {
-    if (flow->Has(tables::kFlowConfirmed)) flows_.Remove(p.flow);
+    if (flow->Has(tables::kFlowConfirmed)) conntrack_.Remove(p.flow);
     return judgement;
   }
   if (!flow->Has(tables::kFlowConfirmed)) {
     judgement = ToJudgement(conntrack_.Confirm(p, now));
     if (!judgement.accepted()) return judgement;
+    // Sent ahead of the packet, and taken before any answer is judged (Worker::Tick).
+    if (flow->Has(tables::kFlowForeignReply) && !Announce(*flow, false)) {
+      conntrack_.Remove(p.flow);
+      return Judgement::Drop(DropReason::kHandoffFull);
+    }
     nat_.Remember(p.flow);
   }
   // From here on the packet may wait for its neighbour for longer than its connection lives.

@@ -19,6 +19,8 @@
 #define SLUICE_DATAPLANE_FIREWALL_H_
 
 #include <cstdint>
+#include <memory>
+#include <span>
 
 #include "base/ids.h"
 #include "base/time.h"
@@ -30,6 +32,7 @@
 #include "stages/filter/filter.h"
 #include "stages/nat/nat.h"
 #include "stages/route/route.h"
+#include "tables/flow_alias.h"
 #include "tables/flow_table.h"
 #include "tables/snapshot.h"
 
@@ -61,7 +64,7 @@ struct Judgement {
   bool accepted() const { return kind == Kind::kAccept; }
 };
 
-class Firewall {
+class Firewall : private stages::Conntrack::ForeignSink {
  public:
   Firewall(WorkerId worker, const FirewallConfig& config, const stages::RoutingTables& tables,
            const packet::FrameArena& arena, WorkerCounters& counters);
@@ -87,6 +90,17 @@ class Firewall {
   // The worker that keeps the packet's connection, or puts a fragment's datagram together.
   WorkerId OwnerOf(const Key& key) const;
   WorkerId OwnerOfFragment(const packet::Packet& p, Family family) const;
+
+  // Where the packets of an alias belong; this worker's own id when the key's connection is none.
+  WorkerId OwnerByAlias(const Key& key, Nanos now);
+  // For the workers that will see replies of connections of this one.
+  struct AliasFor {
+    WorkerId worker;
+    tables::FlowAlias alias;
+  };
+  std::span<const AliasFor> aliases() const { return {aliases_.get(), alias_count_}; }
+  void ClearAliases() { alias_count_ = 0; }
+  void ApplyAlias(const tables::FlowAlias& alias, WorkerId owner, Nanos now);
 
   Judgement BeforeRouting(packet::Packet& p, const Key& key, const tables::Interface& in,
                           const tables::Snapshot& snapshot, Nanos now);
@@ -140,6 +154,11 @@ class Firewall {
 
  private:
   struct Pass;  // a packet at one of the hooks
+  static constexpr size_t kAliases = 1024;
+
+  void Ended(const tables::Flow& flow) override { Announce(flow, true); }
+  // False: there is no room, the connection must not begin.
+  bool Announce(const tables::Flow& flow, bool ended);
 
   Judgement BeforeRoutingForReal(Pass& pass, const Key& key);
   bool WouldTranslate(Pass& pass, const Key& key);
@@ -174,6 +193,8 @@ class Firewall {
   bool tracks_[2] = {false, false};
   bool nats_[2] = {false, false};
   bool answers_[2] = {false, false};
+  std::unique_ptr<AliasFor[]> aliases_;
+  size_t alias_count_ = 0;
   // Where the search for connections whose address has gone continues; kNoFlow: nowhere.
   tables::FlowIndex next_stale_ = tables::kNoFlow;
 };
