@@ -101,7 +101,7 @@ std::optional<KernelConntrack::Said> KernelConntrack::Pass(const Bytes& frame, b
   // Neighbour discovery of the router's own may come as well.
   for (auto got = out.Receive(); got; got = out.Receive()) {
     const Bytes& f = *got;
-    if (f.size() < 54) continue;
+    if (f.size() < 34) continue;
     const bool v4 = f[12] == 8 && f[13] == 0;
     const uint8_t ttl = v4 ? f[22] : f[21];
     if (ttl != kOriginalTtl && ttl != kReplyTtl) continue;

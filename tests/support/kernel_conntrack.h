@@ -1,5 +1,6 @@
 // The kernel's connection tracking, to compare with: a router in a namespace of its own, whose
-// ruleset writes what `ct` says about a packet into its TOS and TTL, and its table through ctnetlink.
+// ruleset writes what `ct` says about a packet into its TOS and TTL, and its table through
+// ctnetlink.
 //
 //   a side: 10.0.0.0/24, 2001:db8::/64    b side: 192.0.2.0/24, 2001:db8:1::/64
 //

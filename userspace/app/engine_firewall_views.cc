@@ -1,11 +1,14 @@
 // What the engine tells about the firewall and NAT: rules, connections, translations, and what would
 // happen to a packet.
+#include <algorithm>
 #include <string>
 #include <utility>
 
 #include "app/clock.h"
 #include "app/engine.h"
+#include "app/explain_walk.h"
 #include "app/flow_collector.h"
+#include "app/flow_sync.h"
 #include "app/live_trace.h"
 #include "app/rule_status.h"
 #include "app/trace_filter.h"
@@ -13,16 +16,10 @@
 #include "telemetry/rule_listing.h"
 
 namespace sluice::app {
-namespace {
 
-absl::Status NotYet(const std::string& what) {
-  return absl::UnavailableError(what + ": not in this version");
-}
-
-}  // namespace
-
-telemetry::FirewallView Engine::FirewallState() const {
+telemetry::FirewallView Engine::FirewallSummary() const {
   telemetry::FirewallView view;
+  view.generation = firewall_->kernel_ruleset().generation;
   if (const tables::Ruleset* const ruleset = firewall_->current()) view = FirewallViewOf(*ruleset);
   view.refused = firewall_->refusal();
   for (const auto& thread : workers_) {
@@ -38,44 +35,27 @@ absl::StatusOr<telemetry::RulesView> Engine::Rules() {
   if (!listing.ok()) return listing.status();
   const tables::Ruleset* const ruleset = firewall_->current();
   telemetry::RulesView view;
-  view.firewall = FirewallState();
+  view.firewall = FirewallSummary();
   view.lines = telemetry::AnnotateListing(
       *listing, ruleset == nullptr ? telemetry::RuleStatusSource() : StatusSourceOf(*ruleset));
   return view;
 }
 
-// In portions, so that no worker is kept from its ports for long.
-void Engine::ForEachFlow(const std::function<void(const tables::Flow&, WorkerId)>& visit) {
-  constexpr uint32_t kPortion = 1024;
-  for (const auto& thread : workers_) {
-    const WorkerId worker = thread->worker().id();
-    tables::FlowIndex next = 0;
-    while (next != tables::kNoFlow) {
-      thread->Call([&](WorkerThread::Worker& w) {
-        next = w.pipeline().firewall().flows().Visit(
-            next, kPortion, [&](tables::FlowIndex, const tables::Flow& flow) {
-              visit(flow, worker);
-            });
-      });
-    }
-  }
-}
-
 absl::StatusOr<telemetry::FlowsView> Engine::Flows(const telemetry::FlowQuery& query) {
   absl::StatusOr<FlowCollector> collector = FlowCollector::Create(query, MonotonicNow());
   if (!collector.ok()) return collector.status();
-  const telemetry::FirewallView state = FirewallState();
-  ForEachFlow([&](const tables::Flow& flow, WorkerId worker) { collector->Add(flow, worker); });
-  return collector->Take(state.flows, state.flows_limit);
+  for (const auto& thread : workers_) {
+    const WorkerId worker = thread->worker().id();
+    VisitFlows(*thread, [&](const tables::Flow& flow) { collector->Add(flow, worker); });
+  }
+  const telemetry::FirewallView summary = FirewallSummary();
+  return collector->Take(summary.flows, summary.flows_limit);
 }
 
 absl::StatusOr<telemetry::NatView> Engine::Nat(const telemetry::NatQuery& query) {
   telemetry::NatView view;
   view.ports_first = config_.limits.nat_ports.first;
   view.ports_last = config_.limits.nat_ports.last;
-  for (const auto& thread : workers_) {
-    view.exhausted += thread->worker().pipeline().firewall().nat().counters().exhausted.Read();
-  }
   if (const tables::Ruleset* const ruleset = firewall_->current()) {
     const absl::StatusOr<telemetry::RulesView> rules = Rules();
     if (!rules.ok()) return rules.status();
@@ -83,17 +63,50 @@ absl::StatusOr<telemetry::NatView> Engine::Nat(const telemetry::NatQuery& query)
   }
   FlowCollector collector = FlowCollector::ForNat(query, MonotonicNow());
   NatAddresses addresses(workers_.size());
-  ForEachFlow([&](const tables::Flow& flow, WorkerId worker) {
-    collector.Add(flow, worker);
-    addresses.Add(flow, worker);
-  });
+  for (const auto& thread : workers_) {
+    const WorkerId worker = thread->worker().id();
+    view.exhausted += thread->worker().pipeline().firewall().nat().counters().exhausted.Read();
+    VisitFlows(*thread, [&](const tables::Flow& flow) {
+      collector.Add(flow, worker);
+      addresses.Add(flow, worker);
+    });
+  }
   collector.TakeInto(&view);
   addresses.TakeInto(&view);
   return view;
 }
 
-absl::StatusOr<telemetry::ExplainView> Engine::Explain(const telemetry::ExplainRequest&) {
-  return NotYet("explain");
+absl::StatusOr<telemetry::ExplainView> Engine::Explain(const telemetry::ExplainRequest& request) {
+  const auto& served = interfaces_->all();
+  const auto found = std::find_if(served.begin(), served.end(), [&](const ServedInterface& s) {
+    return s.attached() && s.config.name == request.interface;
+  });
+  if (found == served.end()) {
+    return absl::NotFoundError("no interface of that name is served: " + request.interface);
+  }
+  const IfaceSlot slot{static_cast<uint8_t>(found - served.begin())};
+  if (request.frame.size() > arena_->chunk_size() - packet::kHeadroom) {
+    return absl::InvalidArgumentError("the packet is larger than a frame of Sluice's");
+  }
+  auto walk = std::make_unique<dataplane::Walk>();
+  bool done = false;
+  // On the worker that would receive it: of the interface's first queue.
+  workers_.front()->Call([&](WorkerThread::Worker& worker) {
+    packet::Packet p;
+    const auto length = static_cast<uint32_t>(request.frame.size());
+    if (!worker.pipeline().outbox().NewPacket(length, p)) return;
+    std::copy(request.frame.begin(), request.frame.end(), p.data);
+    p.in = slot;
+    // A description names no MAC addresses: it comes to the interface then.
+    if (Mac::FromWire(p.data).IsZero()) worker.snapshot().at(slot).mac.ToWire(p.data);
+    worker.pipeline().Explain(p, worker.snapshot(), worker.now(), *walk);
+    done = true;
+  });
+  if (!done) return absl::ResourceExhaustedError("no frame is free; try again");
+  const auto name = [&](IfaceSlot of) {
+    return of.valid() ? served[of.value].config.name : std::string();
+  };
+  return ExplainWalk(request, *walk, {.interface = name, .ruleset = firewall_->current()});
 }
 
 absl::StatusOr<std::unique_ptr<telemetry::TraceStream>> Engine::Trace(

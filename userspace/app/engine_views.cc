@@ -152,17 +152,20 @@ std::vector<telemetry::TableUse> Engine::TableUses() const {
   const uint64_t free_frames = spare_->size();
   uint64_t frames_in_use = arena_->frame_count() - free_frames;
   uint64_t neighbors = 0;
+  uint64_t fragments = 0;
   for (const auto& thread : workers_) {
     frames_in_use -= std::min<uint64_t>(frames_in_use, thread->pool().size());
     neighbors = std::max<uint64_t>(neighbors, NeighborsOf(*thread).used());
+    fragments = std::max<uint64_t>(fragments, thread->worker().pipeline().fragments());
   }
-  const telemetry::FirewallView firewall = FirewallState();
+  const telemetry::FirewallView summary = FirewallSummary();
   return {{"routes4", fib4_->size(), config_.limits.routes4},
           {"routes6", fib6_->size(), config_.limits.routes6},
           {"route_results", routes_->used(), routes_->limit()},
           {"neighbors", neighbors, config_.limits.neighbors},
           {"frames", frames_in_use, arena_->frame_count()},
-          {"flows", firewall.flows, firewall.flows_limit}};
+          {"flows", summary.flows, summary.flows_limit},
+          {"fragments", fragments, config_.limits.fragments}};
 }
 
 telemetry::StatusView Engine::Status() {
@@ -201,10 +204,10 @@ telemetry::StatusView Engine::Status() {
                  .resyncs = stats.resyncs,
                  .corrections = stats.audit_route_corrections + stats.audit_other_corrections,
                  .last_resync_reason = stats.overflows > 0 ? "the netlink socket overflowed" : ""};
-  if (firewall_->current() != nullptr || !firewall_->refusal().empty()) {
-    view.firewall = FirewallState();
-  }
   view.tables = TableUses();
+  if (firewall_->current() != nullptr || !firewall_->refusal().empty()) {
+    view.firewall = FirewallSummary();
+  }
   return view;
 }
 

@@ -112,7 +112,8 @@ void Pipeline::Forward6(Packet& p, const stages::RouteDecision& d, const Snapsho
   }
   // An MTU of the route that is not locked counts in ip6_finish_output only, and so late that the
   // error quotes the new hop limit.
-  if (d.route->mtu != 0 && p.l3_length() > d.route->mtu && p.fragment_size == 0) {
+  const uint32_t size = p.fragment_size != 0 ? p.fragment_size : p.l3_length();
+  if (d.route->mtu != 0 && size > d.route->mtu) {
     return Refuse6(p, DropReason::kPacketTooBig, snapshot, now, d.route->mtu);
   }
   if (fits == stages::MtuDecision::kFragment) {

@@ -64,7 +64,8 @@ class Pipeline {
   // Timers of neighbours, connections and fragments. Call when NextDeadline() has come.
   void OnTimer(const tables::Snapshot& snapshot, Nanos now);
   Nanos NextDeadline() const {
-    return std::min(neighbors_.NextDeadline(), firewall_.NextDeadline());
+    return std::min(
+        {neighbors_.NextDeadline(), firewall_.NextDeadline(), defrag_.NextDeadline()});
   }
 
   // From the control thread's and other workers' messages.
@@ -88,6 +89,8 @@ class Pipeline {
 
   packet::Outbox& outbox() { return outbox_; }
   const stages::Neighbors& neighbors() const { return neighbors_; }
+  // Datagrams that wait for fragments; read by anyone, about right.
+  uint32_t fragments() const { return defrag_.datagrams(); }
   Firewall& firewall() { return firewall_; }
   const Firewall& firewall() const { return firewall_; }
 

@@ -185,6 +185,8 @@ class _Chosen:
         places = ((0, theirs.source_port), (len(ours.source), theirs.destination_port))
         ends = [[(bytes(data[start + theirs.addresses + place:][:len(ours.source)]),
                   wire.port(data[start:], at)) for place, at in places] for data in (kernel, packet)]
+        begin = start + (theirs.transport or 0)
+        sctp = theirs.protocol == wire.SCTP and wire.sctp_is_sound(packet[begin:])
         for number, (place, port_at) in enumerate(places):
             # An endpoint, and the other one: a port may be used again for another partner.
             pairs = [(end[number], end[1 - number]) for end in ends]
@@ -195,6 +197,9 @@ class _Chosen:
             _replace(packet, start, theirs, start + theirs.addresses + place, address, False)
             if port_at is not None:
                 _replace(packet, start, theirs, start + port_at, struct.pack("!H", port), True)
+        if changed and sctp:
+            packet[begin + 8:begin + 12] = wire.crc32c(packet[begin:begin + 8] + bytes(4) +
+                                                       packet[begin + 12:])
         if theirs.quoted is not None:
             at = start + theirs.quoted
             old = bytes(packet[at:])

@@ -39,10 +39,15 @@ struct NftMirrorStats {
   uint64_t overflows = 0;          // messages lost
 };
 
+struct NftMirrorOptions {
+  int event_buffer = 32 << 20;  // bytes: some 100,000 elements in one transaction
+};
+
 class NftMirror {
  public:
   // Reads the ruleset, at once. A kernel without nf_tables is no error: the ruleset is empty.
-  static absl::StatusOr<std::unique_ptr<NftMirror>> Open(Nanos now);
+  static absl::StatusOr<std::unique_ptr<NftMirror>> Open(Nanos now,
+                                                         const NftMirrorOptions& options = {});
 
   int fd() const { return events_ ? events_->fd() : -1; }  // -1: poll() ignores it
   Nanos NextDeadline() const;
