@@ -105,7 +105,8 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
 
   // --- Views (engine_views.cc, engine_firewall_views.cc) ---
   void EndTrace();  // before the workers end
-  telemetry::FirewallView FirewallSummary() const;
+  telemetry::FirewallView FirewallState() const;
+  void ForEachFlow(const std::function<void(const tables::Flow&, WorkerId)>& visit);
   telemetry::MetricSample SampleHere();
   telemetry::PacketTotals Totals() const;
   std::vector<telemetry::TableUse> TableUses() const;

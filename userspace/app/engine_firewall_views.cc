@@ -1,6 +1,7 @@
 // What the engine tells about the firewall and NAT: rules, connections, translations, and what would
 // happen to a packet.
 #include <algorithm>
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -12,15 +13,18 @@
 #include "app/live_trace.h"
 #include "app/rule_status.h"
 #include "app/trace_filter.h"
-#include "control/netfilter/nft_listing.h"
+#include "control/nft/nft_listing.h"
 #include "telemetry/rule_listing.h"
 
 namespace sluice::app {
 
-telemetry::FirewallView Engine::FirewallSummary() const {
+telemetry::FirewallView Engine::FirewallState() const {
   telemetry::FirewallView view;
-  view.generation = firewall_->kernel_ruleset().generation;
-  if (const tables::Ruleset* const ruleset = firewall_->current()) view = FirewallViewOf(*ruleset);
+  if (const tables::Ruleset* const ruleset = firewall_->current()) {
+    view = FirewallViewOf(*ruleset);
+  } else {
+    view.generation = firewall_->kernel_ruleset().generation;
+  }
   view.refused = firewall_->refusal();
   for (const auto& thread : workers_) {
     const tables::FlowTable& flows = thread->worker().pipeline().firewall().flows();
@@ -35,27 +39,35 @@ absl::StatusOr<telemetry::RulesView> Engine::Rules() {
   if (!listing.ok()) return listing.status();
   const tables::Ruleset* const ruleset = firewall_->current();
   telemetry::RulesView view;
-  view.firewall = FirewallSummary();
+  view.firewall = FirewallState();
   view.lines = telemetry::AnnotateListing(
       *listing, ruleset == nullptr ? telemetry::RuleStatusSource() : StatusSourceOf(*ruleset));
   return view;
 }
 
+// In portions, so that no worker is kept from its ports for long.
+void Engine::ForEachFlow(const std::function<void(const tables::Flow&, WorkerId)>& visit) {
+  for (const auto& thread : workers_) {
+    const WorkerId worker = thread->worker().id();
+    VisitFlows(*thread, [&](const tables::Flow& flow) { visit(flow, worker); });
+  }
+}
+
 absl::StatusOr<telemetry::FlowsView> Engine::Flows(const telemetry::FlowQuery& query) {
   absl::StatusOr<FlowCollector> collector = FlowCollector::Create(query, MonotonicNow());
   if (!collector.ok()) return collector.status();
-  for (const auto& thread : workers_) {
-    const WorkerId worker = thread->worker().id();
-    VisitFlows(*thread, [&](const tables::Flow& flow) { collector->Add(flow, worker); });
-  }
-  const telemetry::FirewallView summary = FirewallSummary();
-  return collector->Take(summary.flows, summary.flows_limit);
+  const telemetry::FirewallView state = FirewallState();
+  ForEachFlow([&](const tables::Flow& flow, WorkerId worker) { collector->Add(flow, worker); });
+  return collector->Take(state.flows, state.flows_limit);
 }
 
 absl::StatusOr<telemetry::NatView> Engine::Nat(const telemetry::NatQuery& query) {
   telemetry::NatView view;
   view.ports_first = config_.limits.nat_ports.first;
   view.ports_last = config_.limits.nat_ports.last;
+  for (const auto& thread : workers_) {
+    view.exhausted += thread->worker().pipeline().firewall().nat().counters().exhausted.Read();
+  }
   if (const tables::Ruleset* const ruleset = firewall_->current()) {
     const absl::StatusOr<telemetry::RulesView> rules = Rules();
     if (!rules.ok()) return rules.status();
@@ -63,14 +75,10 @@ absl::StatusOr<telemetry::NatView> Engine::Nat(const telemetry::NatQuery& query)
   }
   FlowCollector collector = FlowCollector::ForNat(query, MonotonicNow());
   NatAddresses addresses(workers_.size());
-  for (const auto& thread : workers_) {
-    const WorkerId worker = thread->worker().id();
-    view.exhausted += thread->worker().pipeline().firewall().nat().counters().exhausted.Read();
-    VisitFlows(*thread, [&](const tables::Flow& flow) {
-      collector.Add(flow, worker);
-      addresses.Add(flow, worker);
-    });
-  }
+  ForEachFlow([&](const tables::Flow& flow, WorkerId worker) {
+    collector.Add(flow, worker);
+    addresses.Add(flow, worker);
+  });
   collector.TakeInto(&view);
   addresses.TakeInto(&view);
   return view;

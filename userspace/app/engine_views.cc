@@ -158,13 +158,13 @@ std::vector<telemetry::TableUse> Engine::TableUses() const {
     neighbors = std::max<uint64_t>(neighbors, NeighborsOf(*thread).used());
     fragments = std::max<uint64_t>(fragments, thread->worker().pipeline().fragments());
   }
-  const telemetry::FirewallView summary = FirewallSummary();
+  const telemetry::FirewallView firewall = FirewallState();
   return {{"routes4", fib4_->size(), config_.limits.routes4},
           {"routes6", fib6_->size(), config_.limits.routes6},
           {"route_results", routes_->used(), routes_->limit()},
           {"neighbors", neighbors, config_.limits.neighbors},
           {"frames", frames_in_use, arena_->frame_count()},
-          {"flows", summary.flows, summary.flows_limit},
+          {"flows", firewall.flows, firewall.flows_limit},
           {"fragments", fragments, config_.limits.fragments}};
 }
 
@@ -204,10 +204,10 @@ telemetry::StatusView Engine::Status() {
                  .resyncs = stats.resyncs,
                  .corrections = stats.audit_route_corrections + stats.audit_other_corrections,
                  .last_resync_reason = stats.overflows > 0 ? "the netlink socket overflowed" : ""};
-  view.tables = TableUses();
   if (firewall_->current() != nullptr || !firewall_->refusal().empty()) {
-    view.firewall = FirewallSummary();
+    view.firewall = FirewallState();
   }
+  view.tables = TableUses();
   return view;
 }
 

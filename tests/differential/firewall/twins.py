@@ -168,7 +168,7 @@ class SluiceTwin(Twin):
         for line in self.show("rules")["lines"]:
             if line["handle"]:
                 place = (line["chain"], line["handle"])
-            elif line["chain"] and line["where"]:
+            elif line["chain"]:  # a named counter
                 place = ("counter", line["chain"])
             else:
                 continue
