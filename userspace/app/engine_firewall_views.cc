@@ -13,7 +13,7 @@
 #include "app/live_trace.h"
 #include "app/rule_status.h"
 #include "app/trace_filter.h"
-#include "control/netfilter/nft_listing.h"
+#include "control/nft/nft_listing.h"
 #include "telemetry/rule_listing.h"
 
 namespace sluice::app {
