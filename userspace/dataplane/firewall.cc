@@ -38,6 +38,11 @@ FlowDirection DirectionOf(const Packet& p) { return static_cast<FlowDirection>(p
 
 bool IsState(const Packet& p, CtState state) { return p.ct_state == static_cast<uint8_t>(state); }
 
+IpAddress DestinationOf(const Packet& p, Family family) {
+  if (family == Family::kIpv4) return wire::Ipv4View(p.l3()).destination();
+  return wire::Ipv6View(p.l3()).destination();
+}
+
 bool IsIcmpError(const Packet& p, Family family) {
   if (!tables::IsIcmp(p.l4_protocol) || p.l4_offset == 0) return false;
   return family == Family::kIpv4
@@ -255,11 +260,10 @@ Judgement Firewall::Translate(HookPoint hook, NatManip manip, Pass& pass) {
 
 // --- Before routing ---
 
-bool Firewall::IsKernels(const Packet& p, Family family, const Snapshot& snapshot,
+bool Firewall::IsKernels(const IpAddress& destination, const Snapshot& snapshot,
                          PuntReason& reason) const {
-  const tables::RouteId id = family == Family::kIpv4
-                                 ? tables_.fib4.Lookup(wire::Ipv4View(p.l3()).destination())
-                                 : tables_.fib6.Lookup(wire::Ipv6View(p.l3()).destination());
+  const tables::RouteId id = destination.is_v4() ? tables_.fib4.Lookup(destination.v4())
+                                                 : tables_.fib6.Lookup(destination.v6());
   if (!id.valid()) return false;
   const tables::Route& route = tables_.routes.Get(id);
   switch (route.type) {
@@ -288,34 +292,84 @@ bool Firewall::IsKernels(const Packet& p, Family family, const Snapshot& snapsho
   return true;
 }
 
-// Whether the rules, which have no effect this time, would send it elsewhere.
-bool Firewall::WouldTranslate(Pass& pass, const Key& key) {
+// Whether the rules, which have no effect this time, would send the first packet of a connection
+// elsewhere, and where. Of what the rules write to the packet they see the marks only.
+bool Firewall::ForeseesDestination(Pass& pass, const Key& key, IpAddress& destination) {
   if (!ruleset_->Has(HookPoint::kPreroutingNat, pass.family) || key.hash == 0 || key.error) {
     return false;
   }
-  pass.dry = true;
-  pass.wants_nat = false;
-  const uint8_t state = pass.p.ct_state;
-  bool accepted = Run(HookPoint::kIngress, pass).accepted() &&
-                  Run(HookPoint::kPreroutingRaw, pass).accepted();
-  if (accepted) {
-    pass.p.ct_state = static_cast<uint8_t>(CtState::kNew);
-    accepted = Run(HookPoint::kPreroutingEarly, pass).accepted() &&
-               Run(HookPoint::kPreroutingNat, pass).accepted();
+  Packet p = pass.p;
+  Flow flow{};
+  Pass dry{.p = p,
+           .family = pass.family,
+           .snapshot = pass.snapshot,
+           .in = pass.in,
+           .now = pass.now,
+           .dry = true};
+  if (!Run(HookPoint::kIngress, dry).accepted() ||
+      !Run(HookPoint::kPreroutingRaw, dry).accepted() || IsState(p, CtState::kUntracked)) {
+    return false;
   }
-  pass.p.ct_state = state;
-  pass.dry = false;
-  return accepted && pass.wants_nat;
+  flow.tuple(FlowDirection::kOriginal) = key.tuple;
+  if (!stages::InvertTuple(key.tuple, flow.tuple(FlowDirection::kReply))) return false;
+  flow.count(FlowDirection::kOriginal) = {1, p.l3_length()};
+  p.ct_state = static_cast<uint8_t>(CtState::kNew);
+  dry.scratch = &flow;
+  if (!Run(HookPoint::kPreroutingEarly, dry).accepted() ||
+      !Run(HookPoint::kPreroutingNat, dry).accepted() || !dry.wants_nat ||
+      stages::Nat::ManipOf(dry.wanted.kind) != NatManip::kDestination) {
+    return false;
+  }
+  const auto address = nat_.Foresee(
+      flow, dry.wanted, {.snapshot = pass.snapshot, .in = pass.in->slot, .out = {}, .next_hop = {}});
+  if (address) destination = *address;
+  return address.has_value();
+}
+
+// Whether it claims to be sent by this machine: then it may be of a connection that only the kernel
+// knows.
+bool Firewall::IsOwnSource(const Pass& pass) const {
+  if (pass.family == Family::kIpv4) {
+    return pass.snapshot.own4.Contains(wire::Ipv4View(pass.p.l3()).source()) &&
+           !pass.in->accept_local;
+  }
+  const tables::RouteId id = tables_.fib6.Lookup(wire::Ipv6View(pass.p.l3()).source());
+  return id.valid() && tables_.routes.Get(id).type == RouteType::kLocal;
+}
+
+// A packet without a connection here.
+bool Firewall::IsKernelsWithoutFlow(Pass& pass, const Key& key, PuntReason& reason) {
+  if (key.hash != 0 && !key.error && IsOwnSource(pass)) {
+    reason = PuntReason::kLocal;
+    return true;
+  }
+  const bool kernels = IsKernels(DestinationOf(pass.p, pass.family), pass.snapshot, reason);
+  IpAddress translated;
+  if (!ForeseesDestination(pass, key, translated)) return kernels;
+  if (!IsKernels(translated, pass.snapshot, reason)) return false;
+  Claim(pass, key);
+  return true;
+}
+
+// For the kernel: whatever rules say to its later packets, this connection is the kernel's.
+void Firewall::Claim(Pass& pass, const Key& key) {
+  static_cast<void>(conntrack_.Track(pass.p, key.tuple, key.hash, pass.snapshot.conntrack, arena_,
+                                     pass.now));
+  LeaveToKernel(pass.p, pass.now);
 }
 
 Judgement Firewall::BeforeRouting(Packet& p, const Key& key, const Interface& in,
                                   const Snapshot& snapshot, Nanos now) {
   const Family family = FamilyOf(p);
   Pass pass{.p = p, .family = family, .snapshot = snapshot, .in = &in, .now = now};
-  const bool known = key.hash != 0 && flows_.Find(key.tuple, key.hash).found();
-  PuntReason reason;
-  if (!known && IsKernels(p, family, snapshot, reason) && !WouldTranslate(pass, key)) {
-    return Judgement::Punt(reason);
+  const tables::FlowTable::Found found =
+      key.hash != 0 ? flows_.Find(key.tuple, key.hash) : tables::FlowTable::Found{};
+  if (!found.found() || flows_.at(found.flow).expires <= now) {
+    PuntReason reason;
+    if (IsKernelsWithoutFlow(pass, key, reason)) return Judgement::Punt(reason);
+  } else if (flows_.at(found.flow).Has(tables::kFlowKernel)) [[unlikely]] {
+    if (!key.error) Claim(pass, key);
+    return Judgement::Punt(PuntReason::kUnsupportedRule);
   }
   return BeforeRoutingForReal(pass, key);
 }
@@ -326,13 +380,11 @@ Judgement Firewall::BeforeRoutingForReal(Pass& pass, const Key& key) {
   if (!judgement.accepted()) return judgement;
   if (tracks(pass.family)) {
     // For an error conntrack makes the tuple of what is quoted itself.
-    judgement = ToJudgement(conntrack_.Track(pass.p, key.tuple, key.hash, pass.snapshot.conntrack, arena_,
-                                      pass.now));
+    tables::FlowTuple of_error;
+    if (key.error) [[unlikely]] static_cast<void>(stages::MakeTuple(pass.p, of_error));
+    judgement = ToJudgement(conntrack_.Track(pass.p, key.error ? of_error : key.tuple, key.hash,
+                                             pass.snapshot.conntrack, arena_, pass.now));
     if (!judgement.accepted()) return judgement;
-    const Flow* const flow = FlowOf(pass.p);
-    if (flow != nullptr && flow->Has(tables::kFlowKernel)) {
-      return Judgement::Punt(PuntReason::kUnsupportedRule);
-    }
   }
   judgement = Run(HookPoint::kPreroutingEarly, pass);
   if (judgement.accepted()) {

@@ -10,9 +10,10 @@
 //
 // Who decides. The kernel's packets (for this machine, or leaving by a device that Sluice does not
 // serve) are returned to it as they came, and it applies its own copy of the rules. Whether a packet
-// is one of them is known only behind DNAT, so the rules are first run dry, without effect, where
-// the route says that it would be the kernel's and a NAT rule could say otherwise. A packet that
-// meets a rule which Sluice cannot do goes to the kernel with its whole connection (kFlowKernel).
+// is one of them is known only behind DNAT, so where there are rules of DNAT, those that the first
+// packet of a connection would meet are run dry first, without effect. What DNAT leads to the kernel
+// goes there with its whole connection (kFlowKernel), and so does a packet that meets a rule which
+// Sluice cannot do.
 //
 // Thread: the owning worker.
 #ifndef SLUICE_DATAPLANE_FIREWALL_H_
@@ -161,7 +162,9 @@ class Firewall : private stages::Conntrack::ForeignSink {
   bool Announce(const tables::Flow& flow, bool ended);
 
   Judgement BeforeRoutingForReal(Pass& pass, const Key& key);
-  bool WouldTranslate(Pass& pass, const Key& key);
+  bool IsOwnSource(const Pass& pass) const;
+  bool IsKernelsWithoutFlow(Pass& pass, const Key& key, PuntReason& reason);
+  bool ForeseesDestination(Pass& pass, const Key& key, IpAddress& destination);
   Judgement ToTheWire(Pass& pass);
   Judgement Run(tables::HookPoint hook, Pass& pass);
   Judgement Translate(tables::HookPoint hook, stages::NatManip manip, Pass& pass);
@@ -171,8 +174,9 @@ class Firewall : private stages::Conntrack::ForeignSink {
   Judgement RehearseTranslation(tables::HookPoint hook, stages::NatManip manip, Pass& pass,
                                 Rehearsal& r);
   void LeaveToKernel(packet::Packet& p, Nanos now);
-  // Why the route returns the packet to the kernel, if it does.
-  bool IsKernels(const packet::Packet& p, Family family, const tables::Snapshot& snapshot,
+  void Claim(Pass& pass, const Key& key);
+  // Why the route returns packets to this address to the kernel, if it does.
+  bool IsKernels(const IpAddress& destination, const tables::Snapshot& snapshot,
                  PuntReason& reason) const;
   tables::Flow* FlowOf(const packet::Packet& p) {
     return p.flow == packet::kNoFlowIndex ? nullptr : &flows_.at(p.flow);

@@ -160,6 +160,23 @@ Nat::Result Nat::Setup(Flow& flow, const NatRequest& request, const Context& con
   return result;
 }
 
+std::optional<IpAddress> Nat::Foresee(const Flow& flow, const NatRequest& request,
+                                      const Context& context) const {
+  const FlowTuple& reply = flow.tuple(FlowDirection::kReply);
+  const IpAddress destination = DestinationOf(reply);
+  if (request.kind == NatKind::kRedirect) {
+    return RedirectAddress(context.snapshot, context.in, destination);
+  }
+  if (request.kind != NatKind::kDestination) return {};
+  if ((request.flags & tables::kNatMapAddresses) == 0) return destination;
+  if (request.min_address.family != reply.family) return {};
+  if ((request.flags & tables::kNatNetmap) != 0) {
+    return Netmap(destination, request.min_address, request.max_address);
+  }
+  return PickFromRange(SourceOf(reply), destination, request.min_address, request.max_address,
+                       (request.flags & tables::kNatPersistent) != 0, true);
+}
+
 Nat::Result Nat::SetupNull(Flow& flow, NatManip manip) {
   if (flow.Has(tables::kFlowConfirmed)) return {};
   const FlowTuple& reply = flow.tuple(FlowDirection::kReply);

@@ -28,6 +28,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "base/counter.h"
 #include "base/ids.h"
@@ -84,6 +85,10 @@ class Nat {
   // No rule asked for anything: keeps the addresses, and the source port unless the tuple would
   // clash. Every flow needs one of the two for each manip, as in the kernel.
   Result SetupNull(tables::Flow& flow, NatManip manip);
+
+  // The destination that Setup would give the flow; nothing when it would drop or change none.
+  std::optional<IpAddress> Foresee(const tables::Flow& flow, const tables::NatRequest& request,
+                                   const Context& context) const;
 
   static bool IsSetUp(const tables::Flow& flow, NatManip manip) {
     return flow.Has(manip == NatManip::kSource ? tables::kFlowSourceNatDone
