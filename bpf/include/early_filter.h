@@ -30,8 +30,11 @@
 #define SLUICE_EARLY_PASS SLUICE_XDP_REASON_COUNT
 #define SLUICE_EARLY_WHOLE_FRAME 0xffffffffu
 
+/* The kernel's fast path for loads of one, two or four bytes (nft_payload_fast_eval) does not ask
+ * whether the packet is a later fragment, and takes what it carries for an L4 header. So does this.
+ */
 struct sluice_early_frame {
-  const __u8* l4; /* null: nothing to see (a later fragment) */
+  const __u8* l4;
   const __u8* end;
 };
 
@@ -94,10 +97,6 @@ SLUICE_INLINE __u64 sluice_early_match_l4(const struct sluice_early_core* core, 
   __u64 ingress = rules & core->ingress_rules;
   __u64 prerouting = rules & ~core->ingress_rules;
   if (!(rules & core->l4_rules)) return rules;
-  if (!f->l4) {
-    return rules & core->no_byte0 & core->no_byte1 & core->no_flags & core->no_port[0] &
-           core->no_port[1];
-  }
   if (ingress)
     ingress &= sluice_early_l4_rules(core, f->l4, f->end, SLUICE_EARLY_WHOLE_FRAME);
   if (prerouting) prerouting &= sluice_early_l4_rules(core, f->l4, f->end, p->l4_bytes);
@@ -255,7 +254,7 @@ SLUICE_INLINE __u32 sluice_early_rules4(const struct sluice_early_core* core, co
                                 [sluice_early_class4(&core->table4[1], sluice_be32(ip + 16)) & 255];
     if (!rules) return SLUICE_EARLY_PASS;
   }
-  f->l4 = (fragment & 0x1fff) != 0 ? 0 : ip + header_size;
+  f->l4 = ip + header_size;
   rules = sluice_early_match_l4(core, rules, f, p);
   /* The kernel's prerouting chains never see a packet with a wrong header checksum. */
   if ((rules & ~core->ingress_rules) && !sluice_early_checksum_is_right(ip, f->end, header_size))

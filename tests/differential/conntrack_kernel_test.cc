@@ -178,6 +178,83 @@ class AgainstTheKernel : public ConntrackFixture {
     ASSERT_NEAR(static_cast<double>(left), theirs->timeout, 3);
   }
 
+  // UDP, ICMP, errors that quote them, other protocols: of few tuples, so that they meet.
+  Bytes RandomOther(Rng& rng, bool v6, bool from_a) {
+    const auto builder = [&](bool a) {
+      PacketBuilder b = PacketBuilder().Ethernet("02:00:00:00:00:aa", "02:00:00:00:00:01");
+      if (v6) {
+        a ? b.Ipv6("2001:db8::2", "2001:db8:1::9") : b.Ipv6("2001:db8:1::9", "2001:db8::2");
+      } else {
+        a ? b.Ipv4("10.0.0.2", "192.0.2.9") : b.Ipv4("192.0.2.9", "10.0.0.2");
+      }
+      return b;
+    };
+    const auto small = [&] { return static_cast<uint16_t>(rng.Below(6)); };
+    const auto ports = [&](PacketBuilder& b, bool a, bool udp) {
+      const auto own = static_cast<uint16_t>(40'000 + small());
+      udp ? (a ? b.Udp(own, 53) : b.Udp(53, own)) : (a ? b.Tcp(own, 80, 2) : b.Tcp(80, own, 0x12));
+    };
+    PacketBuilder b = builder(from_a);
+    switch (rng.Below(8)) {
+      case 0:
+      case 1:
+        ports(b, from_a, true);
+        if (rng.Chance(1, 8)) b.BadChecksum();
+        if (rng.Chance(1, 8)) b.ZeroUdpChecksum();
+        if (rng.Chance(1, 8)) b.UdpLength(static_cast<uint16_t>(rng.Below(40)));
+        return b.Payload(rng.Below(30)).Build();
+      case 2: {
+        static constexpr uint8_t kTypes4[] = {0, 8, 13, 14, 15, 16, 17, 18, 9, 10, 19, 40};
+        static constexpr uint8_t kTypes6[] = {128, 129, 139, 140, 128, 129,
+                                              130, 131, 132, 143, 150};
+        const uint32_t rest = uint32_t{small()} << 16 | 1;
+        const auto code = static_cast<uint8_t>(rng.Below(2));
+        v6 ? b.Icmpv6(kTypes6[rng.Below(std::size(kTypes6))], code, rest)
+           : b.Icmp(kTypes4[rng.Below(std::size(kTypes4))], code, rest);
+        if (rng.Chance(1, 8)) b.BadChecksum();
+        return b.Payload(rng.Below(30)).Build();
+      }
+      case 3: {
+        v6 ? b.Icmpv6Echo(small(), 1) : b.IcmpEcho(small(), 1);
+        return b.Payload(8).Build();
+      }
+      case 4:
+        v6 ? b.Icmpv6EchoReply(small(), 1) : b.IcmpEchoReply(small(), 1);
+        return b.Payload(8).Build();
+      case 5: {
+        // GRE of version 0 and 1, ESP, and a protocol that nobody has.
+        static constexpr uint8_t kProtocols[] = {47, 47, 47, 50, 253, 33};
+        Bytes payload(rng.Below(16));
+        for (uint8_t& byte : payload) byte = static_cast<uint8_t>(rng.Below(2));
+        if (payload.size() >= 8 && rng.Chance(1, 2)) {
+          payload = {0x20, 1, 0x88, 0x0b, 0, 0, 0, static_cast<uint8_t>(rng.Below(3))};
+        }
+        return b.Protocol(kProtocols[rng.Below(std::size(kProtocols))]).Payload(payload).Build();
+      }
+      default: {
+        // An error that a router beside the sender of `b` reports; sometimes to the wrong host.
+        const bool quoted_from_a = rng.Chance(7, 8) ? !from_a : from_a;
+        PacketBuilder inner = builder(quoted_from_a);
+        const uint64_t what = rng.Below(4);
+        if (what == 0) {
+          v6 ? inner.Icmpv6Echo(small(), 1) : inner.IcmpEcho(small(), 1);
+        } else if (what == 1) {
+          inner.Protocol(47).Payload(Bytes{0, 0, 8, 0});
+        } else {
+          ports(inner, quoted_from_a, what == 2);
+        }
+        if (rng.Chance(1, 16) && !v6) inner.FragmentOffset(8);
+        Bytes quote = inner.Payload(8).Build();
+        quote.erase(quote.begin(), quote.begin() + 14);
+        if (rng.Chance(1, 4)) quote.resize(rng.Below(quote.size() + 1));
+        v6 ? b.Icmpv6(static_cast<uint8_t>(rng.Below(6)), 0)
+           : b.Icmp(static_cast<uint8_t>(rng.Chance(1, 2) ? 3 : rng.Below(14)), 1);
+        if (rng.Chance(1, 16)) b.BadChecksum();
+        return b.Payload(quote).Build();
+      }
+    }
+  }
+
   void RunSequences(uint64_t count, bool v6) {
     const uint64_t first = FromEnvironment("SLUICE_CONNTRACK_SEED", 1);
     for (uint64_t seed = first; seed < first + count; ++seed) {
@@ -209,6 +286,76 @@ uint64_t Sequences() { return FromEnvironment("SLUICE_CONNTRACK_SEQUENCES", 300)
 
 TEST_F(AgainstTheKernel, Tcp) { RunSequences(Sequences(), false); }
 TEST_F(AgainstTheKernel, Tcp6) { RunSequences(Sequences() / 4, true); }
+
+TEST_F(AgainstTheKernel, UdpIcmpErrorsAndOthers) {
+  const uint64_t first = FromEnvironment("SLUICE_CONNTRACK_SEED", 1);
+  for (const bool v6 : {false, true}) {
+    Rng rng(first);
+    for (uint64_t i = 0; i < Sequences() * 10; ++i) {
+      const bool from_a = rng.Chance(1, 2);
+      const Bytes frame = RandomOther(rng, v6, from_a);
+      ASSERT_NO_FATAL_FAILURE(Compare({frame, from_a, ""}))
+          << "seed " << first << " packet " << i << " " << test::ToHex(frame);
+    }
+  }
+}
+
+// Associations of random chunks and tags, most of which begin as they should.
+Bytes RandomSctp(Rng& rng, uint64_t step, uint16_t port, bool& from_a) {
+  constexpr uint32_t kTags[] = {0x1111'1111, 0x2222'2222};
+  static constexpr uint8_t kTypes[] = {0, 0, 1, 2, 3, 4, 4, 5, 5, 6, 7, 8, 9, 10, 11, 14};
+  from_a = rng.Chance(1, 2);
+  const bool in_order = step < 4;
+  if (in_order) from_a = step % 2 == 0;
+  const size_t side = from_a ? 0 : 1;
+  Bytes l4(12);
+  StoreBe16(l4.data(), from_a ? port : 2000);
+  StoreBe16(l4.data() + 2, from_a ? 2000 : port);
+  uint32_t tag = kTags[1 - side];
+  if (step == 0) tag = 0;
+  if (!in_order && rng.Chance(1, 4)) tag = rng.Chance(1, 2) ? kTags[side] : uint32_t(rng.Below(2));
+  StoreBe32(l4.data() + 4, tag);
+  const uint64_t chunks = in_order ? 1 : rng.Below(4) == 0 ? rng.Below(4) : 1;
+  for (uint64_t i = 0; i < chunks; ++i) {
+    static constexpr uint8_t kHandshake[] = {1, 2, 10, 11};
+    const uint8_t type = in_order ? kHandshake[step] : kTypes[rng.Below(std::size(kTypes))];
+    Bytes chunk = {type, static_cast<uint8_t>(rng.Below(4) == 0 ? 1 : 0), 0, 20};
+    chunk.resize(20);
+    StoreBe32(chunk.data() + 4, rng.Chance(7, 8) ? kTags[side] : static_cast<uint32_t>(rng.Next()));
+    if (!in_order && rng.Chance(1, 10)) {
+      StoreBe16(chunk.data() + 2, static_cast<uint16_t>(rng.Below(24)));
+    }
+    l4.insert(l4.end(), chunk.begin(), chunk.end());
+  }
+  PacketBuilder b = PacketBuilder().Ethernet("02:00:00:00:00:aa", "02:00:00:00:00:01");
+  from_a ? b.Ipv4("10.0.0.2", "192.0.2.9") : b.Ipv4("192.0.2.9", "10.0.0.2");
+  return b.Protocol(132).Payload(l4).Build();
+}
+
+TEST_F(AgainstTheKernel, Sctp) {
+  kernel.Sysctl("checksum", "0");  // we do not verify the CRC
+  settings.checksum = false;
+  const uint64_t first = FromEnvironment("SLUICE_CONNTRACK_SEED", 1);
+  for (uint64_t seed = first; seed < first + Sequences(); ++seed) {
+    Rng rng(seed);
+    const auto port = static_cast<uint16_t>(1024 + seed % 60'000);
+    std::string story = "seed " + std::to_string(seed) + "\n";
+    const bool orderly = rng.Chance(3, 4);
+    const uint64_t packets = 4 + rng.Below(12);
+    for (uint64_t i = 0; i < packets; ++i) {
+      bool from_a = false;
+      const Bytes frame = RandomSctp(rng, orderly ? i : i + 4, port, from_a);
+      story += test::ToHex(std::span(frame).subspan(34)) + (from_a ? " a\n" : " b\n");
+      ASSERT_NO_FATAL_FAILURE(Compare({frame, from_a, ""})) << story;
+      if (static_cast<CtState>(p.ct_state) == CtState::kInvalid) continue;
+      const auto theirs = kernel.Find(flow().tuples[0]);
+      ASSERT_TRUE(theirs.has_value()) << story;
+      ASSERT_EQ(flow().sctp.state, theirs->sctp_state) << story;
+      ASSERT_EQ(flow().status & tables::kFlowAssured, theirs->status & tables::kFlowAssured);
+    }
+  }
+  kernel.Sysctl("checksum", "1");
+}
 
 TEST_F(AgainstTheKernel, TcpLiberal) {
   kernel.Sysctl("tcp_be_liberal", "1");

@@ -96,7 +96,7 @@ class Topology:
         self._directory = tempfile.TemporaryDirectory(prefix="sluice-diff-")
         work = self._directory.name
         config = os.path.join(work, "sluice.yaml")
-        self.control = control = os.path.join(work, "sluice.sock")
+        control = self.control = os.path.join(work, "sluice.sock")
         self.log = os.path.join(work, "log")
         with open(config, "w", encoding="ascii") as file:
             file.write("interfaces:\n" + "".join(f"  - name: {link}\n" for link in SERVED) + more)

@@ -52,10 +52,9 @@ inline EarlyFacts ReadEarlyFacts(const Bytes& frame) {
     for (size_t i = 0; i < header; i += 2) sum += LoadBe16(ip + i);
     while (sum >> 16 != 0) sum = (sum & 0xffff) + (sum >> 16);
     f.checksum_right = sum == 0xffff;
-    if ((f.fragment & 0x1fff) == 0) {
-      f.l4_ingress.assign(ip + header, frame.data() + frame.size());
-      f.l4_prerouting.assign(ip + header, ip + f.prerouting_bytes);
-    }
+    // Of later fragments too, as the kernel's nft_payload_fast_eval has it.
+    f.l4_ingress.assign(ip + header, frame.data() + frame.size());
+    f.l4_prerouting.assign(ip + header, ip + f.prerouting_bytes);
   } else if (type == 0x86dd) {
     f.family = tables::kEarlyIpv6;
     f.source6 = Ipv6::FromWire(ip + 8);

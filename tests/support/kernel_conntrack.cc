@@ -68,6 +68,9 @@ int Keep(enum nf_conntrack_msg_type, struct nf_conntrack* ct, void* data) {
     entry->scales[0] = nfct_get_attr_u8(ct, ATTR_TCP_WSCALE_ORIG);
     entry->scales[1] = nfct_get_attr_u8(ct, ATTR_TCP_WSCALE_REPL);
   }
+  if (nfct_attr_is_set(ct, ATTR_SCTP_STATE)) {
+    entry->sctp_state = nfct_get_attr_u8(ct, ATTR_SCTP_STATE);
+  }
   return NFCT_CB_CONTINUE;
 }
 
@@ -101,7 +104,7 @@ std::optional<KernelConntrack::Said> KernelConntrack::Pass(const Bytes& frame, b
   // Neighbour discovery of the router's own may come as well.
   for (auto got = out.Receive(); got; got = out.Receive()) {
     const Bytes& f = *got;
-    if (f.size() < 54) continue;
+    if (f.size() < 34) continue;
     const bool v4 = f[12] == 8 && f[13] == 0;
     const uint8_t ttl = v4 ? f[22] : f[21];
     if (ttl != kOriginalTtl && ttl != kReplyTtl) continue;

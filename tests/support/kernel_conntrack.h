@@ -1,5 +1,6 @@
 // The kernel's connection tracking, to compare with: a router in a namespace of its own, whose
-// ruleset writes what `ct` says about a packet into its TOS and TTL, and its table through ctnetlink.
+// ruleset writes what `ct` says about a packet into its TOS and TTL, and its table through
+// ctnetlink.
 //
 //   a side: 10.0.0.0/24, 2001:db8::/64    b side: 192.0.2.0/24, 2001:db8:1::/64
 //
@@ -33,6 +34,7 @@ class KernelConntrack {
     uint32_t status = 0;
     uint32_t timeout = 0;  // seconds left
     uint8_t tcp_state = 0;
+    uint8_t sctp_state = 0;
     uint8_t flags[2] = {};
     uint8_t scales[2] = {};
   };

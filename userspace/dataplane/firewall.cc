@@ -147,7 +147,7 @@ Judgement Firewall::Run(HookPoint hook, Pass& pass) {
                                 .tables = filter_tables_,
                                 .now = pass.now,
                                 .dry_run = pass.dry,
-                                .trace = pass.trace};
+                                .trace = pass.dry ? pass.trace : watcher_};
   const FilterVerdict verdict = filter_.Run(hook, pass.family, context);
   Judgement judgement;
   judgement.rule = verdict.rule;

@@ -123,6 +123,9 @@ class Firewall {
     if (p.flow != packet::kNoFlowIndex) conntrack_.Abandon(p);
   }
 
+  // Who is told of the rules that packets meet from now on (not of dry runs); null: nobody.
+  void Watch(stages::TraceSink* sink) { watcher_ = sink; }
+
   // Connections that have had their time, or whose address has gone.
   void OnTimer(const tables::Snapshot& snapshot, Nanos now);
   Nanos NextDeadline() const {
@@ -166,6 +169,7 @@ class Firewall {
   stages::Conntrack conntrack_;
   stages::Nat nat_;
   const tables::Ruleset* ruleset_ = nullptr;
+  stages::TraceSink* watcher_ = nullptr;
   bool active_[2] = {false, false};  // by IPv4, IPv6
   bool tracks_[2] = {false, false};
   bool nats_[2] = {false, false};

@@ -54,6 +54,7 @@ void Pipeline::SettleFragments(const Snapshot& snapshot, Nanos now) {
 }
 
 void Pipeline::HandOver(WorkerId owner, Packet& p) {
+  tracer_.Forget(p);
   if (!outbox_.HandOver(owner, p)) Drop(p, DropReason::kHandoffFull);
 }
 
@@ -86,6 +87,7 @@ void Pipeline::JudgeOne(Packet& p, const Firewall::Key& key, const Interface& in
                         const Snapshot& snapshot, Nanos now) {
   constexpr bool kV4 = std::is_same_v<Address, Ipv4>;
   constexpr Family kFamily = kV4 ? Family::kIpv4 : Family::kIpv6;
+  WatchRules(p, snapshot);
   const Judgement judgement = firewall_.BeforeRouting(p, key, in, snapshot, now);
   if (!judgement.accepted()) return Carry(p, judgement, kFamily, snapshot, now);
 
@@ -102,6 +104,7 @@ bool Pipeline::PassesForward(Packet& p, Family family, const IpAddress& next_hop
                              const Snapshot& snapshot, Nanos now) {
   const Interface& in = snapshot.at(p.in);
   const Interface& out = snapshot.at(p.out);
+  WatchRules(p, snapshot);
   Judgement judgement = firewall_.Forwarding(p, in, out, snapshot, now);
   if (judgement.accepted()) {
     judgement = firewall_.AfterRouting(p, in, out, next_hop, snapshot, now);

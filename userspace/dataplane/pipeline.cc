@@ -44,6 +44,9 @@ Pipeline::Pipeline(WorkerId worker, const PipelineConfig& config, packet::FrameP
 void Pipeline::Process(std::span<Packet> burst, IfaceSlot slot, const Snapshot& snapshot,
                        Nanos now) {
   SeeSnapshot(snapshot, now);
+  if (tracer_.active()) [[unlikely]] {
+    for (const Packet& p : burst) tracer_.Begin(p, now);
+  }
   const Interface& in = snapshot.at(slot);
   if (!in.slot.valid()) {  // its sockets are up before the mirror knows it, for a moment
     for (const Packet& p : burst) Drop(p, DropReason::kInterfaceDown);
@@ -194,6 +197,7 @@ void Pipeline::NeighborMessage(Packet& p, Verdict verdict, const Snapshot& snaps
       break;
     default:
       counters_.of(p.in).local_packets.Add();
+      tracer_.End(p, TraceOutcome::kLocal);
       // With a copy for the kernel the outbox has the frame, and the worker frees it.
       if (p.frame != packet::kNoFrame) packet::FreePacket(outbox_.pool(), p);
       break;
@@ -292,6 +296,7 @@ void Pipeline::ForgetInterface(IfaceSlot slot) {
 }
 
 void Pipeline::Drop(const Packet& p, DropReason reason) {
+  tracer_.End(p, TraceOutcome::kDropped, static_cast<uint8_t>(reason));
   if (p.flow != packet::kNoFlowIndex) {
     Packet ended = p;
     firewall_.Abandon(ended);
@@ -326,6 +331,7 @@ void Pipeline::PuntPieces(Packet& p, PuntReason reason) {
     }
   }));
   if (!punted) return Drop(p, DropReason::kPuntFailed);
+  tracer_.End(p, TraceOutcome::kPunted, static_cast<uint8_t>(reason));
   packet::FreePacket(outbox_.pool(), p);
 }
 

@@ -264,6 +264,13 @@ class Worker {
       for (; i < sent && packets[i].in == in; ++i) bytes += packets[i].length;
       if (in.valid()) counters_->of(in).forwarded_packets.Add(i - first);
     }
+    // The ring has the frames, and they are read only until Flush.
+    if (pipeline_.tracer().active()) [[unlikely]] {
+      for (packet::Packet& p : packets.first(sent)) {
+        p.out = slot;
+        pipeline_.tracer().End(p, TraceOutcome::kForwarded);
+      }
+    }
     InterfaceCounters& out = counters_->of(slot);
     out.transmitted_packets.Add(sent);
     out.transmitted_bytes.Add(bytes);
@@ -278,6 +285,8 @@ class Worker {
         continue;
       }
       p.out = slot;
+      // The other worker's queue is as far as this one sees.
+      pipeline_.tracer().End(p, TraceOutcome::kForwarded);
       Handoff message;
       message.packet = p;
       // On its way it is held, neither here nor there; the receiver takes it off the gauge again.
@@ -297,11 +306,13 @@ class Worker {
     const bool taken = port != nullptr && port->Punt(pool_.arena(), p.packet);
     InterfaceCounters& c = counters_->of(p.packet.in);
     if (p.copy) {
+      pipeline_.tracer().End(p.packet, TraceOutcome::kLocal);
       if (taken) c.punt_copies.Add();
       packet::FreePacket(pool_, p.packet);
       return;
     }
     if (!taken) return pipeline_.Drop(p.packet, DropReason::kPuntFailed);
+    pipeline_.tracer().End(p.packet, TraceOutcome::kPunted, static_cast<uint8_t>(p.reason));
     c.punted_packets.Add();
     c.punts[static_cast<size_t>(p.reason)].Add();
     packet::FreePacket(pool_, p.packet);

@@ -3,7 +3,7 @@
 // BPF maps by io/af_xdp/early_maps.h, and evaluated by bpf/include/early_filter.h.
 //
 // Meaning: rules are taken in order. A rule matches when each of its conditions does; a condition
-// on something that the packet does not have (a port of a fragment) does not, inverted or not. A
+// on something that the packet does not have (a port behind its end) does not, inverted or not. A
 // rule that matches counts, asks its limit, and then drops the packet, ends its chain (later rules
 // with the same `chain` do not apply), or does nothing more.
 //

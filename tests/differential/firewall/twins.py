@@ -164,11 +164,15 @@ class SluiceTwin(Twin):
 
     def counts(self):
         total = super().counts()
-        shown = self.show("rules")
-        entries = [((r["family"], r["table"], r["chain"], r["handle"]), r)
-                   for r in shown["rules"] if "packets" in r]
-        entries += [((c["family"], c["table"], "counter", c["name"]), c)
-                    for c in shown.get("counters", ())]
+        entries = []
+        for line in self.show("rules")["lines"]:
+            if line["handle"]:
+                place = (line["chain"], line["handle"])
+            elif line["chain"]:  # a named counter
+                place = ("counter", line["chain"])
+            else:
+                continue
+            entries.append(((line["family"], line["table"], *place), line))
         for key, entry in entries:
             if key in total:
                 packets, size = total[key]
@@ -190,7 +194,7 @@ class SluiceTwin(Twin):
         """Until Sluice judges by the ruleset that the kernel has now."""
         wanted = self.nft.generation()
         deadline = time.monotonic() + _ANSWER_WITHIN
-        while self.show("rules")["generation"] < wanted:
+        while self.show("rules")["firewall"]["generation"] < wanted:
             if time.monotonic() > deadline:
                 pytest.fail(f"Sluice did not take over ruleset {wanted}:\n"
                             f"{self.topology.read_log()[-3000:]}", pytrace=False)

@@ -180,7 +180,9 @@ TEST_F(IcmpErrors, GoWithTheFlowOfThePacketTheyQuote) {
   EXPECT_EQ(Error(kB, reply, 28), CtState::kRelated);
   EXPECT_EQ(direction(), FlowDirection::kOriginal);
   EXPECT_EQ(flow().counts[0].packets, 1u) << "errors are not counted";
-  for (const uint8_t type : {4, 5, 11, 12}) EXPECT_EQ(Error(kA, request, 28, type), CtState::kRelated);
+  for (const uint8_t type : {4, 5, 11, 12}) {
+    EXPECT_EQ(Error(kA, request, 28, type), CtState::kRelated);
+  }
 }
 
 TEST_F(IcmpErrors, NeedTheQuotedPorts) {

@@ -380,7 +380,9 @@ TEST_P(FlowTableModel, DoesWhatAMapDoes) {
     ASSERT_EQ(table.Find(live.tuples[1]).flow, flow);
   }
   std::map<uint32_t, uint32_t> per_source;
-  for (const auto& [flow, live] : model) ++per_source[static_cast<uint32_t>(live.tuples[0].source.lo)];
+  for (const auto& [flow, live] : model) {
+    ++per_source[static_cast<uint32_t>(live.tuples[0].source.lo)];
+  }
   for (uint32_t source = 0; source < 30; ++source) {
     EXPECT_EQ(table.SourceHasRoom(Tuple(source, 1, 1, 1)), per_source[source] < 20) << source;
   }

@@ -120,8 +120,7 @@ void ParseProtocolInfo(const nlattr* nested, Flow& flow) {
 
 class Message {
  public:
-  Message(std::vector<uint8_t>& out, uint8_t type, uint16_t flags, uint32_t sequence,
-          Family family)
+  Message(std::vector<uint8_t>& out, uint8_t type, uint16_t flags, uint32_t sequence, Family family)
       : out_(out), start_(out.size()) {
     nlmsghdr header{};
     header.nlmsg_type = static_cast<uint16_t>(NFNL_SUBSYS_CTNETLINK << 8 | type);

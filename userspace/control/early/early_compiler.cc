@@ -121,6 +121,7 @@ EarlyPrograms EarlyCompiler::Compile(const nft::Ruleset& ruleset, const nft::Rul
   if (change == nullptr || change->structure) FindUses(ruleset);
   sets_.BeginUpdate(change);
   std::vector<Draft> drafts;
+  std::vector<std::vector<std::string>> remarks(interfaces.size());
   Stops stops;
   // What stays behind on one interface stays behind on all. Each round moves a stop forward in the
   // order of rules, or is the last.
@@ -128,7 +129,10 @@ EarlyPrograms EarlyCompiler::Compile(const nft::Ruleset& ruleset, const nft::Rul
     drafts.clear();
     Stops first = stops;
     for (const EarlyInterface& interface : interfaces) {
+      std::vector<std::string>& said = remarks[drafts.size()];
       drafts.push_back(CompileOne(ruleset, interface, stops, now));
+      const std::vector<std::string>& more = drafts.back().program.remarks;
+      said.insert(said.end(), more.begin(), more.end());
       for (size_t f = 0; f < first.size(); ++f) {
         first[f] = std::min(first[f], drafts.back().stops[f]);
       }
@@ -138,7 +142,9 @@ EarlyPrograms EarlyCompiler::Compile(const nft::Ruleset& ruleset, const nft::Rul
   }
   sets_.EndUpdate();
   EarlyPrograms result;
-  for (Draft& draft : drafts) {
+  for (size_t i = 0; i < drafts.size(); ++i) {
+    Draft& draft = drafts[i];
+    draft.program.remarks = std::move(remarks[i]);
     result.programs.push_back(std::make_shared<const EarlyProgram>(std::move(draft.program)));
   }
   result.valid_until = sets_.valid_until();

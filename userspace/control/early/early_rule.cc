@@ -603,9 +603,18 @@ Step Translator::Do(const nft::Expr& expr) {
   if (const auto* e = std::get_if<nft::ImmediateExpr>(&expr)) {
     if (e->dreg == nft::kVerdictRegister) return Verdict(e->verdict);
   }
+  if (const auto* e = std::get_if<nft::CmpExpr>(&expr)) {
+    // After a counter only what is known already, as nft repeats what a field depends on.
+    const EarlyRule before = rule_;
+    const uint8_t families = families_;
+    const Step step = Compare(*e);
+    if (Conditions() || (step == Step::kGo && rule_ == before && families_ == families)) {
+      return step;
+    }
+    families_ = families;
+  }
   if (!Conditions()) return Stop("has conditions after its counter or limit");
   if (const auto* e = std::get_if<nft::BitwiseExpr>(&expr)) return Bitwise(*e);
-  if (const auto* e = std::get_if<nft::CmpExpr>(&expr)) return Compare(*e);
   if (const auto* e = std::get_if<nft::RangeExpr>(&expr)) return Range(*e);
   if (const auto* e = std::get_if<nft::LookupExpr>(&expr)) return Lookup(*e);
   return Stop("does something that XDP does not");

@@ -22,8 +22,27 @@ RulesetCompiler::RulesetCompiler(const CompilerOptions& options)
 RulesetCompiler::~RulesetCompiler() = default;
 
 std::shared_ptr<const Ruleset> RulesetCompiler::Compile(const nft::Ruleset& model, Nanos now) {
+  ForgetTables(model);
   last_ = RulesetBuild(*this, model, now).Run();
   return last_;
+}
+
+void RulesetCompiler::ForgetTables(const nft::Ruleset& model) {
+  std::map<TableKey, uint64_t> tables;
+  for (const nft::Table& table : model.tables) {
+    tables.emplace(TableKey(static_cast<uint8_t>(table.family), table.name), table.handle);
+  }
+  for (const auto& [table, handle] : tables_) {
+    const auto now = tables.find(table);
+    if (now != tables.end() && now->second == handle) continue;
+    const auto of_table = [&](const auto& entry) {
+      return std::get<0>(entry.first) == table.first && std::get<1>(entry.first) == table.second;
+    };
+    std::erase_if(rules_, of_table);
+    std::erase_if(objects_, of_table);
+    std::erase_if(sets_, of_table);
+  }
+  tables_ = std::move(tables);
 }
 
 std::shared_ptr<const ElementState> RulesetCompiler::MakeState(std::span<const nft::Expr> exprs,

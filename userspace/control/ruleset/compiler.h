@@ -3,6 +3,7 @@
 //
 // Compile takes a whole ruleset; sets that have the version they had before are not built again,
 // and rules that are unchanged (family, table, chain, handle and expressions) keep their state.
+// A table that was deleted and made again is another one, whatever its name and its rules' handles.
 // ApplyElements and ApplyEvents change elements only, at the cost of the change.
 //
 // A ruleset always compiles: what Sluice cannot evaluate becomes an operation that hands the packet
@@ -21,6 +22,7 @@
 #include <span>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -58,6 +60,7 @@ class RulesetCompiler {
  private:
   friend class RulesetBuild;
 
+  using TableKey = std::pair<uint8_t, std::string>;                // family, table
   using SetKey = std::tuple<uint8_t, std::string, std::string>;    // family, table, set
   using ChainKey = std::tuple<uint8_t, std::string, std::string>;  // family, table, chain
   using ObjectKey = std::tuple<uint8_t, std::string, uint32_t, std::string>;
@@ -69,6 +72,7 @@ class RulesetCompiler {
     uint64_t owner = 0;
   };
   struct ObjectMemory {
+    uint64_t handle = 0;
     nft::Expr value;
     std::shared_ptr<const tables::ElementState> state;
   };
@@ -84,6 +88,8 @@ class RulesetCompiler {
   };
   using RulesOfChain = absl::flat_hash_map<uint64_t, RuleMemory>;
 
+  // What is remembered of tables that are not there any more, or are others of the same name.
+  void ForgetTables(const nft::Ruleset& model);
   // One element as ElementSet takes it; for intervals `end` is the element that ends it, or null.
   tables::Element Convert(const SetKey& key, const SetMemory& memory,
                           const nft::SetElement& element, const nft::SetElement* end, Nanos now);
@@ -99,6 +105,7 @@ class RulesetCompiler {
 
   const CompilerOptions options_;
   std::shared_ptr<tables::StatePool> pool_;
+  std::map<TableKey, uint64_t> tables_;  // and their handles
   std::map<ChainKey, RulesOfChain> rules_;
   std::map<ObjectKey, ObjectMemory> objects_;
   std::map<SetKey, SetMemory> sets_;

@@ -117,9 +117,10 @@ void RulesetBuild::BuildObjects(const nft::Table& table) {
   for (const nft::Object& object : table.objects) {
     if (!IsStatefulObject(object.type)) continue;
     RulesetCompiler::ObjectKey key{Number(table.family), table.name, object.type, object.name};
-    RulesetCompiler::ObjectMemory memory{object.value, nullptr};
+    RulesetCompiler::ObjectMemory memory{object.handle, object.value, nullptr};
     const auto before = compiler_.objects_.find(key);
-    if (before != compiler_.objects_.end() && nft::SameExpr(before->second.value, object.value)) {
+    if (before != compiler_.objects_.end() && before->second.handle == object.handle &&
+        nft::SameExpr(before->second.value, object.value)) {
       memory.state = before->second.state;
     } else {
       memory.state = compiler_.MakeState({&object.value, 1}, now_);

@@ -1,6 +1,5 @@
 #include "stages/conntrack/conntrack.h"
 
-#include <optional>
 #include <span>
 
 #include "stages/conntrack/icmp_kinds.h"
@@ -95,11 +94,7 @@ Verdict Conntrack::Track(Packet& p, const FlowTuple& tuple, uint64_t hash,
       return Invalid(p);
   }
   Context c{p, tuple, settings, arena, now, {}};
-  if (tuple.protocol == wire::kProtocolTcp) {
-    const auto segment = ReadTcpSegment(p);
-    if (!segment) return Invalid(p);
-    c.tcp = *segment;
-  }
+  if (tuple.protocol == wire::kProtocolTcp && !ReadTcpSegment(p, c.tcp)) return Invalid(p);
   for (;;) {
     tables::FlowTable::Found found = FindLive(tuple, hash, now);
     const bool fresh = !found.found();

@@ -9,8 +9,8 @@
 // may still change its tuple of replies, and a dropped packet leaves nothing behind.
 //
 // `now` is the same for all packets between two calls of Expire (a tick): a flow that a packet of
-// this tick uses is not taken for another one, so a burst may go through Track as a whole before the
-// first of it is confirmed. A flow that ended meanwhile (kFlowDying) can still be read.
+// this tick uses is not taken for another one, so a burst may go through Track as a whole before
+// the first of it is confirmed. A flow that ended meanwhile (kFlowDying) can still be read.
 //
 // Bursts: Hash and table().PrefetchBucket for each packet, then table().PrefetchFlow, then Track.
 //

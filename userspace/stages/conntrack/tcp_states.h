@@ -4,8 +4,8 @@
 // far. Some cells worth a word:
 //   FIN-WAIT is "a FIN was seen"; who sent it does not matter. CLOSE-WAIT is "and acknowledged".
 //   LAST-ACK is "FINs of both were seen". An ACK ends that, whoever's.
-//   SYN of the original side in a connection that is up: ignored. Its TCP may have forgotten it all,
-//   and the other side will tell (RFC 9293 section 3.5.1).
+//   SYN of the original side in a connection that is up: ignored. Its TCP may have forgotten it
+//   all, and the other side will tell (RFC 9293 section 3.5.1).
 //   SYN of the other side in TIME-WAIT: a new connection, the roles changed.
 #ifndef SLUICE_STAGES_CONNTRACK_TCP_STATES_H_
 #define SLUICE_STAGES_CONNTRACK_TCP_STATES_H_

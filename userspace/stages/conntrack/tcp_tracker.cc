@@ -180,8 +180,9 @@ void ShrinkIfDead(Step& step, Nanos now) {
   const SegmentKind kind = step.segment.kind;
   if (!flow.Has(tables::kFlowAssured) || flow.Has(tables::kFlowFixedTimeout)) return;
   if (kind != SegmentKind::kRst && kind != SegmentKind::kFin) return;
+  const SegmentKind last = step.last_kind();
   const bool both = step.tcp.last_direction != step.from() &&
-                    (step.last_kind() == SegmentKind::kFin || step.last_kind() == SegmentKind::kRst);
+                    (last == SegmentKind::kFin || last == SegmentKind::kRst);
   if (!both) {
     step.tcp.last_kind = static_cast<uint8_t>(kind);
     step.tcp.last_direction = static_cast<uint8_t>(step.direction);

@@ -58,7 +58,9 @@ TEST(FlowMessageTest, ACreateMessageReadsAsTheUntranslatedFlow) {
 
 TEST(FlowMessageTest, TheTimeLeftIsRoundedUp) {
   Flow flow = Flows()[0];
-  for (const auto& [left, told] : {std::pair{Millis(1), 1}, {Millis(1000), 1}, {Millis(1001), 2},
+  for (const auto& [left, told] : {std::pair{Millis(1), 1},
+                                   {Millis(1000), 1},
+                                   {Millis(1001), 2},
                                    {Seconds(432'000), 432'000}}) {
     flow.expires = kNow + left;
     EXPECT_EQ(Parse(Message(flow))->expires, kNow + Seconds(told));

@@ -101,7 +101,8 @@ std::vector<std::pair<FlowTuple, FlowTuple>> Kinds() {
       {Tuple("2001:db8::2", 1, "2001:4860::8", 80), Tuple("2001:db8::2", 1, "2001:4860::8", 80)},
       {Tuple("2001:db8::2", 2, "2001:4860::8", 80),
        Tuple("2001:db8:1::1", 50000, "2001:4860::8", 80)},
-      {Tuple("2001:4860::8", 3, "2001:db8:1::1", 80), Tuple("2001:4860::8", 3, "2001:db8::5", 8080)},
+      {Tuple("2001:4860::8", 3, "2001:db8:1::1", 80),
+       Tuple("2001:4860::8", 3, "2001:db8::5", 8080)},
       {Tuple("2001:4860::8", 4, "2001:db8:1::1", 53, udp),
        Tuple("2001:4860::8", 4, "2001:db8::5", 53, udp)},
   };
@@ -158,8 +159,8 @@ TEST_F(KernelFlowsTest, AConnectionOfTheMachineItselfDoesNot) {
   const Flow local = Made(outside, outside);
   const Flow ours = Made(Tuple("10.0.0.3", 1, "1.1.1.1", 80), outside);
   Write({local});
-  const auto result = Write({ours, Made(Tuple("10.0.0.4", 1, "1.1.1.1", 80),
-                                        Tuple("192.0.2.1", 50001, "1.1.1.1", 80))});
+  const auto result = Write(
+      {ours, Made(Tuple("10.0.0.4", 1, "1.1.1.1", 80), Tuple("192.0.2.1", 50001, "1.1.1.1", 80))});
   EXPECT_EQ(result.clashed, 1u);
   EXPECT_EQ(result.written, 1u);
   const std::vector<Flow> read = Read();
@@ -215,11 +216,11 @@ TEST_F(KernelFlowsTest, ManyFlows) {
   for (size_t i = 0; i < kFlows; ++i) {
     const auto port = static_cast<uint16_t>(1024 + i % 60'000);
     const std::string host = "10.1." + std::to_string(i >> 8) + "." + std::to_string(i & 255);
-    ASSERT_TRUE(writer
-                    ->Add(Made(Tuple(host, 4000, "1.1.1.1", 443),
-                               Tuple("192.0.2.1", port, "1.1.1.1", 443)),
-                          now_)
-                    .ok());
+    ASSERT_TRUE(
+        writer
+            ->Add(Made(Tuple(host, 4000, "1.1.1.1", 443), Tuple("192.0.2.1", port, "1.1.1.1", 443)),
+                  now_)
+            .ok());
   }
   const auto result = writer->Finish();
   ASSERT_TRUE(result.ok());
@@ -241,9 +242,11 @@ TEST(IsForwardedTest, LooksAtTheRealEnds) {
   EXPECT_TRUE(forwarded(Tuple("10.0.0.2", 2, "1.1.1.1", 80), masqueraded));
   EXPECT_TRUE(forwarded(Tuple("1.1.1.1", 2, "192.0.2.1", 80), Tuple("1.1.1.1", 2, "10.0.0.5", 80)));
   EXPECT_FALSE(forwarded(masqueraded, masqueraded)) << "from us";
-  EXPECT_FALSE(forwarded(Tuple("1.1.1.1", 2, "192.0.2.1", 22), Tuple("1.1.1.1", 2, "192.0.2.1", 22)))
+  EXPECT_FALSE(
+      forwarded(Tuple("1.1.1.1", 2, "192.0.2.1", 22), Tuple("1.1.1.1", 2, "192.0.2.1", 22)))
       << "to us";
-  EXPECT_FALSE(forwarded(Tuple("10.0.0.2", 2, "1.1.1.1", 80), Tuple("10.0.0.2", 2, "10.0.0.1", 3128)))
+  EXPECT_FALSE(
+      forwarded(Tuple("10.0.0.2", 2, "1.1.1.1", 80), Tuple("10.0.0.2", 2, "10.0.0.1", 3128)))
       << "redirected to us";
 }
 

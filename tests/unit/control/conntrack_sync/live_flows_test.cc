@@ -84,9 +84,8 @@ TEST_F(LiveFlowsTest, AMasqueradedConnectionIsRead) {
   for (const bool v6 : {false, true}) {
     const Connection connection = Connect(v6);
     std::vector<Flow> flows = Read(wire::kProtocolTcp);
-    std::erase_if(flows, [&](const Flow& f) {
-      return (f.tuples[0].family == Family::kIpv6) != v6;
-    });
+    std::erase_if(flows,
+                  [&](const Flow& f) { return (f.tuples[0].family == Family::kIpv6) != v6; });
     ASSERT_EQ(flows.size(), 1u);
     const Flow& flow = flows[0];
     const uint16_t port = connection.client.port();

@@ -42,17 +42,17 @@ table netdev n {
   chain i { type filter hook ingress devices = { lo } priority -5; fwd to "lo"; ip saddr 1.2.3.4 drop; }
   chain e { type filter hook egress device lo priority 0; }
 }
-table arp a { 
+table arp a {
  chain i { type filter hook input priority 0; arp saddr ip 1.2.3.4 drop; }
 }
-table bridge b { 
+table bridge b {
 chain f { type filter hook forward priority 0; ether saddr 00:11:22:33:44:55 drop; }
 }
 table ip dorm { flags dormant; }
-table ip6 t6 { 
+table ip6 t6 {
 set s { type ipv6_addr; elements = { ::1 }; }
 }
-table ip old { chain p { type filter hook prerouting priority 0; } 
+table ip old { chain p { type filter hook prerouting priority 0; }
 }
 )";
 
