@@ -36,4 +36,4 @@ SEC("xdp")
 int time_bare(struct xdp_md* ctx) { return next_packet(ctx) ? XDP_ABORTED : XDP_DROP; }
 
 SEC("xdp")
-int time_early(struct xdp_md* ctx) { return next_packet(ctx) ? XDP_ABORTED : ingress(ctx); }
+int time_early(struct xdp_md* ctx) { return next_packet(ctx) ? XDP_ABORTED : ingress(ctx, 0); }
