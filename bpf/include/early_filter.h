@@ -12,7 +12,7 @@
  * packet is judged exactly once.
  *
  * Who includes this has declared before:
- *   const struct sluice_early_line* sluice_early_line(__u32 number);
+ *   const struct sluice_early_line* sluice_early_get_line(__u32 number);
  *   __u32 sluice_early_class6(__u32 trie, const __u8* address);
  *   struct sluice_early_bucket* sluice_early_rule_bucket(__u32 index);
  *   struct sluice_early_bucket* sluice_early_source_bucket(const struct sluice_early_source* key);
@@ -27,7 +27,7 @@
 #include "early_abi.h"
 #include "parse.h"
 
-#define SLUICE_EARLY_PASS SLUICE_XDP_REASON_COUNT
+#define SLUICE_EARLY_PASS ((__u32)SLUICE_XDP_REASON_COUNT)
 #define SLUICE_EARLY_WHOLE_FRAME 0xffffffffu
 
 /* The kernel's fast path for loads of one, two or four bytes (nft_payload_fast_eval) does not ask
@@ -38,36 +38,56 @@ struct sluice_early_frame {
   const __u8* end;
 };
 
-SLUICE_INLINE __u32 sluice_early_class_in_24(const struct sluice_early_table4* table, __u32 address,
-                                             __u32 otherwise) {
-  const __u32 key = (address >> 8) + 1;
+/* The class that an entry of the hash gives an address. */
+SLUICE_INLINE __u32 sluice_early_class_of_entry(__u64 entry, __u32 address, __u32 otherwise) {
+  const __u32 value = (__u32)entry;
   const __u32 low = address & 255;
+  const __u32 kind = entry >> 32 & 255;
+  const struct sluice_early_line* line;
+  if (kind == SLUICE_EARLY_RANGE)
+    return low >= (value & 255) && low <= (value >> 8 & 255) ? value >> 24 : value >> 16 & 255;
+  if (kind == SLUICE_EARLY_BITS) {
+    const struct sluice_early_bits* bits;
+    line = sluice_early_get_line(value);
+    if (!line) return otherwise;
+    bits = (const struct sluice_early_bits*)line;
+    return bits->bits[low >> 6] >> (low & 63) & 1 ? bits->b : bits->a;
+  }
+  line = sluice_early_get_line(value + (low >> 6));
+  return line ? line->bytes[low & 63] : otherwise;
+}
+
+SLUICE_INLINE __u32 sluice_early_class_in_hash(const struct sluice_early_table4* table,
+                                               __u32 address, __u32 otherwise) {
+  const __u32 key = address >> 8;
   for (__u32 i = 0; i < SLUICE_EARLY_PROBES; ++i) {
     const struct sluice_early_line* line =
-        sluice_early_line(table->hash + (SLUICE_EARLY_PLACE(key, i) & table->hash_mask));
-    const struct sluice_early_host_line* host = (const struct sluice_early_host_line*)line;
-    if (!host) return otherwise;
-    if (host->key != key) continue;
-    if (!host->many) return host->bits[low >> 6] >> (low & 63) & 1 ? host->b : host->a;
-    line = sluice_early_line(host->block + (low >> 6));
-    return line ? line->bytes[low & 63] : otherwise;
+        sluice_early_get_line(table->hash + (SLUICE_EARLY_PLACE(key, i) & table->hash_mask));
+    if (!line) return otherwise;
+    for (__u32 at = 0; at < 8; ++at) {
+      const __u64 entry = line->longs[at];
+      if (!entry) return otherwise;
+      if (entry >> 40 == key) return sluice_early_class_of_entry(entry, address, otherwise);
+    }
   }
   return otherwise;
 }
 
 SLUICE_INLINE __u32 sluice_early_class4(const struct sluice_early_table4* table, __u32 address) {
-  const struct sluice_early_line* line = sluice_early_line(table->root + (address >> 20));
+  const struct sluice_early_line* line = sluice_early_get_line(table->root + (address >> 20));
   __u32 word, number, code;
   if (!line) return 0;
   word = line->words[address >> 16 & 15];
   number = word & 0xffff;
-  if (number == SLUICE_EARLY_NO_LINE) return word >> 16 & 255;
-  line = sluice_early_line(table->lines + number);
-  if (!line) return 0;
-  code = line->longs[address >> 13 & 7] >> (address >> 7 & 62) & 3;
-  if (code == SLUICE_EARLY_CODE_A) return word >> 16 & 255;
-  if (code == SLUICE_EARLY_CODE_B) return word >> 24;
-  return sluice_early_class_in_24(table, address, word >> 16 & 255);
+  if (number == SLUICE_EARLY_ALL_A) return word >> 16 & 255;
+  if (number != SLUICE_EARLY_IN_HASH) {
+    line = sluice_early_get_line(table->lines + number);
+    if (!line) return 0;
+    code = line->longs[address >> 13 & 7] >> (address >> 7 & 62) & 3;
+    if (code == SLUICE_EARLY_CODE_A) return word >> 16 & 255;
+    if (code == SLUICE_EARLY_CODE_B) return word >> 24;
+  }
+  return sluice_early_class_in_hash(table, address, word >> 16 & 255);
 }
 
 /* The rules that L4 bytes satisfy, of which the first `bytes` count. */
@@ -159,7 +179,7 @@ SLUICE_INLINE int sluice_early_limit(const struct sluice_early_rule* rule,
   return sluice_early_take(bucket, rule, sluice_early_now()) != rule->over;
 }
 
-SLUICE_INLINE void sluice_early_count(const struct sluice_early_core* core, __u32 number,
+SLUICE_INLINE void sluice_early_count_packet(const struct sluice_early_core* core, __u32 number,
                                       const struct sluice_early_packet* p,
                                       struct sluice_xdp_stats* stats) {
   struct sluice_early_count* count =
@@ -197,11 +217,11 @@ SLUICE_INLINE int sluice_early_step(struct sluice_early_decision* d) {
   p->rules &= p->rules - 1;
   rule = &core->rules[number];
   if (rule->limit != SLUICE_EARLY_NO_LIMIT) {
-    if (rule->count == SLUICE_EARLY_COUNT_FIRST) sluice_early_count(core, number, p, d->stats);
+    if (rule->count == SLUICE_EARLY_COUNT_FIRST) sluice_early_count_packet(core, number, p, d->stats);
     if (!sluice_early_limit(rule, &p->source)) return 0;
-    if (rule->count != SLUICE_EARLY_COUNT_FIRST) sluice_early_count(core, number, p, d->stats);
+    if (rule->count != SLUICE_EARLY_COUNT_FIRST) sluice_early_count_packet(core, number, p, d->stats);
   } else {
-    sluice_early_count(core, number, p, d->stats);
+    sluice_early_count_packet(core, number, p, d->stats);
   }
   if (rule->action == SLUICE_EARLY_DROP) {
     d->reason = rule->reason;
@@ -221,18 +241,18 @@ SLUICE_INLINE __u32 sluice_early_decide(const struct sluice_early_core* core,
   const struct sluice_early_rule* rule = &core->rules[number];
   if (rule->limit != SLUICE_EARLY_NO_LIMIT || rule->action != SLUICE_EARLY_DROP)
     return sluice_early_decide_rest(p);
-  sluice_early_count(core, number, p, stats);
+  sluice_early_count_packet(core, number, p, stats);
   return rule->reason;
 }
 
 SLUICE_INLINE __u32 sluice_early_martian4(__u32 flags, __u32 source, __u32 destination) {
   if (!(flags & SLUICE_EARLY_MARTIANS)) return SLUICE_EARLY_PASS;
   if (source >> 28 == 14 || source == 0xffffffff) return SLUICE_XDP_MARTIAN_SOURCE;
-  if (!source) return destination ? SLUICE_XDP_MARTIAN_SOURCE : SLUICE_EARLY_PASS;
+  if (!source) return destination ? (__u32)SLUICE_XDP_MARTIAN_SOURCE : SLUICE_EARLY_PASS;
   if (!destination) return SLUICE_XDP_MARTIAN_DESTINATION;
   if (!(flags & SLUICE_EARLY_LOOPBACK)) return SLUICE_EARLY_PASS;
   if (destination >> 24 == 127) return SLUICE_XDP_MARTIAN_DESTINATION;
-  return source >> 24 == 127 ? SLUICE_XDP_MARTIAN_SOURCE : SLUICE_EARLY_PASS;
+  return source >> 24 == 127 ? (__u32)SLUICE_XDP_MARTIAN_SOURCE : SLUICE_EARLY_PASS;
 }
 
 /* The rules for an IPv4 packet whose header is sound; `ip` has 20 bytes before f->end. */
@@ -275,11 +295,11 @@ SLUICE_INLINE __u32 sluice_early_ipv4(const struct sluice_early_core* core, __u3
   header_size = (ip[0] & 15) * 4;
   p->ip_bytes = sluice_be16(ip + 2);
   if (ip[0] >> 4 != 4 || header_size < 20 || ip + header_size > f->end)
-    return flags & SLUICE_EARLY_HEADERS ? SLUICE_XDP_IPV4_HEADER : SLUICE_EARLY_PASS;
+    return flags & SLUICE_EARLY_HEADERS ? (__u32)SLUICE_XDP_IPV4_HEADER : SLUICE_EARLY_PASS;
   if (p->frame_bytes < p->ip_bytes)
-    return flags & SLUICE_EARLY_HEADERS ? SLUICE_XDP_IPV4_TRUNCATED : SLUICE_EARLY_PASS;
+    return flags & SLUICE_EARLY_HEADERS ? (__u32)SLUICE_XDP_IPV4_TRUNCATED : SLUICE_EARLY_PASS;
   if (p->ip_bytes < header_size)
-    return flags & SLUICE_EARLY_HEADERS ? SLUICE_XDP_IPV4_HEADER : SLUICE_EARLY_PASS;
+    return flags & SLUICE_EARLY_HEADERS ? (__u32)SLUICE_XDP_IPV4_HEADER : SLUICE_EARLY_PASS;
   p->l4_bytes = p->ip_bytes - header_size;
   if (core) {
     reason = sluice_early_rules4(core, ip, header_size, f, p, stats);
@@ -307,7 +327,7 @@ SLUICE_INLINE __u32 sluice_early_check6(const __u8* ip, const struct sluice_earl
     return SLUICE_XDP_IPV6_HEADER;
   if (ip[24] == 0xff && (ip[25] & 15) <= 1) return SLUICE_XDP_IPV6_HEADER;
   if (ip[8] == 0xff) return SLUICE_XDP_IPV6_HEADER;
-  return p->frame_bytes < p->ip_bytes ? SLUICE_XDP_IPV6_TRUNCATED : SLUICE_EARLY_PASS;
+  return p->frame_bytes < p->ip_bytes ? (__u32)SLUICE_XDP_IPV6_TRUNCATED : SLUICE_EARLY_PASS;
 }
 
 SLUICE_INLINE __u32 sluice_early_ipv6(const struct sluice_early_core* core, __u32 flags,
