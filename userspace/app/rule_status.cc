@@ -45,7 +45,7 @@ PacketCount ObjectCount(const Ruleset& ruleset, size_t object) {
 
 const NatOp* NatOf(const Ruleset& ruleset, uint32_t rule) {
   const tables::Program& program = ruleset.program();
-  for (size_t op = ruleset.rule(rule).first_op; op < program.ops.size(); ++op) {
+  for (size_t op = program.first_ops[rule]; op < program.ops.size(); ++op) {
     if (program.ops[op].code == OpCode::kNat) return &program.nats[program.ops[op].a];
     if (program.ops[op].code == OpCode::kEnd) break;
   }
