@@ -232,7 +232,7 @@ Judgement Firewall::SetUp(HookPoint hook, NatManip manip, Pass& pass, Flow& flow
       pass.wants_nat && stages::Nat::ManipOf(pass.wanted.kind) == manip
           ? nat_.Setup(flow, pass.wanted,
                        {.snapshot = pass.snapshot,
-                        .in = pass.in->slot,
+                        .in = pass.in != nullptr ? pass.in->slot : IfaceSlot::None(),
                         .out = pass.out != nullptr ? pass.out->slot : IfaceSlot::None(),
                         .next_hop = pass.next_hop})
           : nat_.SetupNull(flow, manip);
@@ -248,9 +248,7 @@ Judgement Firewall::Translate(HookPoint hook, NatManip manip, Pass& pass) {
   if (IsState(pass.p, CtState::kRelated) && tables::IsIcmp(pass.p.l4_protocol)) {
     return ToJudgement(stages::TranslateIcmpError(arena_, pass.p, *flow, direction, manip));
   }
-  // What Sluice sends itself about a connection is not its first packet.
-  if (!flow->Has(tables::kFlowConfirmed) && !stages::Nat::IsSetUp(*flow, manip) &&
-      pass.in != nullptr) {
+  if (!flow->Has(tables::kFlowConfirmed) && !stages::Nat::IsSetUp(*flow, manip)) {
     const Judgement judgement = SetUp(hook, manip, pass, *flow);
     if (!judgement.accepted()) return judgement;
   }
@@ -445,16 +443,8 @@ Judgement Firewall::AfterRouting(Packet& p, const Interface& in, const Interface
   return judgement;
 }
 
-void Firewall::TrackOwn(Packet& message, Family family, const Packet* connection_of) {
-  if (connection_of != nullptr && connection_of->flow != packet::kNoFlowIndex) {
-    // nf_ct_attach: it goes the other way of the same connection.
-    message.flow = connection_of->flow;
-    message.ct_state = static_cast<uint8_t>(CtState::kRelated);
-    message.ct_direction = static_cast<uint8_t>(tables::Opposite(DirectionOf(*connection_of)));
-    return;
-  }
-  // An error about a packet of a connection that is established. (About the first packet of one the
-  // kernel's errors are invalid, too: it is not confirmed yet.)
+// A message whose cause has no connection. An error may still quote a packet of one.
+void Firewall::TrackOwn(Packet& message, Family family) {
   message.ct_state = static_cast<uint8_t>(CtState::kInvalid);
   Key key;
   Prepare(message, family, key);
@@ -476,9 +466,15 @@ Judgement Firewall::OfOurOwn(Packet& message, const Packet* connection_of, const
             .out = &out,
             .next_hop = next_hop,
             .now = now};
+  if (connection_of != nullptr && connection_of->flow != packet::kNoFlowIndex) {
+    // nf_ct_attach: it goes the other way of the same connection, which may not be confirmed yet.
+    message.flow = connection_of->flow;
+    message.ct_state = static_cast<uint8_t>(CtState::kRelated);
+    message.ct_direction = static_cast<uint8_t>(tables::Opposite(DirectionOf(*connection_of)));
+  }
   Judgement judgement = Run(HookPoint::kOutputRaw, pass);
   if (!judgement.accepted()) return judgement;
-  if (tracks(family)) TrackOwn(message, family, connection_of);
+  if (tracks(family) && IsState(message, CtState::kNone)) TrackOwn(message, family);
   judgement = Run(HookPoint::kOutput, pass);
   if (judgement.accepted()) {
     judgement = Translate(HookPoint::kOutputNat, NatManip::kDestination, pass);

@@ -110,8 +110,8 @@ class Firewall : private stages::Conntrack::ForeignSink {
   Judgement AfterRouting(packet::Packet& p, const tables::Interface& in,
                          const tables::Interface& out, const IpAddress& next_hop,
                          const tables::Snapshot& snapshot, Nanos now);
-  // A message that Sluice makes. `connection_of`: the packet to whose connection it belongs, else
-  // null.
+  // A message that Sluice makes. `connection_of`: the packet to whose connection, if it has one, the
+  // message belongs; null: to none.
   Judgement OfOurOwn(packet::Packet& message, const packet::Packet* connection_of,
                      const tables::Interface& out, const IpAddress& next_hop,
                      const tables::Snapshot& snapshot, Nanos now);
@@ -169,7 +169,7 @@ class Firewall : private stages::Conntrack::ForeignSink {
   Judgement Run(tables::HookPoint hook, Pass& pass);
   Judgement Translate(tables::HookPoint hook, stages::NatManip manip, Pass& pass);
   Judgement SetUp(tables::HookPoint hook, stages::NatManip manip, Pass& pass, tables::Flow& flow);
-  void TrackOwn(packet::Packet& message, Family family, const packet::Packet* connection_of);
+  void TrackOwn(packet::Packet& message, Family family);
   Judgement Rehearse(tables::HookPoint hook, Pass& pass, Rehearsal& r);
   Judgement RehearseTranslation(tables::HookPoint hook, stages::NatManip manip, Pass& pass,
                                 Rehearsal& r);
