@@ -5,6 +5,7 @@
 #include "stages/nat/stale.h"
 #include "stages/nat/translate.h"
 #include "tables/flow_owner.h"
+#include "tables/ruleset/connection_count.h"
 #include "wire/flow_hash.h"
 #include "wire/icmp.h"
 #include "wire/icmpv6.h"
@@ -27,6 +28,8 @@ using tables::Snapshot;
 
 namespace {
 
+// How often elements that rules have added to sets are looked through for those whose time is over.
+constexpr Nanos kElementTick = Millis(100);
 // Of an alias that nothing uses: the word that its connection has ended may get lost.
 constexpr Nanos kAliasLife = Seconds(int64_t{5} * 86'400);
 
@@ -88,9 +91,13 @@ Firewall::Firewall(WorkerId worker, const FirewallConfig& config,
 void Firewall::UseSnapshot(const Snapshot& snapshot, Nanos now) {
   // Addresses may have changed: masqueraded connections are looked through in portions.
   if (flows_.size() > 0) next_stale_ = 0;
+  const uint32_t max = snapshot.conntrack.max;
+  flows_.SetLimit(max == 0 ? flows_.capacity() : std::max(max / worker_count_, 1u));
   if (snapshot.ruleset == ruleset_) return;
   filter_.UseRuleset(snapshot.ruleset, now);
   ruleset_ = snapshot.ruleset;
+  const bool elements = ruleset_ != nullptr && ruleset_->has_dynamic_sets();
+  next_element_tick_ = elements ? now + kElementTick : Nanos::Max();
   for (const Family family : {Family::kIpv4, Family::kIpv6}) {
     const size_t i = family == Family::kIpv6;
     tracks_[i] = nats_[i] = active_[i] = answers_[i] = false;
@@ -110,9 +117,25 @@ void Firewall::UseSnapshot(const Snapshot& snapshot, Nanos now) {
 void Firewall::OnTimer(const Snapshot& snapshot, Nanos now) {
   constexpr uint32_t kPortion = 256;
   static_cast<void>(conntrack_.Expire(now, kPortion));
+  if (now >= next_element_tick_) {
+    filter_.Tick(now);
+    next_element_tick_ = now + kElementTick;
+  }
   if (next_stale_ == tables::kNoFlow) return;
   next_stale_ = stages::VisitStale(flows_, snapshot, next_stale_, kPortion,
                                    [&](tables::FlowIndex flow) { conntrack_.Remove(flow); });
+}
+
+// As nf_conncount counts: a connection that is closing counts no more.
+bool Firewall::IsAlive(tables::FlowIndex index, uint64_t fingerprint) const {
+  if (index >= flows_.capacity()) return false;
+  const Flow& flow = flows_.at(index);
+  if (!flow.Has(tables::kFlowConfirmed) || flow.Has(tables::kFlowDying)) return false;
+  const tables::FlowTuple& tuple = flow.tuple(FlowDirection::kOriginal);
+  if (tables::TupleFingerprint(tuple) != fingerprint) return false;
+  const auto state = static_cast<tables::TcpState>(flow.tcp.state);
+  return tuple.protocol != wire::kProtocolTcp ||
+         (state != tables::TcpState::kTimeWait && state != tables::TcpState::kClose);
 }
 
 void Firewall::Prepare(const Packet& p, Family family, Key& key) {
@@ -195,7 +218,9 @@ Judgement Firewall::Run(HookPoint hook, Pass& pass) {
                                 .tables = filter_tables_,
                                 .now = pass.now,
                                 .dry_run = pass.dry,
-                                .trace = pass.dry ? pass.trace : watcher_};
+                                .trace = pass.dry ? pass.trace : watcher_,
+                                .connections = this,
+                                .wall_offset = pass.snapshot.wall_offset};
   const FilterVerdict verdict = filter_.Run(hook, pass.family, context);
   Judgement judgement;
   judgement.rule = verdict.rule;

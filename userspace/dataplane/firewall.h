@@ -19,6 +19,7 @@
 #ifndef SLUICE_DATAPLANE_FIREWALL_H_
 #define SLUICE_DATAPLANE_FIREWALL_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -65,7 +66,7 @@ struct Judgement {
   bool accepted() const { return kind == Kind::kAccept; }
 };
 
-class Firewall : private stages::Conntrack::ForeignSink {
+class Firewall : private stages::Conntrack::ForeignSink, private stages::ConnectionView {
  public:
   Firewall(WorkerId worker, const FirewallConfig& config, const stages::RoutingTables& tables,
            const packet::FrameArena& arena, WorkerCounters& counters);
@@ -144,7 +145,8 @@ class Firewall : private stages::Conntrack::ForeignSink {
   // Connections that have had their time, or whose address has gone.
   void OnTimer(const tables::Snapshot& snapshot, Nanos now);
   Nanos NextDeadline() const {
-    return next_stale_ != tables::kNoFlow ? Nanos() : conntrack_.NextDeadline();
+    if (next_stale_ != tables::kNoFlow) return Nanos();
+    return std::min(conntrack_.NextDeadline(), next_element_tick_);
   }
 
   tables::FlowTable& flows() { return flows_; }
@@ -158,6 +160,7 @@ class Firewall : private stages::Conntrack::ForeignSink {
   static constexpr size_t kAliases = 1024;
 
   void Ended(const tables::Flow& flow) override { Announce(flow, true); }
+  bool IsAlive(tables::FlowIndex flow, uint64_t fingerprint) const override;
   // False: there is no room, the connection must not begin.
   bool Announce(const tables::Flow& flow, bool ended);
 
@@ -197,6 +200,7 @@ class Firewall : private stages::Conntrack::ForeignSink {
   bool tracks_[2] = {false, false};
   bool nats_[2] = {false, false};
   bool answers_[2] = {false, false};
+  Nanos next_element_tick_ = Nanos::Max();  // when elements that rules have added are looked through
   std::unique_ptr<AliasFor[]> aliases_;
   size_t alias_count_ = 0;
   // Where the search for connections whose address has gone continues; kNoFlow: nowhere.
