@@ -91,14 +91,15 @@ class Topology:
         # An address that appears sets forwarding of its interface anew.
         self.router.sysctl({name: value for name, value in sysctls.items() if _is_of_link(name)})
 
-    def start_sluice(self):
+    def start_sluice(self, more=""):
+        """`more`: sections of the configuration, as YAML."""
         self._directory = tempfile.TemporaryDirectory(prefix="sluice-diff-")
         work = self._directory.name
         config = os.path.join(work, "sluice.yaml")
-        control = os.path.join(work, "sluice.sock")
+        control = self.control = os.path.join(work, "sluice.sock")
         self.log = os.path.join(work, "log")
         with open(config, "w", encoding="ascii") as file:
-            file.write("interfaces:\n" + "".join(f"  - name: {link}\n" for link in SERVED))
+            file.write("interfaces:\n" + "".join(f"  - name: {link}\n" for link in SERVED) + more)
         program = os.environ["SLUICE_BIN"]
         with open(self.log, "w", encoding="ascii") as log:
             self.process = subprocess.Popen(

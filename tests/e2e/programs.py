@@ -17,7 +17,8 @@ def url(address, port, path=""):
 class FileServer:
     """Serves one file of random bytes by nginx, on IPv4 and IPv6."""
 
-    def __init__(self, rig, host, port):
+    def __init__(self, rig, host, port, rate="0"):
+        """`rate`: bytes per second of a connection, as nginx wants it; 0: as fast as it goes."""
         self.rig = rig
         self.port = port
         content = os.urandom(FILE_SIZE)
@@ -33,7 +34,7 @@ http {{
   access_log off; server_tokens off;
   client_body_temp_path {root}-b; proxy_temp_path {root}-p; fastcgi_temp_path {root}-f;
   uwsgi_temp_path {root}-u; scgi_temp_path {root}-s;
-  server {{ listen {port}; listen [::]:{port}; root {root}; }}
+  server {{ listen {port}; listen [::]:{port}; root {root}; limit_rate {rate}; }}
 }}
 """)
         rig.serve(host, port, "nginx", "-e", "stderr", "-c", config)
@@ -44,6 +45,40 @@ http {{
                      url(address, self.port, "file"))
         with open(path, "rb") as file:
             assert hashlib.sha256(file.read()).hexdigest() == self.digest
+
+
+class FtpServer:
+    """pyftpdlib with anonymous access to one file, in passive mode."""
+
+    _PROGRAM = """
+import sys
+from pyftpdlib.authorizers import DummyAuthorizer
+from pyftpdlib.handlers import FTPHandler
+from pyftpdlib.servers import FTPServer
+authorizer = DummyAuthorizer()
+authorizer.add_anonymous(sys.argv[2])
+FTPHandler.authorizer = authorizer
+FTPServer(("", int(sys.argv[1])), FTPHandler).serve_forever()
+"""
+
+    def __init__(self, rig, host, port):
+        root = rig.path(f"ftp-{host}")
+        os.mkdir(root)
+        content = os.urandom(FILE_SIZE)
+        self.digest = hashlib.sha256(content).hexdigest()
+        rig.write(f"ftp-{host}/file", content)
+        rig.serve(host, port, "/usr/bin/python3", "-c", self._PROGRAM, str(port), root)
+
+
+class DnsServer:
+    """dnsmasq, which says 192.0.2.7 whatever it is asked."""
+
+    ANSWER = "192.0.2.7"
+
+    def __init__(self, rig, host):
+        rig.serve(host, 53, "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root",
+                  "--pid-file=", "--no-resolv", "--no-hosts", f"--address=/#/{self.ANSWER}",
+                  kind="udp")
 
 
 class SshServer:

@@ -53,14 +53,14 @@ LAYERS = (
           ("absl", "system"), "the kernel's state, followed"),
     Layer("control/conntrack_sync", ("control/netlink", "tables", "wire", "base"),
           ("absl", "system"), "connections from and to the kernel's conntrack table"),
-
     Layer("control/packet_text", ("wire", "base"), ("absl",),
           "packets described in nft's words"),
     Layer("telemetry", ("base",),
           ("absl", "system", "httplib", "nlohmann-json", "prometheus-cpp"),
           "metrics, tables, JSON"),
     Layer("app", ("*",),
-          ("absl", "system", "CLI11", "fmt", "httplib", "libpcap", "libsystemd", "nlohmann-json", "spdlog"),
+          ("absl", "system", "CLI11", "fmt", "httplib", "libpcap", "libsystemd",
+           "nlohmann-json", "spdlog"),
           "the program: threads, signals, servers"),
 )
 

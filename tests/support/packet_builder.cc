@@ -367,6 +367,11 @@ PacketBuilder& PacketBuilder::Sequence(uint32_t sequence, uint32_t acknowledgmen
   return *this;
 }
 
+PacketBuilder& PacketBuilder::Window(uint16_t window) {
+  StoreBe16(Last({Kind::kTcp}).bytes.data() + 14, window);
+  return *this;
+}
+
 PacketBuilder& PacketBuilder::Icmp(uint8_t type, uint8_t code, uint32_t rest) {
   Bytes b = {type, code, 0, 0};
   Append32(b, rest);

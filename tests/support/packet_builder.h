@@ -109,6 +109,7 @@ class PacketBuilder {
   PacketBuilder& ZeroUdpChecksum();
   PacketBuilder& Tcp(uint16_t source_port, uint16_t destination_port, uint8_t flags = 0x10);
   PacketBuilder& Sequence(uint32_t sequence, uint32_t acknowledgment = 0);
+  PacketBuilder& Window(uint16_t window);  // 65535 without
   PacketBuilder& Icmp(uint8_t type, uint8_t code, uint32_t rest = 0);
   PacketBuilder& IcmpEcho(uint16_t id, uint16_t sequence);  // request
   PacketBuilder& IcmpEchoReply(uint16_t id, uint16_t sequence);

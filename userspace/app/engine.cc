@@ -11,6 +11,7 @@
 #include "app/log.h"
 #include "app/notify.h"
 #include "app/packet_log.h"
+#include "app/rule_status.h"
 #include "control/mirror/snapshot_builder.h"
 #include "control/nft/nft_presence.h"
 #include "io/af_xdp/interface_probe.h"
@@ -21,6 +22,7 @@ namespace {
 constexpr Nanos kHousekeeping = Seconds(1);
 // How often what rules have logged and added to sets is looked for.
 constexpr Nanos kDrainInterval = Millis(20);
+constexpr size_t kMaxLogPrefixes = 1000;
 // The kernel tells of few of them by netlink; the rest is found by reading them again.
 constexpr Nanos kSysctlInterval = Seconds(5);
 // Checks without a turn of its loop until a worker counts as stuck. It turns twice a second when idle.
@@ -197,6 +199,9 @@ void Engine::PublishSnapshot() {
 
 // Until every worker has seen the new rules the old ones stay.
 void Engine::AdoptRules() {
+  if (live_trace_ != nullptr && firewall_->current() != nullptr) {
+    live_trace_->UseRules(RuleNamesOf(*firewall_->current()));
+  }
   for (const auto& thread : workers_) {
     thread->Call([](WorkerThread::Worker& worker) {
       worker.pipeline().SeeSnapshot(worker.snapshot(), worker.now());
@@ -215,8 +220,10 @@ void Engine::DrainRules() {
     return slot.valid() ? interfaces_->all()[slot.value].config.name : std::string();
   };
   for (const stages::LogRecord& record : firewall_->TakeLogged()) {
-    LogInfo("{}", FormatLoggedPacket(record, firewall_->LogPrefix(record), name(record.in),
-                                     name(record.out)));
+    const std::string prefix = firewall_->LogPrefix(record);
+    LogInfo("{}", FormatLoggedPacket(record, prefix, name(record.in), name(record.out)));
+    // Prefixes that came and went with their rules must not fill memory.
+    if (log_counts_.size() < kMaxLogPrefixes || log_counts_.contains(prefix)) ++log_counts_[prefix];
   }
 }
 

@@ -13,6 +13,8 @@
 
 #include <array>
 #include <atomic>
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -23,6 +25,7 @@
 #include "app/control_server.h"
 #include "app/firewall_control.h"
 #include "app/interfaces.h"
+#include "app/live_trace.h"
 #include "app/run.h"
 #include "app/task_queue.h"
 #include "app/worker_thread.h"
@@ -64,7 +67,7 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   std::vector<telemetry::DropView> Drops() override;
   absl::StatusOr<telemetry::RulesView> Rules() override;
   absl::StatusOr<telemetry::FlowsView> Flows(const telemetry::FlowQuery& query) override;
-  telemetry::NatView Nat(const telemetry::NatQuery& query) override;
+  absl::StatusOr<telemetry::NatView> Nat(const telemetry::NatQuery& query) override;
   absl::StatusOr<telemetry::ExplainView> Explain(const telemetry::ExplainRequest& request) override;
   absl::StatusOr<std::unique_ptr<telemetry::TraceStream>> Trace(
       const telemetry::TraceRequest& request) override;
@@ -101,6 +104,9 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   void FillNeighborsFromKernel(IfaceSlot slot);
 
   // --- Views (engine_views.cc, engine_firewall_views.cc) ---
+  void EndTrace();  // before the workers end
+  telemetry::FirewallView FirewallState() const;
+  void ForEachFlow(const std::function<void(const tables::Flow&, WorkerId)>& visit);
   telemetry::MetricSample SampleHere();
   telemetry::PacketTotals Totals() const;
   std::vector<telemetry::TableUse> TableUses() const;
@@ -148,6 +154,9 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   std::atomic<const tables::Snapshot*> snapshot_{nullptr};
   uint64_t generation_ = 0;
   std::vector<control::NeighborEvent> neighbor_events_;
+
+  LiveTrace* live_trace_ = nullptr;           // the server has it
+  std::map<std::string, uint64_t> log_counts_;  // packets by the prefix they were logged with
 
   TaskQueue tasks_;
   ControlServer control_server_;

@@ -199,7 +199,10 @@ void Engine::CreateWorkers() {
                    .nat_ports = {limits.nat_ports.first, limits.nat_ports.last},
                    .seed = seed_,
                    .start = MonotonicNow()},
-      .fragments = {.datagrams = limits.fragments}};
+      // Fragments may hold an eighth of a worker's frames, and leave a quarter to others.
+      .fragments = {.datagrams = limits.fragments,
+                    .frames = arena_->frame_count() / count / 8,
+                    .keep_free = arena_->frame_count() / count / 4}};
   for (uint8_t i = 0; i < count; ++i) {
     workers_.push_back(std::make_unique<WorkerThread>(WorkerId{i}, cpus[i % cpus.size()], *arena_,
                                                       shared, pipeline));
@@ -284,6 +287,7 @@ void Engine::Stop() {
     }
     forwarding_ = false;
   }
+  EndTrace();
   // Nobody asks any more, and nobody who asked waits for ever.
   tasks_.Close();
   control_server_.Stop();

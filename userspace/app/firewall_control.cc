@@ -16,8 +16,9 @@ std::vector<std::string> UnsupportedRules(const tables::Ruleset& ruleset) {
   std::vector<std::string> lines;
   for (const tables::UnsupportedExpression& u : ruleset.unsupported()) {
     const tables::RuleInfo& rule = ruleset.rule(u.rule);
-    lines.push_back(absl::StrCat("rule ", rule.handle, " of table ", rule.table, ", chain ",
-                                 rule.chain, ": ", u.name));
+    const tables::ChainInfo& chain = ruleset.chain(rule.chain);
+    lines.push_back(absl::StrCat("nft table ", chain.table, ", chain ", chain.name, ", rule ",
+                                 rule.handle, ": ", u.name));
   }
   std::sort(lines.begin(), lines.end());
   lines.erase(std::unique(lines.begin(), lines.end()), lines.end());
@@ -62,7 +63,7 @@ bool FirewallControl::Compile(const control::nft::RulesetChange& change, Nanos n
   const control::nft::Ruleset& model = mirror_->ruleset();
   std::shared_ptr<const tables::Ruleset> next;
   if (!change.structure && current_ != nullptr) {
-    next = compiler_.ApplyElements(change.sets, model.generation, now);
+    next = compiler_.ApplyElements(model, change.sets, now);
   }
   if (next == nullptr && HasRules(model)) next = compiler_.Compile(model, now);
   last_compile_seconds_ = (MonotonicNow() - started).seconds();
@@ -110,7 +111,7 @@ bool FirewallControl::Install(std::shared_ptr<const tables::Ruleset> next) {
 std::string FirewallControl::LogPrefix(const stages::LogRecord& record) const {
   const auto prefix_in = [&](const tables::Ruleset& ruleset) -> std::string {
     const tables::Program& program = ruleset.program();
-    for (size_t op = ruleset.rule(record.rule).first_op; op < program.ops.size(); ++op) {
+    for (size_t op = program.first_ops[record.rule]; op < program.ops.size(); ++op) {
       if (program.ops[op].code == tables::OpCode::kLog) return program.logs[program.ops[op].a].prefix;
       if (program.ops[op].code == tables::OpCode::kEnd) break;
     }

@@ -34,7 +34,7 @@ std::string_view StateName(const Flow& flow) {
     case wire::kProtocolTcp:
       return TcpStateName(flow.tcp.state);
     case wire::kProtocolSctp:
-      return flow.extra < std::size(kSctpStates) ? kSctpStates[flow.extra] : "NONE";
+      return flow.sctp.state < std::size(kSctpStates) ? kSctpStates[flow.sctp.state] : "NONE";
     default:
       return {};
   }

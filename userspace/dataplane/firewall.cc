@@ -27,6 +27,9 @@ using tables::Snapshot;
 
 namespace {
 
+// Of an alias that nothing uses: the word that its connection has ended may get lost.
+constexpr Nanos kAliasLife = Seconds(int64_t{5} * 86'400);
+
 Family FamilyOf(const Packet& p) {
   return p.l3()[0] >> 4 == 4 ? Family::kIpv4 : Family::kIpv6;
 }
@@ -34,6 +37,11 @@ Family FamilyOf(const Packet& p) {
 FlowDirection DirectionOf(const Packet& p) { return static_cast<FlowDirection>(p.ct_direction); }
 
 bool IsState(const Packet& p, CtState state) { return p.ct_state == static_cast<uint8_t>(state); }
+
+IpAddress DestinationOf(const Packet& p, Family family) {
+  if (family == Family::kIpv4) return wire::Ipv4View(p.l3()).destination();
+  return wire::Ipv6View(p.l3()).destination();
+}
 
 bool IsIcmpError(const Packet& p, Family family) {
   if (!tables::IsIcmp(p.l4_protocol) || p.l4_offset == 0) return false;
@@ -72,7 +80,10 @@ Firewall::Firewall(WorkerId worker, const FirewallConfig& config,
             .worker_count = config.worker_count,
             .ports = config.nat_ports,
             .seed = config.seed + worker.value},
-           flows_) {}
+           flows_),
+      aliases_(std::make_unique<AliasFor[]>(kAliases)) {
+  conntrack_.set_foreign_sink(this);
+}
 
 void Firewall::UseSnapshot(const Snapshot& snapshot, Nanos now) {
   // Addresses may have changed: masqueraded connections are looked through in portions.
@@ -101,7 +112,7 @@ void Firewall::OnTimer(const Snapshot& snapshot, Nanos now) {
   static_cast<void>(conntrack_.Expire(now, kPortion));
   if (next_stale_ == tables::kNoFlow) return;
   next_stale_ = stages::VisitStale(flows_, snapshot, next_stale_, kPortion,
-                                   [&](tables::FlowIndex flow) { flows_.Remove(flow); });
+                                   [&](tables::FlowIndex flow) { conntrack_.Remove(flow); });
 }
 
 void Firewall::Prepare(const Packet& p, Family family, Key& key) {
@@ -119,6 +130,43 @@ void Firewall::Prepare(const Packet& p, Family family, Key& key) {
 WorkerId Firewall::OwnerOf(const Key& key) const {
   if (worker_count_ == 1 || key.hash == 0) return worker_;
   return tables::OwnerOf(key.tuple, worker_count_);
+}
+
+WorkerId Firewall::OwnerByAlias(const Key& key, Nanos now) {
+  if (worker_count_ == 1 || key.hash == 0) return worker_;
+  const tables::FlowTable::Found found = flows_.Find(key.tuple, key.hash);
+  if (!found.found() || !flows_.at(found.flow).Has(tables::kFlowAlias)) return worker_;
+  flows_.Touch(found.flow, now);
+  flows_.at(found.flow).expires = now + kAliasLife;
+  return WorkerId{flows_.at(found.flow).owner};
+}
+
+bool Firewall::Announce(const Flow& flow, bool ended) {
+  if (alias_count_ == kAliases) return false;
+  const tables::FlowTuple& replies = flow.tuple(FlowDirection::kReply);
+  aliases_[alias_count_++] = {tables::OwnerOf(replies, worker_count_), {replies, ended}};
+  return true;
+}
+
+void Firewall::ApplyAlias(const tables::FlowAlias& alias, WorkerId owner, Nanos now) {
+  const tables::FlowTable::Found known = flows_.Find(alias.tuple);
+  if (known.found()) {
+    // A connection of this worker with the very same packets stays; its own replies come here.
+    if (!flows_.at(known.flow).Has(tables::kFlowAlias)) return;
+    flows_.Remove(known.flow);
+  }
+  if (alias.ended) return;
+  const tables::FlowIndex index = flows_.Allocate(now, [](tables::FlowIndex) {});
+  if (index == tables::kNoFlow) return;
+  Flow& flow = flows_.at(index);
+  flow.tuple(FlowDirection::kOriginal) = alias.tuple;
+  flow.status = tables::kFlowAlias | tables::kFlowAssured;
+  flow.owner = owner.value;
+  flow.expires = now + kAliasLife;
+  if (!stages::InvertTuple(alias.tuple, flow.tuple(FlowDirection::kReply)) ||
+      !flows_.Insert(index)) {
+    flows_.Free(index);
+  }
 }
 
 WorkerId Firewall::OwnerOfFragment(const Packet& p, Family family) const {
@@ -147,7 +195,7 @@ Judgement Firewall::Run(HookPoint hook, Pass& pass) {
                                 .tables = filter_tables_,
                                 .now = pass.now,
                                 .dry_run = pass.dry,
-                                .trace = pass.trace};
+                                .trace = pass.dry ? pass.trace : watcher_};
   const FilterVerdict verdict = filter_.Run(hook, pass.family, context);
   Judgement judgement;
   judgement.rule = verdict.rule;
@@ -184,11 +232,12 @@ Judgement Firewall::SetUp(HookPoint hook, NatManip manip, Pass& pass, Flow& flow
       pass.wants_nat && stages::Nat::ManipOf(pass.wanted.kind) == manip
           ? nat_.Setup(flow, pass.wanted,
                        {.snapshot = pass.snapshot,
-                        .in = pass.in->slot,
+                        .in = pass.in != nullptr ? pass.in->slot : IfaceSlot::None(),
                         .out = pass.out != nullptr ? pass.out->slot : IfaceSlot::None(),
                         .next_hop = pass.next_hop})
           : nat_.SetupNull(flow, manip);
-  if (result.evict != tables::kNoFlow) flows_.Remove(result.evict);
+  if (result.evict != tables::kNoFlow) conntrack_.Remove(result.evict);
+  if (result.foreign_reply && worker_count_ > 1) flow.status |= tables::kFlowForeignReply;
   return ToJudgement(result.verdict);
 }
 
@@ -199,9 +248,7 @@ Judgement Firewall::Translate(HookPoint hook, NatManip manip, Pass& pass) {
   if (IsState(pass.p, CtState::kRelated) && tables::IsIcmp(pass.p.l4_protocol)) {
     return ToJudgement(stages::TranslateIcmpError(arena_, pass.p, *flow, direction, manip));
   }
-  // What Sluice sends itself about a connection is not its first packet.
-  if (!flow->Has(tables::kFlowConfirmed) && !stages::Nat::IsSetUp(*flow, manip) &&
-      pass.in != nullptr) {
+  if (!flow->Has(tables::kFlowConfirmed) && !stages::Nat::IsSetUp(*flow, manip)) {
     const Judgement judgement = SetUp(hook, manip, pass, *flow);
     if (!judgement.accepted()) return judgement;
   }
@@ -211,11 +258,10 @@ Judgement Firewall::Translate(HookPoint hook, NatManip manip, Pass& pass) {
 
 // --- Before routing ---
 
-bool Firewall::IsKernels(const Packet& p, Family family, const Snapshot& snapshot,
+bool Firewall::IsKernels(const IpAddress& destination, const Snapshot& snapshot,
                          PuntReason& reason) const {
-  const tables::RouteId id = family == Family::kIpv4
-                                 ? tables_.fib4.Lookup(wire::Ipv4View(p.l3()).destination())
-                                 : tables_.fib6.Lookup(wire::Ipv6View(p.l3()).destination());
+  const tables::RouteId id = destination.is_v4() ? tables_.fib4.Lookup(destination.v4())
+                                                 : tables_.fib6.Lookup(destination.v6());
   if (!id.valid()) return false;
   const tables::Route& route = tables_.routes.Get(id);
   switch (route.type) {
@@ -244,34 +290,84 @@ bool Firewall::IsKernels(const Packet& p, Family family, const Snapshot& snapsho
   return true;
 }
 
-// Whether the rules, which have no effect this time, would send it elsewhere.
-bool Firewall::WouldTranslate(Pass& pass, const Key& key) {
+// Whether the rules, which have no effect this time, would send the first packet of a connection
+// elsewhere, and where. Of what the rules write to the packet they see the marks only.
+bool Firewall::ForeseesDestination(Pass& pass, const Key& key, IpAddress& destination) {
   if (!ruleset_->Has(HookPoint::kPreroutingNat, pass.family) || key.hash == 0 || key.error) {
     return false;
   }
-  pass.dry = true;
-  pass.wants_nat = false;
-  const uint8_t state = pass.p.ct_state;
-  bool accepted = Run(HookPoint::kIngress, pass).accepted() &&
-                  Run(HookPoint::kPreroutingRaw, pass).accepted();
-  if (accepted) {
-    pass.p.ct_state = static_cast<uint8_t>(CtState::kNew);
-    accepted = Run(HookPoint::kPreroutingEarly, pass).accepted() &&
-               Run(HookPoint::kPreroutingNat, pass).accepted();
+  Packet p = pass.p;
+  Flow flow{};
+  Pass dry{.p = p,
+           .family = pass.family,
+           .snapshot = pass.snapshot,
+           .in = pass.in,
+           .now = pass.now,
+           .dry = true};
+  if (!Run(HookPoint::kIngress, dry).accepted() ||
+      !Run(HookPoint::kPreroutingRaw, dry).accepted() || IsState(p, CtState::kUntracked)) {
+    return false;
   }
-  pass.p.ct_state = state;
-  pass.dry = false;
-  return accepted && pass.wants_nat;
+  flow.tuple(FlowDirection::kOriginal) = key.tuple;
+  if (!stages::InvertTuple(key.tuple, flow.tuple(FlowDirection::kReply))) return false;
+  flow.count(FlowDirection::kOriginal) = {1, p.l3_length()};
+  p.ct_state = static_cast<uint8_t>(CtState::kNew);
+  dry.scratch = &flow;
+  if (!Run(HookPoint::kPreroutingEarly, dry).accepted() ||
+      !Run(HookPoint::kPreroutingNat, dry).accepted() || !dry.wants_nat ||
+      stages::Nat::ManipOf(dry.wanted.kind) != NatManip::kDestination) {
+    return false;
+  }
+  const auto address = nat_.Foresee(
+      flow, dry.wanted, {.snapshot = pass.snapshot, .in = pass.in->slot, .out = {}, .next_hop = {}});
+  if (address) destination = *address;
+  return address.has_value();
+}
+
+// Whether it claims to be sent by this machine: then it may be of a connection that only the kernel
+// knows.
+bool Firewall::IsOwnSource(const Pass& pass) const {
+  if (pass.family == Family::kIpv4) {
+    return pass.snapshot.own4.Contains(wire::Ipv4View(pass.p.l3()).source()) &&
+           !pass.in->accept_local;
+  }
+  const tables::RouteId id = tables_.fib6.Lookup(wire::Ipv6View(pass.p.l3()).source());
+  return id.valid() && tables_.routes.Get(id).type == RouteType::kLocal;
+}
+
+// A packet without a connection here.
+bool Firewall::IsKernelsWithoutFlow(Pass& pass, const Key& key, PuntReason& reason) {
+  if (key.hash != 0 && !key.error && IsOwnSource(pass)) {
+    reason = PuntReason::kLocal;
+    return true;
+  }
+  const bool kernels = IsKernels(DestinationOf(pass.p, pass.family), pass.snapshot, reason);
+  IpAddress translated;
+  if (!ForeseesDestination(pass, key, translated)) return kernels;
+  if (!IsKernels(translated, pass.snapshot, reason)) return false;
+  Claim(pass, key);
+  return true;
+}
+
+// For the kernel: whatever rules say to its later packets, this connection is the kernel's.
+void Firewall::Claim(Pass& pass, const Key& key) {
+  static_cast<void>(conntrack_.Track(pass.p, key.tuple, key.hash, pass.snapshot.conntrack, arena_,
+                                     pass.now));
+  LeaveToKernel(pass.p, pass.now);
 }
 
 Judgement Firewall::BeforeRouting(Packet& p, const Key& key, const Interface& in,
                                   const Snapshot& snapshot, Nanos now) {
   const Family family = FamilyOf(p);
   Pass pass{.p = p, .family = family, .snapshot = snapshot, .in = &in, .now = now};
-  const bool known = key.hash != 0 && flows_.Find(key.tuple, key.hash).found();
-  PuntReason reason;
-  if (!known && IsKernels(p, family, snapshot, reason) && !WouldTranslate(pass, key)) {
-    return Judgement::Punt(reason);
+  const tables::FlowTable::Found found =
+      key.hash != 0 ? flows_.Find(key.tuple, key.hash) : tables::FlowTable::Found{};
+  if (!found.found() || flows_.at(found.flow).expires <= now) {
+    PuntReason reason;
+    if (IsKernelsWithoutFlow(pass, key, reason)) return Judgement::Punt(reason);
+  } else if (flows_.at(found.flow).Has(tables::kFlowKernel)) [[unlikely]] {
+    if (!key.error) Claim(pass, key);
+    return Judgement::Punt(PuntReason::kUnsupportedRule);
   }
   return BeforeRoutingForReal(pass, key);
 }
@@ -282,13 +378,11 @@ Judgement Firewall::BeforeRoutingForReal(Pass& pass, const Key& key) {
   if (!judgement.accepted()) return judgement;
   if (tracks(pass.family)) {
     // For an error conntrack makes the tuple of what is quoted itself.
-    judgement = ToJudgement(conntrack_.Track(pass.p, key.tuple, key.hash, pass.snapshot.conntrack, arena_,
-                                      pass.now));
+    tables::FlowTuple of_error;
+    if (key.error) [[unlikely]] static_cast<void>(stages::MakeTuple(pass.p, of_error));
+    judgement = ToJudgement(conntrack_.Track(pass.p, key.error ? of_error : key.tuple, key.hash,
+                                             pass.snapshot.conntrack, arena_, pass.now));
     if (!judgement.accepted()) return judgement;
-    const Flow* const flow = FlowOf(pass.p);
-    if (flow != nullptr && flow->Has(tables::kFlowKernel)) {
-      return Judgement::Punt(PuntReason::kUnsupportedRule);
-    }
   }
   judgement = Run(HookPoint::kPreroutingEarly, pass);
   if (judgement.accepted()) {
@@ -331,12 +425,17 @@ Judgement Firewall::AfterRouting(Packet& p, const Interface& in, const Interface
   if (!judgement.accepted() || flow == nullptr) return judgement;
   judgement = ToJudgement(stages::Nat::CheckOut(*flow, DirectionOf(p), out.slot));
   if (!judgement.accepted()) {
-    if (flow->Has(tables::kFlowConfirmed)) flows_.Remove(p.flow);
+    if (flow->Has(tables::kFlowConfirmed)) conntrack_.Remove(p.flow);
     return judgement;
   }
   if (!flow->Has(tables::kFlowConfirmed)) {
     judgement = ToJudgement(conntrack_.Confirm(p, now));
     if (!judgement.accepted()) return judgement;
+    // Sent ahead of the packet, and taken before any answer is judged (Worker::Tick).
+    if (flow->Has(tables::kFlowForeignReply) && !Announce(*flow, false)) {
+      conntrack_.Remove(p.flow);
+      return Judgement::Drop(DropReason::kHandoffFull);
+    }
     nat_.Remember(p.flow);
   }
   // From here on the packet may wait for its neighbour for longer than its connection lives.
@@ -344,16 +443,8 @@ Judgement Firewall::AfterRouting(Packet& p, const Interface& in, const Interface
   return judgement;
 }
 
-void Firewall::TrackOwn(Packet& message, Family family, const Packet* connection_of) {
-  if (connection_of != nullptr && connection_of->flow != packet::kNoFlowIndex) {
-    // nf_ct_attach: it goes the other way of the same connection.
-    message.flow = connection_of->flow;
-    message.ct_state = static_cast<uint8_t>(CtState::kRelated);
-    message.ct_direction = static_cast<uint8_t>(tables::Opposite(DirectionOf(*connection_of)));
-    return;
-  }
-  // An error about a packet of a connection that is established. (About the first packet of one the
-  // kernel's errors are invalid, too: it is not confirmed yet.)
+// A message whose cause has no connection. An error may still quote a packet of one.
+void Firewall::TrackOwn(Packet& message, Family family) {
   message.ct_state = static_cast<uint8_t>(CtState::kInvalid);
   Key key;
   Prepare(message, family, key);
@@ -375,9 +466,15 @@ Judgement Firewall::OfOurOwn(Packet& message, const Packet* connection_of, const
             .out = &out,
             .next_hop = next_hop,
             .now = now};
+  if (connection_of != nullptr && connection_of->flow != packet::kNoFlowIndex) {
+    // nf_ct_attach: it goes the other way of the same connection, which may not be confirmed yet.
+    message.flow = connection_of->flow;
+    message.ct_state = static_cast<uint8_t>(CtState::kRelated);
+    message.ct_direction = static_cast<uint8_t>(tables::Opposite(DirectionOf(*connection_of)));
+  }
   Judgement judgement = Run(HookPoint::kOutputRaw, pass);
   if (!judgement.accepted()) return judgement;
-  if (tracks(family)) TrackOwn(message, family, connection_of);
+  if (tracks(family) && IsState(message, CtState::kNone)) TrackOwn(message, family);
   judgement = Run(HookPoint::kOutput, pass);
   if (judgement.accepted()) {
     judgement = Translate(HookPoint::kOutputNat, NatManip::kDestination, pass);

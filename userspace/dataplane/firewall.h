@@ -10,15 +10,18 @@
 //
 // Who decides. The kernel's packets (for this machine, or leaving by a device that Sluice does not
 // serve) are returned to it as they came, and it applies its own copy of the rules. Whether a packet
-// is one of them is known only behind DNAT, so the rules are first run dry, without effect, where
-// the route says that it would be the kernel's and a NAT rule could say otherwise. A packet that
-// meets a rule which Sluice cannot do goes to the kernel with its whole connection (kFlowKernel).
+// is one of them is known only behind DNAT, so where there are rules of DNAT, those that the first
+// packet of a connection would meet are run dry first, without effect. What DNAT leads to the kernel
+// goes there with its whole connection (kFlowKernel), and so does a packet that meets a rule which
+// Sluice cannot do.
 //
 // Thread: the owning worker.
 #ifndef SLUICE_DATAPLANE_FIREWALL_H_
 #define SLUICE_DATAPLANE_FIREWALL_H_
 
 #include <cstdint>
+#include <memory>
+#include <span>
 
 #include "base/ids.h"
 #include "base/time.h"
@@ -30,6 +33,7 @@
 #include "stages/filter/filter.h"
 #include "stages/nat/nat.h"
 #include "stages/route/route.h"
+#include "tables/flow_alias.h"
 #include "tables/flow_table.h"
 #include "tables/snapshot.h"
 
@@ -61,7 +65,7 @@ struct Judgement {
   bool accepted() const { return kind == Kind::kAccept; }
 };
 
-class Firewall {
+class Firewall : private stages::Conntrack::ForeignSink {
  public:
   Firewall(WorkerId worker, const FirewallConfig& config, const stages::RoutingTables& tables,
            const packet::FrameArena& arena, WorkerCounters& counters);
@@ -88,6 +92,17 @@ class Firewall {
   WorkerId OwnerOf(const Key& key) const;
   WorkerId OwnerOfFragment(const packet::Packet& p, Family family) const;
 
+  // Where the packets of an alias belong; this worker's own id when the key's connection is none.
+  WorkerId OwnerByAlias(const Key& key, Nanos now);
+  // For the workers that will see replies of connections of this one.
+  struct AliasFor {
+    WorkerId worker;
+    tables::FlowAlias alias;
+  };
+  std::span<const AliasFor> aliases() const { return {aliases_.get(), alias_count_}; }
+  void ClearAliases() { alias_count_ = 0; }
+  void ApplyAlias(const tables::FlowAlias& alias, WorkerId owner, Nanos now);
+
   Judgement BeforeRouting(packet::Packet& p, const Key& key, const tables::Interface& in,
                           const tables::Snapshot& snapshot, Nanos now);
   Judgement Forwarding(packet::Packet& p, const tables::Interface& in,
@@ -95,8 +110,8 @@ class Firewall {
   Judgement AfterRouting(packet::Packet& p, const tables::Interface& in,
                          const tables::Interface& out, const IpAddress& next_hop,
                          const tables::Snapshot& snapshot, Nanos now);
-  // A message that Sluice makes. `connection_of`: the packet to whose connection it belongs, else
-  // null.
+  // A message that Sluice makes. `connection_of`: the packet to whose connection, if it has one, the
+  // message belongs; null: to none.
   Judgement OfOurOwn(packet::Packet& message, const packet::Packet* connection_of,
                      const tables::Interface& out, const IpAddress& next_hop,
                      const tables::Snapshot& snapshot, Nanos now);
@@ -123,6 +138,9 @@ class Firewall {
     if (p.flow != packet::kNoFlowIndex) conntrack_.Abandon(p);
   }
 
+  // Who is told of the rules that packets meet from now on (not of dry runs); null: nobody.
+  void Watch(stages::TraceSink* sink) { watcher_ = sink; }
+
   // Connections that have had their time, or whose address has gone.
   void OnTimer(const tables::Snapshot& snapshot, Nanos now);
   Nanos NextDeadline() const {
@@ -137,20 +155,28 @@ class Firewall {
 
  private:
   struct Pass;  // a packet at one of the hooks
+  static constexpr size_t kAliases = 1024;
+
+  void Ended(const tables::Flow& flow) override { Announce(flow, true); }
+  // False: there is no room, the connection must not begin.
+  bool Announce(const tables::Flow& flow, bool ended);
 
   Judgement BeforeRoutingForReal(Pass& pass, const Key& key);
-  bool WouldTranslate(Pass& pass, const Key& key);
+  bool IsOwnSource(const Pass& pass) const;
+  bool IsKernelsWithoutFlow(Pass& pass, const Key& key, PuntReason& reason);
+  bool ForeseesDestination(Pass& pass, const Key& key, IpAddress& destination);
   Judgement ToTheWire(Pass& pass);
   Judgement Run(tables::HookPoint hook, Pass& pass);
   Judgement Translate(tables::HookPoint hook, stages::NatManip manip, Pass& pass);
   Judgement SetUp(tables::HookPoint hook, stages::NatManip manip, Pass& pass, tables::Flow& flow);
-  void TrackOwn(packet::Packet& message, Family family, const packet::Packet* connection_of);
+  void TrackOwn(packet::Packet& message, Family family);
   Judgement Rehearse(tables::HookPoint hook, Pass& pass, Rehearsal& r);
   Judgement RehearseTranslation(tables::HookPoint hook, stages::NatManip manip, Pass& pass,
                                 Rehearsal& r);
   void LeaveToKernel(packet::Packet& p, Nanos now);
-  // Why the route returns the packet to the kernel, if it does.
-  bool IsKernels(const packet::Packet& p, Family family, const tables::Snapshot& snapshot,
+  void Claim(Pass& pass, const Key& key);
+  // Why the route returns packets to this address to the kernel, if it does.
+  bool IsKernels(const IpAddress& destination, const tables::Snapshot& snapshot,
                  PuntReason& reason) const;
   tables::Flow* FlowOf(const packet::Packet& p) {
     return p.flow == packet::kNoFlowIndex ? nullptr : &flows_.at(p.flow);
@@ -166,10 +192,13 @@ class Firewall {
   stages::Conntrack conntrack_;
   stages::Nat nat_;
   const tables::Ruleset* ruleset_ = nullptr;
+  stages::TraceSink* watcher_ = nullptr;
   bool active_[2] = {false, false};  // by IPv4, IPv6
   bool tracks_[2] = {false, false};
   bool nats_[2] = {false, false};
   bool answers_[2] = {false, false};
+  std::unique_ptr<AliasFor[]> aliases_;
+  size_t alias_count_ = 0;
   // Where the search for connections whose address has gone continues; kNoFlow: nowhere.
   tables::FlowIndex next_stale_ = tables::kNoFlow;
 };

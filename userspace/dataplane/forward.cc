@@ -80,6 +80,7 @@ void Pipeline::Fragment(Packet& p, Family family, const IpAddress& next_hop, uin
     if (!first) counters_.generated[piece.generated].Add();
     Output(piece, family, next_hop, snapshot, now);
   }
+  tracer_.End(p, TraceOutcome::kForwarded);
   packet::FreePacket(outbox_.pool(), p);
 }
 
@@ -111,7 +112,8 @@ void Pipeline::Forward6(Packet& p, const stages::RouteDecision& d, const Snapsho
   }
   // An MTU of the route that is not locked counts in ip6_finish_output only, and so late that the
   // error quotes the new hop limit.
-  if (d.route->mtu != 0 && p.l3_length() > d.route->mtu && p.fragment_size == 0) {
+  const uint32_t size = p.fragment_size != 0 ? p.fragment_size : p.l3_length();
+  if (d.route->mtu != 0 && size > d.route->mtu) {
     return Refuse6(p, DropReason::kPacketTooBig, snapshot, now, d.route->mtu);
   }
   if (fits == stages::MtuDecision::kFragment) {
@@ -144,6 +146,7 @@ void Pipeline::Local4(Packet& p, const Interface& in, const Snapshot& snapshot, 
   const Reply reply = replies_.Echo4(p, snapshot);
   if (reply.outcome != ReplyOutcome::kSend) return Punt(p, PuntReason::kReplyRoute, snapshot);
   counters_.of(arrived).local_packets.Add();
+  tracer_.End(p, TraceOutcome::kLocal);
   Send(reply, Family::kIpv4, nullptr, snapshot, now);
 }
 
@@ -158,6 +161,7 @@ void Pipeline::Local6(Packet& p, const Interface&, const Snapshot& snapshot, Nan
   const Reply reply = replies_.Echo6(p, snapshot);
   if (reply.outcome != ReplyOutcome::kSend) return Punt(p, PuntReason::kReplyRoute, snapshot);
   counters_.of(arrived).local_packets.Add();
+  tracer_.End(p, TraceOutcome::kLocal);
   Send(reply, Family::kIpv6, nullptr, snapshot, now);
 }
 

@@ -54,16 +54,25 @@ void Pipeline::SettleFragments(const Snapshot& snapshot, Nanos now) {
 }
 
 void Pipeline::HandOver(WorkerId owner, Packet& p) {
+  tracer_.Forget(p);
   if (!outbox_.HandOver(owner, p)) Drop(p, DropReason::kHandoffFull);
 }
 
-void Pipeline::Enlist(Packet& p, Family family, const Snapshot& snapshot) {
+void Pipeline::Enlist(Packet& p, Family family, const Snapshot& snapshot, Nanos now) {
   Judged& judged = judged_[judged_count_];
   judged.packet = &p;
   judged.family = family;
   firewall_.Prepare(p, family, judged.key);
-  const WorkerId owner = firewall_.OwnerOf(judged.key);
-  if (owner != worker_) return HandOver(owner, p);
+  if (!p.Has(packet::kFlagOwned)) {
+    WorkerId owner = firewall_.OwnerOf(judged.key);
+    if (owner == worker_) owner = firewall_.OwnerByAlias(judged.key, now);
+    if (owner != worker_) {
+      // The other one has the last word only where it is an alias that says so; what arrives by
+      // the owner function may still be an alias there.
+      if (owner != firewall_.OwnerOf(judged.key)) p.flags |= packet::kFlagOwned;
+      return HandOver(owner, p);
+    }
+  }
   // Checksums are verified by conntrack, changed by NAT and read by rules.
   if (firewall_.tracks(family)) CompleteChecksum(p, snapshot);
   ++judged_count_;
@@ -86,6 +95,7 @@ void Pipeline::JudgeOne(Packet& p, const Firewall::Key& key, const Interface& in
                         const Snapshot& snapshot, Nanos now) {
   constexpr bool kV4 = std::is_same_v<Address, Ipv4>;
   constexpr Family kFamily = kV4 ? Family::kIpv4 : Family::kIpv6;
+  WatchRules(p, snapshot);
   const Judgement judgement = firewall_.BeforeRouting(p, key, in, snapshot, now);
   if (!judgement.accepted()) return Carry(p, judgement, kFamily, snapshot, now);
 
@@ -102,6 +112,7 @@ bool Pipeline::PassesForward(Packet& p, Family family, const IpAddress& next_hop
                              const Snapshot& snapshot, Nanos now) {
   const Interface& in = snapshot.at(p.in);
   const Interface& out = snapshot.at(p.out);
+  WatchRules(p, snapshot);
   Judgement judgement = firewall_.Forwarding(p, in, out, snapshot, now);
   if (judgement.accepted()) {
     judgement = firewall_.AfterRouting(p, in, out, next_hop, snapshot, now);

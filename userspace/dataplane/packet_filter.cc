@@ -65,7 +65,8 @@ bool JumpIsFine(const FilterInstruction& i, size_t left) {  // instructions behi
 bool AluIsFine(const FilterInstruction& i) {
   const uint16_t operation = OperationOf(i.code);
   const bool by_constant = (i.code & kSourceX) == 0;
-  if (operation > kXor) return false;
+  if (operation > kXor || (operation == kNeg && !by_constant)) return false;
+  if (by_constant && (operation == kLsh || operation == kRsh)) return i.k < 32;
   return !(by_constant && i.k == 0 && (operation == kDiv || operation == kMod));
 }
 

@@ -44,6 +44,9 @@ Pipeline::Pipeline(WorkerId worker, const PipelineConfig& config, packet::FrameP
 void Pipeline::Process(std::span<Packet> burst, IfaceSlot slot, const Snapshot& snapshot,
                        Nanos now) {
   SeeSnapshot(snapshot, now);
+  if (tracer_.active()) [[unlikely]] {
+    for (const Packet& p : burst) tracer_.Begin(p, now);
+  }
   const Interface& in = snapshot.at(slot);
   if (!in.slot.valid()) {  // its sockets are up before the mirror knows it, for a moment
     for (const Packet& p : burst) Drop(p, DropReason::kInterfaceDown);
@@ -79,7 +82,7 @@ void Pipeline::Classify(Packet& p, const Interface& in, const Snapshot& snapshot
   }
   switch (parsed.protocol) {
     case stages::Protocol::kIpv4:
-      return Classify4(p, in, snapshot);
+      return Classify4(p, in, snapshot, now);
     case stages::Protocol::kIpv6:
       return Classify6(p, in, snapshot, now);
     case stages::Protocol::kArp:
@@ -91,11 +94,11 @@ void Pipeline::Classify(Packet& p, const Interface& in, const Snapshot& snapshot
   Drop(p, DropReason::kUnknownProtocol);
 }
 
-void Pipeline::Classify4(Packet& p, const Interface& in, const Snapshot& snapshot) {
+void Pipeline::Classify4(Packet& p, const Interface& in, const Snapshot& snapshot, Nanos now) {
   const Verdict verdict = stages::CheckBeforeLookup4(p, in, snapshot);
   if (verdict.kind() == Verdict::Kind::kPunt) return Punt(p, verdict.punt_reason(), snapshot);
   // Rules come before the kernel looks at addresses.
-  if (firewall_.active(Family::kIpv4)) return Enlist(p, Family::kIpv4, snapshot);
+  if (firewall_.active(Family::kIpv4)) return Enlist(p, Family::kIpv4, snapshot, now);
   if (verdict.kind() == Verdict::Kind::kDrop) return Drop(p, verdict.drop_reason());
   batch4_.packets[batch4_.count] = &p;
   batch4_.destinations[batch4_.count++] = wire::Ipv4View(p.l3()).destination();
@@ -115,7 +118,7 @@ void Pipeline::Classify6(Packet& p, const Interface& in, const Snapshot& snapsho
   }
   const Verdict verdict = stages::CheckBeforeLookup6(p, in, snapshot);
   if (verdict.kind() == Verdict::Kind::kPunt) return Punt(p, verdict.punt_reason(), snapshot);
-  if (firewall_.active(Family::kIpv6)) return Enlist(p, Family::kIpv6, snapshot);
+  if (firewall_.active(Family::kIpv6)) return Enlist(p, Family::kIpv6, snapshot, now);
   if (verdict.kind() == Verdict::Kind::kDrop) return Drop(p, verdict.drop_reason());
   batch6_.packets[batch6_.count] = &p;
   batch6_.destinations[batch6_.count++] = destination;
@@ -194,6 +197,7 @@ void Pipeline::NeighborMessage(Packet& p, Verdict verdict, const Snapshot& snaps
       break;
     default:
       counters_.of(p.in).local_packets.Add();
+      tracer_.End(p, TraceOutcome::kLocal);
       // With a copy for the kernel the outbox has the frame, and the worker frees it.
       if (p.frame != packet::kNoFrame) packet::FreePacket(outbox_.pool(), p);
       break;
@@ -292,6 +296,7 @@ void Pipeline::ForgetInterface(IfaceSlot slot) {
 }
 
 void Pipeline::Drop(const Packet& p, DropReason reason) {
+  tracer_.End(p, TraceOutcome::kDropped, static_cast<uint8_t>(reason));
   if (p.flow != packet::kNoFlowIndex) {
     Packet ended = p;
     firewall_.Abandon(ended);
@@ -326,6 +331,7 @@ void Pipeline::PuntPieces(Packet& p, PuntReason reason) {
     }
   }));
   if (!punted) return Drop(p, DropReason::kPuntFailed);
+  tracer_.End(p, TraceOutcome::kPunted, static_cast<uint8_t>(reason));
   packet::FreePacket(outbox_.pool(), p);
 }
 

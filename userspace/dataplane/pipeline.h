@@ -30,6 +30,7 @@
 #include "base/worker_counters.h"
 #include "dataplane/firewall.h"
 #include "dataplane/replies.h"
+#include "dataplane/tracer.h"
 #include "packet/outbox.h"
 #include "packet/packet.h"
 #include "stages/defrag/defrag.h"
@@ -63,7 +64,8 @@ class Pipeline {
   // Timers of neighbours, connections and fragments. Call when NextDeadline() has come.
   void OnTimer(const tables::Snapshot& snapshot, Nanos now);
   Nanos NextDeadline() const {
-    return std::min(neighbors_.NextDeadline(), firewall_.NextDeadline());
+    return std::min(
+        {neighbors_.NextDeadline(), firewall_.NextDeadline(), defrag_.NextDeadline()});
   }
 
   // From the control thread's and other workers' messages.
@@ -87,8 +89,17 @@ class Pipeline {
 
   packet::Outbox& outbox() { return outbox_; }
   const stages::Neighbors& neighbors() const { return neighbors_; }
+  // Datagrams that wait for fragments; read by anyone, about right.
+  uint32_t fragments() const { return defrag_.datagrams(); }
   Firewall& firewall() { return firewall_; }
   const Firewall& firewall() const { return firewall_; }
+
+  // `sluice trace`: from now on with this session; nullptr: no more.
+  void Trace(TraceSession* session) {
+    tracer_.Use(session);
+    firewall_.Watch(nullptr);
+  }
+  Tracer& tracer() { return tracer_; }
 
   // The end of a packet that goes nowhere: counted by its reason, its frames free again.
   void Drop(const packet::Packet& p, DropReason reason);
@@ -116,7 +127,7 @@ class Pipeline {
   // Whether so many frames are free that a packet may wait for its neighbour.
   bool MayHold() { return outbox_.pool().size() >= most_free_ / 4; }
   void Classify(Packet& p, const tables::Interface& in, const Snapshot& snapshot, Nanos now);
-  void Classify4(Packet& p, const tables::Interface& in, const Snapshot& snapshot);
+  void Classify4(Packet& p, const tables::Interface& in, const Snapshot& snapshot, Nanos now);
   void Classify6(Packet& p, const tables::Interface& in, const Snapshot& snapshot, Nanos now);
   template <class Address>
   void Route(Batch<Address>& batch, const tables::Interface& in, const Snapshot& snapshot,
@@ -130,7 +141,7 @@ class Pipeline {
                 const Snapshot& snapshot, Nanos now);
 
   // With a ruleset (judge.cc).
-  void Enlist(Packet& p, Family family, const Snapshot& snapshot);
+  void Enlist(Packet& p, Family family, const Snapshot& snapshot, Nanos now);
   void HandOver(WorkerId owner, Packet& p);
   void Judge(const tables::Interface& in, const Snapshot& snapshot, Nanos now);
   template <class Address>
@@ -149,6 +160,11 @@ class Pipeline {
   // Between routing and leaving. False: the packet has found another end.
   bool PassesForward(Packet& p, Family family, const IpAddress& next_hop, const Snapshot& snapshot,
                      Nanos now);
+  // Whether its rules are to be told to a trace.
+  void WatchRules(const Packet& p, const Snapshot& snapshot) {
+    if (!tracer_.active() || snapshot.ruleset == nullptr) [[likely]] return;
+    firewall_.Watch(tracer_.RulesOf(p, snapshot.ruleset->generation()));
+  }
   // False: the fragment waits, or has found another end.
   bool Reassemble(Packet& p, Family family, const Snapshot& snapshot, Nanos now);
   void SettleFragments(const Snapshot& snapshot, Nanos now);
@@ -192,6 +208,7 @@ class Pipeline {
   Replies replies_;
   Firewall firewall_;
   stages::Defrag defrag_;
+  Tracer tracer_;
   uint64_t snapshot_generation_ = 0;
   uint32_t most_free_ = 0;  // the largest size of the pool seen when a snapshot came
   Batch<Ipv4> batch4_;

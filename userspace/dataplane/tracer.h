@@ -2,10 +2,10 @@
 // looks on.
 //
 //   control thread                      worker                              HTTP thread
-//   TraceSession ---- Use(session) ---> Begin, Rule, End ---> ring -------> TryPop
+//   TraceSession ---- Use(session) ---> Begin ... End -----> ring -------> TryPop
 //
 // A packet is picked as it arrived (before NAT) and reported when its end is known: Begin when a
-// worker has received it, Rule for each rule that decided about it, End with its outcome. Between the
+// worker has received it, RuleMatched for each rule that it meets, End with its outcome. Between the
 // two it is remembered by its frame, in a table of kOpenTraces places; a packet that loses its place
 // to another one is counted as lost, as is one for which the ring has no room. A packet that waits
 // for a neighbour is reported when it goes on. One that goes to another worker before it is judged is
@@ -29,6 +29,7 @@
 #include "base/time.h"
 #include "dataplane/packet_filter.h"
 #include "packet/packet.h"
+#include "stages/filter/filter.h"
 
 namespace sluice::dataplane {
 
@@ -38,6 +39,7 @@ inline constexpr size_t kTraceBytes = 128;
 inline constexpr size_t kTraceRules = 6;
 inline constexpr size_t kOpenTraces = 256;
 inline constexpr size_t kTraceRing = 1024;
+inline constexpr uint32_t kTraceChain = 0x8000'0000;
 
 struct TraceRecord {
   Nanos time;             // when it arrived
@@ -49,7 +51,8 @@ struct TraceRecord {
   TraceOutcome outcome = TraceOutcome::kForwarded;
   uint8_t reason = 0;     // DropReason or PuntReason
   uint8_t rule_count = 0;
-  std::array<uint32_t, kTraceRules> rules{};  // indexes in the Ruleset, the deciding one last
+  // Indexes in the Ruleset, the deciding one last; with kTraceChain a chain whose policy is drop.
+  std::array<uint32_t, kTraceRules> rules{};
   std::array<uint8_t, kTraceBytes> arrived{};
   std::array<uint8_t, kTraceBytes> left{};  // of kForwarded
 };
@@ -62,12 +65,13 @@ struct TraceSession {
   Counter lost;
 };
 
-class Tracer {
+class Tracer final : public stages::TraceSink {
  public:
   bool active() const { return session_ != nullptr; }
   // nullptr: no more. What is open is given up.
   void Use(TraceSession* session) {
     session_ = session;
+    judged_ = nullptr;
     for (Open& open : open_) open.frame = packet::kNoFrame;
   }
 
@@ -75,13 +79,23 @@ class Tracer {
   void Begin(const packet::Packet& p, Nanos now) {
     if (active()) BeginTrace(p, now);
   }
-  // A rule that matched with a verdict; the deciding one comes last.
-  void Rule(const packet::Packet& p, uint32_t rule, uint64_t generation) {
-    if (active()) AddRule(p, rule, generation);
+  // Who is to be told of the rules that the packet meets next; null when it is not traced.
+  stages::TraceSink* RulesOf(const packet::Packet& p, uint64_t generation) {
+    judged_ = active() ? Find(p) : nullptr;
+    if (judged_ == nullptr) return nullptr;
+    judged_->record.generation = generation;
+    return this;
   }
   // Once, before the frame is freed or given to a ring.
   void End(const packet::Packet& p, TraceOutcome outcome, uint8_t reason = 0) {
     if (active()) EndTrace(p, outcome, reason);
+  }
+  // stages::TraceSink, of the packet that RulesOf was asked for.
+  void EnterChain(uint32_t) override {}
+  void LeaveChain(uint32_t) override {}
+  void RuleMatched(uint32_t rule) override { AddRule(rule); }
+  void PolicyApplied(uint32_t chain, bool accept) override {
+    if (!accept) AddRule(kTraceChain | chain);
   }
   // It goes on under another frame (reassembled, fragmented) or at another worker.
   void Forget(const packet::Packet& p) {
@@ -102,6 +116,7 @@ class Tracer {
   }
   Open& PlaceOf(const packet::Packet& p) { return open_[p.frame % kOpenTraces]; }
   Open* Find(const packet::Packet& p) {
+    if (p.frame == packet::kNoFrame) return nullptr;  // given away already
     Open& open = PlaceOf(p);
     return open.frame == p.frame ? &open : nullptr;
   }
@@ -120,11 +135,9 @@ class Tracer {
     open.record.captured = Copy(p, &open.record.arrived);
   }
 
-  void AddRule(const packet::Packet& p, uint32_t rule, uint64_t generation) {
-    Open* const open = Find(p);
-    if (open == nullptr) return;
-    TraceRecord& r = open->record;
-    r.generation = generation;
+  void AddRule(uint32_t rule) {
+    if (judged_ == nullptr) return;
+    TraceRecord& r = judged_->record;
     if (r.rule_count == kTraceRules) {  // the deciding one must be among them
       r.rules[kTraceRules - 1] = rule;
     } else {
@@ -147,6 +160,7 @@ class Tracer {
   }
 
   TraceSession* session_ = nullptr;
+  Open* judged_ = nullptr;
   std::array<Open, kOpenTraces> open_;
 };
 

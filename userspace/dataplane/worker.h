@@ -107,6 +107,8 @@ class Worker {
       const size_t n = port->RxBurst(burst_, pool_, counters_->of(port->slot()));
       if (n == 0) continue;
       work += n;
+      // An answer is never ahead of the word from the worker that has its connection.
+      if (shared_.mailboxes.size() > 1) work += TakeHandoffs(snapshot, now);
       const std::span<packet::Packet> burst(burst_.data(), n);
       CountReceived(port->slot(), burst);
       pipeline_.Process(burst, port->slot(), snapshot, now);
@@ -176,6 +178,9 @@ class Worker {
           case Handoff::Kind::kReceived:
             TakeReceived(message.packet, from, snapshot, now);
             break;
+          case Handoff::Kind::kFlowAlias:
+            pipeline_.firewall().ApplyAlias(message.alias, WorkerId{from}, now);
+            break;
           case Handoff::Kind::kFrame:
             pool_.Free(message.packet.frame);
             break;
@@ -201,7 +206,7 @@ class Worker {
       Deliver();
     }
     handed_over_[handed_over_count_] = p;
-    handed_over_[handed_over_count_++].flags = 0;  // it is parsed once more
+    handed_over_[handed_over_count_++].flags &= packet::kFlagOwned;  // it is parsed once more
   }
   void ProcessHandedOver(const tables::Snapshot& snapshot, Nanos now) {
     if (handed_over_count_ == 0) return;
@@ -220,6 +225,7 @@ class Worker {
 
   // Empties the outbox: to the rings, to other workers, to the kernel.
   void Deliver() {
+    SendAliases();
     packet::Outbox& outbox = pipeline_.outbox();
     for (uint64_t active = outbox.active(); active != 0; active &= active - 1) {
       const IfaceSlot slot{static_cast<uint8_t>(std::countr_zero(active))};
@@ -229,6 +235,20 @@ class Worker {
     for (const packet::PuntedPacket& p : outbox.punts()) PuntOne(p);
     outbox.ClearPunts();
     if (!outbox.handed_over().empty()) HandOverReceived(outbox);
+  }
+
+  // Before the packets that make others see their replies.
+  void SendAliases() {
+    for (const Firewall::AliasFor& a : pipeline_.firewall().aliases()) {
+      Handoff message;
+      message.kind = Handoff::Kind::kFlowAlias;
+      message.alias = a.alias;
+      // Without it the replies are lost, and the connection fails as with a full table.
+      if (!shared_.mailboxes[a.worker.value]->Send(id_, std::move(message))) {
+        counters_->aliases_lost.Add();
+      }
+    }
+    pipeline_.firewall().ClearAliases();
   }
 
   void HandOverReceived(packet::Outbox& outbox) {
@@ -264,6 +284,13 @@ class Worker {
       for (; i < sent && packets[i].in == in; ++i) bytes += packets[i].length;
       if (in.valid()) counters_->of(in).forwarded_packets.Add(i - first);
     }
+    // The ring has the frames, and they are read only until Flush.
+    if (pipeline_.tracer().active()) [[unlikely]] {
+      for (packet::Packet& p : packets.first(sent)) {
+        p.out = slot;
+        pipeline_.tracer().End(p, TraceOutcome::kForwarded);
+      }
+    }
     InterfaceCounters& out = counters_->of(slot);
     out.transmitted_packets.Add(sent);
     out.transmitted_bytes.Add(bytes);
@@ -278,6 +305,8 @@ class Worker {
         continue;
       }
       p.out = slot;
+      // The other worker's queue is as far as this one sees.
+      pipeline_.tracer().End(p, TraceOutcome::kForwarded);
       Handoff message;
       message.packet = p;
       // On its way it is held, neither here nor there; the receiver takes it off the gauge again.
@@ -297,11 +326,13 @@ class Worker {
     const bool taken = port != nullptr && port->Punt(pool_.arena(), p.packet);
     InterfaceCounters& c = counters_->of(p.packet.in);
     if (p.copy) {
+      pipeline_.tracer().End(p.packet, TraceOutcome::kLocal);
       if (taken) c.punt_copies.Add();
       packet::FreePacket(pool_, p.packet);
       return;
     }
     if (!taken) return pipeline_.Drop(p.packet, DropReason::kPuntFailed);
+    pipeline_.tracer().End(p.packet, TraceOutcome::kPunted, static_cast<uint8_t>(p.reason));
     c.punted_packets.Add();
     c.punts[static_cast<size_t>(p.reason)].Add();
     packet::FreePacket(pool_, p.packet);

@@ -3,19 +3,11 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/rng.h"
 #include "wire/protocol.h"
 
 namespace sluice::tables {
 namespace {
-
-// A step of the pseudo-random generator splitmix64 (G. Steele, D. Lea, C. Flood, 2014).
-uint64_t NextSecret(uint64_t& state) {
-  state += 0x9e37'79b9'7f4a'7c15;
-  uint64_t z = state;
-  z = (z ^ z >> 30) * 0xbf58'476d'1ce4'e5b9;
-  z = (z ^ z >> 27) * 0x94d0'49bb'1331'11eb;
-  return z ^ z >> 31;
-}
 
 // Both halves of the 128-bit product, folded: the mixing step of wyhash (Wang Yi, 2019).
 uint64_t Mix(uint64_t a, uint64_t b) {
@@ -74,8 +66,8 @@ FlowTable::FlowTable(const Options& options)
       timers_(capacity_, kTimerGranularity,
               static_cast<size_t>(kMaxTimerDelay / kTimerGranularity) + 2, options.start),
       sources_(per_source_ == 0 ? 0 : kSourceRows * kSourceColumns) {
-  uint64_t state = options.hash_seed;
-  for (uint64_t& secret : secrets_) secret = NextSecret(state) | 1;
+  Rng rng(options.hash_seed);
+  for (uint64_t& secret : secrets_) secret = rng.Next() | 1;
 }
 
 uint64_t FlowTable::Hash(const FlowTuple& t) const {

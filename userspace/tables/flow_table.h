@@ -6,9 +6,10 @@
 //
 // The hash: buckets of one cache line with 12 places, each a byte of tag and a reference (flow,
 // direction, five more bits of tag); a full bucket sends entries to the next ones and counts them,
-// so that lookups know when to stop and removals leave nothing behind (the scheme of Facebook's F14,
-// N. Bronson, X. Shi, 2019). At the limit buckets are 3/4 full. A lookup costs one line of the hash
-// (12 % of entries at the limit: two) and the flow. It is keyed; remote hosts cannot aim at buckets.
+// so that lookups know when to stop and removals leave nothing behind (the scheme of Facebook's
+// F14, N. Bronson, X. Shi, 2019). At the limit buckets are 3/4 full. A lookup costs one line of the
+// hash (at the limit: for 4 % of entries more than one) and the flow. It is keyed; remote hosts
+// cannot aim at buckets.
 //
 // Lookups of a burst overlap: Hash and PrefetchBucket for all, PrefetchFlow for all, then Find.
 //
@@ -17,17 +18,17 @@
 // noticed that much late (at once with Hasten). Whoever finds a flow past its time treats it as
 // gone.
 //
-// Limit: `capacity` flows (or SetLimit), unconfirmed ones included. At the limit Allocate takes the entry of one
-// that is not assured, or else of a TCP connection that is closing, among kEvictionCandidates in
-// memory order from where it stopped last (the kernel: early_drop and gc_worker_can_early_drop in
-// net/netfilter/nf_conntrack_core.c); else it refuses. `per_source` bounds the confirmed flows of an
-// original source address (IPv6: of its /64). They are counted in a sketch of fixed size (count-min,
-// G. Cormode, S. Muthukrishnan, 2005): never too few; too many only where both counters of a source
-// are shared with busy ones.
+// Limit: `capacity` flows (or SetLimit), unconfirmed ones included. At the limit Allocate takes the
+// entry of one that is not assured, or else of a TCP or SCTP connection that is closing, among
+// kEvictionCandidates in memory order from where it stopped last (the kernel: early_drop and
+// gc_worker_can_early_drop in net/netfilter/nf_conntrack_core.c); else it refuses. `per_source`
+// bounds the confirmed flows of an original source address (IPv6: of its /64). They are counted in
+// a sketch of fixed size (count-min, G. Cormode, S. Muthukrishnan, 2005): never too few; too many
+// only where both counters of a source are shared with busy ones.
 //
-// A tick is the time between two values of `now` that Allocate, Touch and Expire are given. An entry
-// that a packet of this tick uses (Touch) is not evicted, and one that was removed in this tick is
-// not given to another flow before the next, so that packets of one burst may hold indices.
+// A tick is the time between two values of `now` that Allocate, Touch and Expire are given. An
+// entry that a packet of this tick uses (Touch) is not evicted, and one that was removed in this
+// tick is not given to another flow before the next, so that packets of one burst may hold indices.
 //
 // Thread: the owning worker; size() may be read by anyone.
 #ifndef SLUICE_TABLES_FLOW_TABLE_H_
@@ -72,12 +73,12 @@ class FlowTable {
   // Never 0.
   uint64_t Hash(const FlowTuple& tuple) const;
   void PrefetchBucket(uint64_t hash) const { __builtin_prefetch(&BucketOf(hash)); }
-  void PrefetchFlow(uint64_t hash) const;  // of the first candidate; after PrefetchBucket has arrived
+  void PrefetchFlow(uint64_t hash) const;  // the first candidate; when the bucket has arrived
   Found Find(const FlowTuple& tuple, uint64_t hash) const;
   Found Find(const FlowTuple& tuple) const { return Find(tuple, Hash(tuple)); }
 
-  // An unconfirmed flow with nothing set. kNoFlow at the limit. `early_dropped` is called with a flow
-  // that had to go for it, before it is removed.
+  // An unconfirmed flow with nothing set. kNoFlow at the limit. `early_dropped` is called with a
+  // flow that had to go for it, before it is removed.
   template <class F>
   FlowIndex Allocate(Nanos now, F&& early_dropped);
   // Of an unconfirmed flow.
@@ -101,8 +102,8 @@ class FlowTable {
   // Whether the source may have one more flow.
   bool SourceHasRoom(const FlowTuple& original) const;
 
-  // Removes flows whose time is up, after calling `expired(FlowIndex)`. False: stopped at max_visits
-  // with more to do.
+  // Removes flows whose time is up, after calling `expired(FlowIndex)`. False: stopped at
+  // max_visits with more to do.
   template <class F>
   bool Expire(Nanos now, F&& expired, size_t max_visits = 64);
   Nanos NextDeadline() const { return timers_.NextDeadline(); }

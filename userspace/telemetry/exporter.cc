@@ -1,7 +1,6 @@
 #include "telemetry/exporter.h"
 
 #include <prometheus/collectable.h>
-#include <prometheus/metric_family.h>
 #include <prometheus/text_serializer.h>
 
 #include <sstream>
@@ -10,59 +9,15 @@
 
 #include "base/reason.h"
 #include "telemetry/metrics.h"
+#include "telemetry/metric_families.h"
 #include "telemetry/process_stats.h"
 
 namespace sluice::telemetry {
 namespace {
 
-using LabelValues = std::initializer_list<std::string_view>;
-
-// One family per row of the table, all of them present at each scrape.
-class Families {
- public:
-  Families() {
-    families_.resize(kMetricCount);
-    for (size_t i = 0; i < kMetricCount; ++i) {
-      families_[i].name = kMetrics[i].name;
-      families_[i].help = kMetrics[i].help;
-      families_[i].type = kMetrics[i].type == MetricType::kCounter ? prometheus::MetricType::Counter
-                                                                   : prometheus::MetricType::Gauge;
-    }
-  }
-
-  // `values` in the order of the metric's label names.
-  void Add(Metric metric, LabelValues values, double value) {
-    const MetricInfo& info = kMetrics[static_cast<size_t>(metric)];
-    prometheus::ClientMetric sample;
-    std::string_view names = info.labels;
-    for (const std::string_view label_value : values) {
-      const size_t comma = names.find(',');
-      sample.label.push_back({std::string(names.substr(0, comma)), std::string(label_value)});
-      names = comma == std::string_view::npos ? std::string_view() : names.substr(comma + 1);
-    }
-    if (info.type == MetricType::kCounter) {
-      sample.counter.value = value;
-    } else {
-      sample.gauge.value = value;
-    }
-    families_[static_cast<size_t>(metric)].metric.push_back(std::move(sample));
-  }
-  void Add(Metric metric, LabelValues values, uint64_t value) {
-    Add(metric, values, static_cast<double>(value));
-  }
-  void Add(Metric metric, LabelValues values, const Counter& counter) {
-    Add(metric, values, counter.Read());
-  }
-
-  std::vector<prometheus::MetricFamily> Take() { return std::move(families_); }
-
- private:
-  std::vector<prometheus::MetricFamily> families_;
-};
-
 void AddInterfaceOfWorker(const std::string& interface, const std::string& worker,
                           const InterfaceCounters& c, Families& out) {
-  const LabelValues both = {interface, worker};
+  const Families::LabelValues both = {interface, worker};
   out.Add(Metric::kReceivedPackets, both, c.received_packets);
   out.Add(Metric::kReceivedBytes, both, c.received_bytes);
   out.Add(Metric::kForwardedPackets, both, c.forwarded_packets);
@@ -105,6 +60,7 @@ void AddWorker(const MetricSample::Worker& w,
   for (const LabeledCount& n : w.neighbors) {
     out.Add(Metric::kNeighbors, {worker, n.label}, n.count);
   }
+  AddConntrack(worker, w, out);
   for (const LabeledCount& n : w.frames) out.Add(Metric::kFrames, {worker, n.label}, n.count);
 }
 
@@ -159,6 +115,7 @@ class SampleCollector : public prometheus::Collectable {
     for (const LabeledCount& n : sample_.mirror_events) {
       out.Add(Metric::kMirrorEvents, {n.label}, n.count);
     }
+    AddFirewall(sample_.firewall, out);
     out.Add(Metric::kBuildInfo, {sample_.version, sample_.kernel}, uint64_t{1});
     out.Add(Metric::kReady, {}, uint64_t{sample_.ready});
     AddProcess(out);

@@ -2,7 +2,7 @@
 //
 // Nothing is kept between scrapes; the workers' counters are read where they are (single writer,
 // any reader), everything else comes from MetricSource at that moment. A scrape of I interfaces and
-// W workers makes about I * W * 70 series.
+// W workers makes about I * W * 90 series, and rules with counters two each.
 //
 // Thread: the constructor, Start and Stop by the control thread; a scrape runs on the server's
 // thread and calls MetricSource::Sample there, so that the source synchronises with its own
@@ -52,6 +52,28 @@ struct MetricSample {
     bool stalled = false;
     std::vector<LabeledCount> neighbors;  // by state
     std::vector<LabeledCount> frames;     // free, fill, tx, held, ...
+    uint64_t nat_translations = 0;
+    uint64_t nat_port_changes = 0;
+    uint64_t nat_exhausted = 0;
+    uint64_t log_lost = 0;
+  };
+  // Of a rule (its comment, else its handle) or a named counter. Those of the same name are added
+  // up. The first kMaxRuleSeries are shown, those with a comment before others.
+  struct RuleCount {
+    std::string family, table, chain;  // chain: not of a named counter
+    std::string name;
+    bool has_comment = false;
+    uint64_t packets = 0;
+    uint64_t bytes = 0;
+  };
+  struct Firewall {
+    uint64_t generation = 0;
+    std::vector<LabeledCount> rules;  // by where they run: xdp, worker, kernel
+    double compile_seconds = 0;
+    bool refused = false;
+    std::vector<RuleCount> rule_counts;
+    std::vector<RuleCount> named_counters;
+    std::vector<LabeledCount> logged;  // packets by prefix
   };
 
   std::string version;
@@ -59,13 +81,15 @@ struct MetricSample {
   bool ready = false;
   std::vector<Interface> interfaces;  // all that are configured, also while one is away
   std::vector<Worker> workers;
-  std::vector<TableUse> tables;  // routes4 routes6 route_results neighbors frames
+  std::vector<TableUse> tables;  // routes4 routes6 ... flows fragments
   uint64_t frames_limit = 0;
   uint64_t mirror_divergence = 0;
   uint64_t mirror_resyncs = 0;
   uint64_t mirror_corrections = 0;
   std::vector<LabeledCount> mirror_events;  // by kind of object
+  Firewall firewall;
 };
+inline constexpr size_t kMaxRuleSeries = 1000;
 
 class MetricSource {
  public:

@@ -1,4 +1,5 @@
-// CRC32c, the checksum of SCTP (RFC 4960 appendix B; polynomial 0x1EDC6F41, reflected), over pieces.
+// CRC32c, the checksum of SCTP (RFC 4960 appendix B; polynomial 0x1EDC6F41, reflected), over
+// pieces.
 //
 //   Crc32c crc; crc.Add(piece); ... StoreLe32(field, crc.value());
 //

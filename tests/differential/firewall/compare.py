@@ -5,12 +5,15 @@ Beside the router's own solicitations and reports (normalise.py), these are free
   IP id, flow label of ICMP and of TCP resets   the router's own, whatever address they carry
   id in IPv6 fragment headers                   random in both
   the order of those among other frames         a router may take its time to complain
+  the order between different pairs of hosts    what Sluice gives to the kernel comes out later, such
+  and of packets with options or extensions     as packets with IP options
   addresses and ports that a NAT rule leaves    the kernel's choice stands for the other's, always
   to the router                                 the same one, and both are in the rule's range
 
 Checksums are compared, after the other side's choice has been replaced by the kernel's.
 """
 
+import collections
 import dataclasses
 import ipaddress
 import struct
@@ -78,19 +81,33 @@ def canonical(frame):
         if made:
             packet[1:4] = bytes((packet[1] & 0xf0, 0, 0))
         _clear_fragment_id(packet, 0)
-        if parts.quoted is not None:
-            old = bytes(packet[parts.quoted:])
-            if _clear_fragment_id(packet, parts.quoted):
-                _adjust(packet, parts.transport + 2, old, packet[parts.quoted:])
+    if parts.quoted is not None:
+        old = bytes(packet[parts.quoted:])
+        _clear_quoted(packet, parts.quoted)
+        _adjust(packet, parts.transport + 2, old, packet[parts.quoted:])
     return made, frame[:14] + bytes(packet)
+
+
+def _clear_quoted(packet, start):
+    """An error may be about a packet that the router had made."""
+    quoted = wire.layout(packet[start:])
+    if quoted is None:
+        return
+    if quoted.version == 6:
+        _clear_fragment_id(packet, start)
+    if not _made_by_router(packet[start:], quoted):
+        return
+    if quoted.version == 6:
+        packet[start + 1:start + 4] = bytes((packet[start + 1] & 0xf0, 0, 0))
+    else:
+        _adjust(packet, start + 10, packet[start + 4:start + 6], b"\0\0")
+        packet[start + 4:start + 6] = b"\0\0"
 
 
 def _clear_fragment_id(packet, start):
     """Of an IPv6 packet whose fragment header comes first."""
-    found = len(packet) >= start + 48 and packet[start + 6] == wire.FRAGMENT6
-    if found:
+    if len(packet) >= start + 48 and packet[start + 6] == wire.FRAGMENT6:
         packet[start + 44:start + 48] = b"\0\0\0\0"
-    return found
 
 
 def by_link(frames):
@@ -114,15 +131,33 @@ def outputs(kernel_frames, other_frames, choices):
             theirs = other.get(link, ([], []))[kind]
             if ours == theirs:
                 continue
+            if kind == 0:
+                ours, theirs = sorted(ours, key=_pair), sorted(theirs, key=_pair)
             if choices is not NO_CHOICES and len(ours) == len(theirs):
                 if kind == 1:
                     ours, theirs = sorted(ours, key=_shape), sorted(theirs, key=_shape)
                 theirs = [chosen.adopt(k, o) for k, o in zip(ours, theirs)]
             if kind == 1:
-                ours, theirs = sorted(ours), sorted(theirs)
+                ours, theirs = _without_common(ours, theirs)
             if ours != theirs:
                 lines += _explain(link, ours, theirs)
     return lines + chosen.complaints
+
+
+def _pair(frame):
+    """Frames of one of these stay in order: two hosts, a protocol, a kind of header."""
+    parts = wire.layout(frame[14:])
+    if parts is None:
+        return b"", b"", 0, 0
+    return parts.source, parts.destination, parts.protocol, frame[14] if parts.version == 4 else (
+        frame[20])
+
+
+def _without_common(ours, theirs):
+    """What each of two lists has that the other has not."""
+    mine, others = collections.Counter(ours), collections.Counter(theirs)
+    return (sorted((mine - others).elements(), key=_shape),
+            sorted((others - mine).elements(), key=_shape))
 
 
 def _shape(frame):
@@ -171,6 +206,8 @@ class _Chosen:
         places = ((0, theirs.source_port), (len(ours.source), theirs.destination_port))
         ends = [[(bytes(data[start + theirs.addresses + place:][:len(ours.source)]),
                   wire.port(data[start:], at)) for place, at in places] for data in (kernel, packet)]
+        begin = start + (theirs.transport or 0)
+        sctp = theirs.protocol == wire.SCTP and wire.sctp_is_sound(packet[begin:])
         for number, (place, port_at) in enumerate(places):
             # An endpoint, and the other one: a port may be used again for another partner.
             pairs = [(end[number], end[1 - number]) for end in ends]
@@ -181,6 +218,9 @@ class _Chosen:
             _replace(packet, start, theirs, start + theirs.addresses + place, address, False)
             if port_at is not None:
                 _replace(packet, start, theirs, start + port_at, struct.pack("!H", port), True)
+        if changed and sctp:
+            packet[begin + 8:begin + 12] = wire.crc32c(packet[begin:begin + 8] + bytes(4) +
+                                                       packet[begin + 12:])
         if theirs.quoted is not None:
             at = start + theirs.quoted
             old = bytes(packet[at:])

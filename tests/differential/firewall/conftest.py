@@ -39,11 +39,11 @@ def twins(request):
 
 @pytest.fixture
 def twins_with():
-    """twins_with(sysctls, setup): two routers for one test."""
+    """twins_with(sysctls, setup, config=YAML): two routers for one test."""
     made = []
 
-    def make(sysctls=None, setup=()):
-        made.append(Twins(sysctls, setup))
+    def make(sysctls=None, setup=(), **more):
+        made.append(Twins(sysctls, setup, **more))
         return made[-1]
 
     yield make

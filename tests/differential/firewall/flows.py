@@ -10,7 +10,7 @@ import ipaddress
 import struct
 
 import wire
-from twins import link_of
+from twins import frame_of, link_of
 
 FORTH, BACK = 0, 1
 _MARK = b"\xf1\x0e"
@@ -69,6 +69,7 @@ class Flow:
         self.gateway = gateway
         # Per side and direction, the last packet as it came out: (link, packet).
         self.seen = [[None, None], [None, None]]
+        self.sent = [0, 0]  # packets with data
         self.next = [self._first(FORTH), self._first(BACK)]  # sequence numbers to send
 
     def _first(self, direction):
@@ -109,7 +110,7 @@ class Flow:
 
     def send(self, direction=FORTH, size=24, checksum=True, split=(), ident=0x77, shuffle=(), **ip):
         """One packet with data: UDP, SCTP, GRE, an echo request or its answer. `split`: payload
-        sizes of fragments; `shuffle`: their order."""
+        sizes of fragments; `shuffle`: their order, by number."""
         def make(source, destination):
             packet = self._data(source, destination, direction, size, checksum, ip)
             if split:
@@ -117,6 +118,18 @@ class Flow:
                 packet = [packet[i] for i in shuffle] if shuffle else packet
             return packet
         self._send(direction, make)
+        self.sent[direction] += 1
+
+    def send_unfinished(self, direction=FORTH, size=24):
+        """The same, its checksum left to the network card, as a container's packets are."""
+        self._twins.settle_sent()
+        self._flows.look()
+        for number, side in enumerate(self._twins.sides):
+            link, source, destination = self._ends(number, direction)
+            packet = self._data(source, destination, direction, size, True, {})
+            packet, where = wire.unfinished(packet)
+            side.send(link, frame_of(link, packet), where)
+            self._twins.settle(link)
 
     def reply(self, **how):
         self.send(BACK, **how)
@@ -130,13 +143,13 @@ class Flow:
             ident = source[1] if direction == FORTH else destination[1]
             return wire.echo(*ends, ident, data=data, reply=direction == BACK, **ip)
         if self.protocol == wire.SCTP:
-            return wire.sctp(*ends, source[1], destination[1], data, **ip)
+            return wire.sctp(*ends, source[1], destination[1], *self._chunk(direction, data), **ip)
         if self.protocol == wire.GRE:
             return wire.gre(*ends, data, **ip)
         flags = wire.ACK | wire.PSH
         return self._segment(source, destination, direction, flags, data, {}, ip)
 
-    def segment(self, flags, direction=FORTH, size=0, offset=0, ack_offset=0, window=8192,
+    def segment(self, flags, /, direction=FORTH, size=0, offset=0, ack_offset=0, window=8192,
                 options=b"", **ip):
         """One TCP segment, next in order but for the offsets."""
         data = bytes(size)
@@ -145,6 +158,15 @@ class Flow:
             source, destination, direction, flags, data, tcp, ip))
         if not offset:
             self.next[direction] += size + bool(flags & wire.SYN) + bool(flags & wire.FIN)
+
+    def _chunk(self, direction, data):
+        """(the next chunk, the tag that it goes by)"""
+        tags = 0x1000 + self._number, 0x2000 + self._number
+        sent = self.sent[direction]
+        if sent == 0 and (direction == FORTH or self.sent[FORTH]):
+            return (wire.sctp_init(tags[direction], data, direction == BACK),
+                    0 if direction == FORTH else tags[FORTH])
+        return wire.sctp_data(sent, data), tags[1 - direction]
 
     def _segment(self, source, destination, direction, flags, data, tcp, ip):
         ack = self.next[1 - direction] + tcp.get("ack_offset", 0) if flags & wire.ACK else 0

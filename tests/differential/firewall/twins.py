@@ -16,9 +16,11 @@ round has addresses of its own, so that no connection of an earlier one is in th
 import http.client
 import json
 import os
+import re
 import socket
 import struct
 import time
+import urllib.request
 
 import pytest
 
@@ -32,6 +34,8 @@ AGAINST_KERNEL = os.environ.get("SLUICE_DIFF_AGAINST") == "kernel"
 _ANSWER_WITHIN = 10.0
 # For what may still be on its way when the two differ.
 GRACE = 1.5
+_SERIES = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
+_LABEL = re.compile(r'(\w+)="([^"]*)"')
 _ARP_REPLY = b"\x08\x06\0\x01\x08\0\x06\x04\0\x02"
 _SENTINEL_MAC = b"\x02\x5e"
 
@@ -86,7 +90,7 @@ def frame_of(link, packet, host=2):
 
 def _arp_request(link, number):
     sender = _SENTINEL_MAC + struct.pack("!I", number)
-    return (b"\xff" * 6 + sender + b"\x08\x06\0\x01\x08\0\x06\x04\0\x01" + sender +
+    return (_mac(mac(link)) + sender + b"\x08\x06\0\x01\x08\0\x06\x04\0\x01" + sender +
             socket.inet_aton(ip4(link, SENTINEL)) + bytes(6) + socket.inet_aton(ip4(link)))
 
 
@@ -160,30 +164,56 @@ class SluiceTwin(Twin):
 
     def counts(self):
         total = super().counts()
-        shown = self.show("rules")
-        entries = [((r["family"], r["table"], r["chain"], r["handle"]), r)
-                   for r in shown["rules"] if "packets" in r]
-        entries += [((c["family"], c["table"], "counter", c["name"]), c)
-                    for c in shown.get("counters", ())]
+        entries = []
+        for line in self.show("rules")["lines"]:
+            if line["handle"]:
+                place = (line["chain"], line["handle"])
+            elif line["chain"]:  # a named counter
+                place = ("counter", line["chain"])
+            else:
+                continue
+            entries.append(((line["family"], line["table"], *place), line))
         for key, entry in entries:
             if key in total:
                 packets, size = total[key]
                 total[key] = packets + entry["packets"], size + entry["bytes"]
         return total
 
+    def metric(self, name, **labels):
+        """The sum of a metric's series with these labels."""
+        with self.topology.router.entered():
+            with urllib.request.urlopen("http://127.0.0.1:9470/metrics", timeout=20) as page:
+                text = page.read().decode()
+        total = 0.0
+        for series, have, value in _SERIES.findall(text):
+            if series == name and labels.items() <= dict(_LABEL.findall(have)).items():
+                total += float(value)
+        return total
+
     def wait_for_rules(self):
         """Until Sluice judges by the ruleset that the kernel has now."""
         wanted = self.nft.generation()
         deadline = time.monotonic() + _ANSWER_WITHIN
-        while self.show("rules")["generation"] < wanted:
+        while self.show("rules")["firewall"]["generation"] < wanted:
             if time.monotonic() > deadline:
                 pytest.fail(f"Sluice did not take over ruleset {wanted}:\n"
                             f"{self.topology.read_log()[-3000:]}", pytrace=False)
             time.sleep(0.002)
 
 
+    def wait_for_address(self, address):
+        """Until Sluice knows it as the router's own."""
+        deadline = time.monotonic() + _ANSWER_WITHIN
+        while [route["type"] for route in self.show(f"routes?destination={address}")["routes"]] != [
+                "local"]:
+            if time.monotonic() > deadline:
+                pytest.fail(f"Sluice does not know {address}", pytrace=False)
+            time.sleep(0.002)
+
+
 class Twins:
-    def __init__(self, sysctls=None, setup=(), against_kernel=AGAINST_KERNEL):
+    def __init__(self, sysctls=None, setup=(), against_kernel=AGAINST_KERNEL, config=""):
+        """`config`: further sections of Sluice's configuration, as YAML."""
         self._number = 0
         self.sides = []
         self._topologies = []
@@ -196,7 +226,7 @@ class Twins:
                 self._topologies.append(
                     Topology(letter, {**SYSCTLS, **(sysctls or {})}, (*SETUP, *setup)))
             if not against_kernel:
-                self._topologies[1].start_sluice()
+                self._topologies[1].start_sluice(config)
             kinds = (Twin, Twin if against_kernel else SluiceTwin)
             for name, kind, topology in zip(("kernel", "kernel2" if against_kernel else "sluice"),
                                             kinds, self._topologies):
@@ -252,6 +282,10 @@ class Twins:
         if isinstance(self.other, SluiceTwin):
             self.other.wait_for_rules()
 
+    def wait_for_address(self, address):
+        if isinstance(self.other, SluiceTwin):
+            self.other.wait_for_address(address)
+
     def begin(self):
         self.settle(*LINKS)
         for side in self.sides:
@@ -259,13 +293,21 @@ class Twins:
 
     def send(self, link, packets, host=2, partial=None):
         """`packets`: one IP packet, or one for each side; None sends nothing there."""
-        if link != self._sent_on and self._sent_on is not None:
+        if self._sent_on not in (None, link):
             self.settle(self._sent_on)
         self._sent_on = link
         both = packets if isinstance(packets, (tuple, list)) else (packets, packets)
         for side, packet in zip(self.sides, both):
             if packet is not None:
                 side.send(link, frame_of(link, packet, host), partial)
+
+    def send_frame(self, link, frame):
+        """A whole frame, the same for both."""
+        if self._sent_on not in (None, link):
+            self.settle(self._sent_on)
+        self._sent_on = link
+        for side in self.sides:
+            side.send(link, frame)
 
     def send_each(self, links, pieces, host=2):
         """Per side: the link and the packets in order. The links may differ where the two sides
@@ -305,6 +347,15 @@ class Twins:
             pytest.fail(f"the {side.name} side no longer answers{state}\n{log}", pytrace=False)
         if self._sent_on in links:
             self._sent_on = None
+
+    def sentinels_to(self, side):
+        """Sends one by every link, to one side only; returns what to wait for."""
+        numbers = []
+        for link in LINKS:
+            self._number += 1
+            numbers.append(self._number)
+            side.send(link, _arp_request(link, self._number))
+        return numbers
 
     def finish(self):
         """Until everything sent has had its effect."""

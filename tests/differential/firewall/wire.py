@@ -69,7 +69,7 @@ def udp(source, destination, sport, dport, data=b"", checksum=True, **ip):
     return ip_packet(source, destination, UDP, segment, **ip)
 
 
-def tcp(source, destination, sport, dport, flags, seq=1, ack=0, data=b"", window=8192, options=b"",
+def tcp(source, destination, sport, dport, flags, /, seq=1, ack=0, data=b"", window=8192, options=b"",
         **ip):
     options += b"\0" * (-len(options) % 4)
     segment = struct.pack("!HHIIBBHHH", sport, dport, seq & 0xffffffff, ack & 0xffffffff,
@@ -99,23 +99,58 @@ def icmp_error(source, about, kind, code, rest=b"\0\0\0\0", quote=128, to=None, 
                 about[:quote], **ip)
 
 
-def sctp(source, destination, sport, dport, chunk=b"\x01\0\0\x14" + bytes(16), **ip):
-    segment = struct.pack("!HHII", sport, dport, 0, 0) + chunk
+def sctp_init(tag, data=b"", acknowledge=False):
+    """The chunk that opens an association, or the answer to it."""
+    parameter = struct.pack("!HH", 0x8001, 4 + len(data)) + data if data else b""
+    return struct.pack("!BBHIIHHI", 2 if acknowledge else 1, 0, 20 + len(parameter), tag, 65536,
+                       5, 5, 1) + parameter + bytes(-len(parameter) % 4)
+
+
+def sctp_data(number, data):
+    return struct.pack("!BBHIHHI", 0, 3, 16 + len(data), number, 0, 0, 0) + data + bytes(
+        -len(data) % 4)
+
+
+def sctp(source, destination, sport, dport, chunk=sctp_init(1), tag=0, **ip):
+    segment = struct.pack("!HHII", sport, dport, tag, 0) + chunk
     return ip_packet(source, destination, SCTP,
-                     segment[:8] + struct.pack("<I", _crc32c(segment)) + segment[12:], **ip)
+                     segment[:8] + crc32c(segment) + segment[12:], **ip)
 
 
-def _crc32c(data):
+def _crc32c_table():
+    for byte in range(256):
+        for _ in range(8):
+            byte = byte >> 1 ^ (0x82f63b78 if byte & 1 else 0)
+        yield byte
+
+
+_CRC32C = tuple(_crc32c_table())
+
+
+def crc32c(data):
     crc = 0xffffffff
     for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
-    return ~crc & 0xffffffff
+        crc = crc >> 8 ^ _CRC32C[(crc ^ byte) & 0xff]
+    return struct.pack("<I", ~crc & 0xffffffff)
+
+
+def sctp_is_sound(segment):
+    return segment[8:12] == crc32c(segment[:8] + bytes(4) + segment[12:])
 
 
 def gre(source, destination, data=b"", **ip):
     return ip_packet(source, destination, GRE, b"\0\0\x08\0" + data, **ip)
+
+
+def unfinished(packet):
+    """(the packet with only the pseudo header's sum where its checksum belongs, what the virtio
+    header says about it for a frame of it)"""
+    parts = layout(packet)
+    at = parts.transport + CHECKSUM_AT[parts.protocol]
+    length = len(packet) - parts.transport
+    pseudo = fold(_pseudo(parts.source, parts.destination, parts.protocol, length))
+    return (packet[:at] + struct.pack("!H", pseudo) + packet[at + 2:],
+            (14 + parts.transport, CHECKSUM_AT[parts.protocol]))
 
 
 def fragments(packet, *sizes, ident=0x77):

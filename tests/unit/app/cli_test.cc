@@ -126,6 +126,15 @@ TEST_F(CliTest, Check) {
   EXPECT_EQ(wrong.code, 2);
   EXPECT_EQ(wrong.err, bad + ":3:5: unknown key \"color\" in \"interfaces\"\n" + bad +
                            ":4:5: an interface needs a \"name\"\n");
+  const std::string rules = directory_ / "rules.yaml";
+  std::ofstream(rules) << "interfaces: [{name: lan0}]\nlinux: {nftables: rules.nft}\n";
+  const Outcome no_file = Run({"check", "--config", rules});
+  EXPECT_EQ(no_file.code, 2);
+  EXPECT_THAT(no_file.err, HasSubstr("cannot read " + std::string(directory_ / "rules.nft")));
+  std::ofstream(directory_ / "rules.nft") << "table ip t {\n  chain c { nonsense; }\n}\n";
+  const Outcome refused = Run({"check", "--config", rules});
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_THAT(refused.err, HasSubstr("rules.nft:2:"));
   const Outcome missing = Run({"check", "--config", directory_ / "none.yaml"});
   EXPECT_EQ(missing.code, 2);
   EXPECT_THAT(missing.err, StartsWith("sluice: cannot read configuration file "));

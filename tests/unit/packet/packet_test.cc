@@ -14,7 +14,7 @@
 namespace sluice::packet {
 namespace {
 
-constexpr uint32_t kFrames = 64;
+constexpr uint32_t kFrames = 300;
 
 class PacketTest : public testing::Test {
  protected:
@@ -149,6 +149,24 @@ TEST_F(PacketTest, TrimKeepsTheFirstBytesAndFreesTheRest) {
       EXPECT_EQ(pool.size(), kFrames);
     }
   }
+}
+
+// As many as segment_count can say: a reassembled datagram.
+TEST_F(PacketTest, TheMostSegments) {
+  ASSERT_GE(pool.size(), 255u);
+  Packet p = Make(std::vector<uint16_t>(255, 2));
+  EXPECT_EQ(p.segment_count, 255);
+  EXPECT_EQ(BytesOf(p).size(), 510u);
+  std::vector<uint8_t> end(2);
+  CopyOut(*arena, p, 508, end.data(), 2);
+  EXPECT_EQ(end, (std::vector<uint8_t>{252, 253}));
+  TrimPacket(pool, p, 509);
+  EXPECT_EQ(p.segment_count, 255);
+  TrimPacket(pool, p, 3);
+  EXPECT_EQ(p.segment_count, 2);
+  EXPECT_EQ(pool.size(), kFrames - 2);
+  FreePacket(pool, p);
+  EXPECT_EQ(pool.size(), kFrames);
 }
 
 TEST_F(PacketTest, OutboxTakesWhatFitsAndNoMore) {

@@ -74,6 +74,10 @@ class Source : public MetricSource {
     c.tx_errors[static_cast<size_t>(TxError::kNoBuffers)].Add(3);
     counters->busy_ns.Add(1'500'000'000);
     counters->generated[static_cast<size_t>(GeneratedKind::kEchoReply)].Add(9);
+    c.merged_packets.Add(3);
+    counters->conntrack.current.Set(17);
+    counters->conntrack.created.Add(20);
+    counters->conntrack.early_dropped.Add(2);
   }
 
   MetricSample Sample() override {
@@ -89,6 +93,20 @@ class Source : public MetricSource {
     s.frames_limit = 4096;
     s.mirror_divergence = 12;
     s.mirror_events = {{"route", 13}};
+    s.workers[0].nat_translations = 21;
+    s.workers[0].nat_port_changes = 22;
+    s.workers[0].nat_exhausted = 23;
+    s.workers[0].log_lost = 24;
+    s.firewall = {.generation = 31,
+                  .rules = {{"xdp", 1}, {"worker", 8}, {"kernel", 2}},
+                  .compile_seconds = 0.25,
+                  .refused = true,
+                  .rule_counts = {{"inet", "filter", "forward", "7", false, 1, 10},
+                                  {"inet", "filter", "forward", "web", true, 2, 20},
+                                  {"inet", "filter", "forward", "web", true, 3, 30},
+                                  {"ip", "filter", "forward", "web", true, 4, 40}},
+                  .named_counters = {{"inet", "filter", "", "hits", false, 5, 50}},
+                  .logged = {{"drop: ", 6}}};
     return s;
   }
 
@@ -137,6 +155,26 @@ TEST(RenderMetricsTest, ReadsTheCountersWhereTheyAre) {
         "sluice_neighbors{worker=\"0\",state=\"reachable\"} 5\n",
         "sluice_frames{worker=\"0\",state=\"free\"} 100\n",
         "sluice_frames_limit 4096\n",
+        "sluice_merged_packets_total{interface=\"wan0\",worker=\"0\"} 3\n",
+        "sluice_conntrack_flows{worker=\"0\"} 17\n",
+        "sluice_conntrack_events_total{worker=\"0\",event=\"new\"} 20\n",
+        "sluice_conntrack_events_total{worker=\"0\",event=\"early_drop\"} 2\n",
+        "sluice_conntrack_events_total{worker=\"0\",event=\"full\"} 0\n",
+        "sluice_nat_translations_total{worker=\"0\"} 21\n",
+        "sluice_nat_port_changes_total{worker=\"0\"} 22\n",
+        "sluice_nat_exhausted_total{worker=\"0\"} 23\n",
+        "sluice_log_lost_packets_total{worker=\"0\"} 24\n",
+        "sluice_ruleset_generation 31\n",
+        "sluice_ruleset_rules{where=\"xdp\"} 1\n",
+        "sluice_ruleset_rules{where=\"kernel\"} 2\n",
+        "sluice_ruleset_compile_seconds 0.25\n",
+        "sluice_ruleset_refused 1\n",
+        "sluice_rule_packets_total{family=\"inet\",table=\"filter\",chain=\"forward\",rule=\"7\"} 1\n",
+        "sluice_rule_packets_total{family=\"inet\",table=\"filter\",chain=\"forward\",rule=\"web\"} "
+        "5\n",
+        "sluice_rule_bytes_total{family=\"ip\",table=\"filter\",chain=\"forward\",rule=\"web\"} 40\n",
+        "sluice_named_packets_total{family=\"inet\",table=\"filter\",name=\"hits\"} 5\n",
+        "sluice_log_packets_total{prefix=\"drop: \"} 6\n",
         "sluice_table_used{table=\"routes4\"} 11\n",
         "sluice_table_limit{table=\"routes4\"} 2000000\n",
         "sluice_mirror_divergence 12\n",
@@ -166,6 +204,23 @@ TEST(RenderMetricsTest, EveryDropReasonIsThereAlsoAtZero) {
                             "\",worker=\"0\",reason=\"" + std::string(reason.label) + "\"} "));
     }
   }
+}
+
+TEST(RenderMetricsTest, RulesAreBoundedAndThoseWithACommentComeFirst) {
+  Source source;
+  MetricSample sample = source.Sample();
+  sample.firewall.rule_counts.clear();
+  for (uint64_t i = 0; i < 2 * kMaxRuleSeries; ++i) {
+    sample.firewall.rule_counts.push_back({"inet", "t", "c", std::to_string(i), false, i, i});
+  }
+  sample.firewall.rule_counts.push_back({"inet", "t", "c", "ssh", true, 77, 1});
+  const std::string text = RenderMetrics(sample);
+  size_t series = 0;
+  for (size_t at = 0; (at = text.find("\nsluice_rule_packets_total{", at)) != std::string::npos; ++at) {
+    ++series;
+  }
+  EXPECT_EQ(series, kMaxRuleSeries);
+  EXPECT_THAT(text, HasSubstr("chain=\"c\",rule=\"ssh\"} 77\n"));
 }
 
 TEST(RenderMetricsTest, KeepsLargeCountsExact) {

@@ -15,38 +15,46 @@ namespace {
 
 using ::testing::HasSubstr;
 
-// As nft 1.0.6 prints it.
-constexpr char kListing[] = R"(table inet filter { # handle 1
-	counter web { # handle 5
-		comment "all packets 7 bytes 8 # handle 9"
-		packets 0 bytes 0
-	}
+// As nft 1.0.6 prints it, with two spaces for each of its tabs.
+constexpr char kText[] = R"(table inet filter { # handle 1
+  counter web { # handle 5
+    comment "all packets 7 bytes 8 # handle 9"
+    packets 0 bytes 0
+  }
 
-	set deny { # handle 7
-		type ipv4_addr
-		flags interval
-		counter
-		elements = { 10.0.0.0/8 counter packets 4 bytes 5, 100.64.0.0/10 counter packets 0 bytes 0 }
-	}
+  set deny { # handle 7
+    type ipv4_addr
+    flags interval
+    counter
+    elements = { 10.0.0.0/8 counter packets 4 bytes 5, 100.64.0.0/10 counter packets 0 bytes 0 }
+  }
 
-	chain aux { # handle 1
-		counter packets 1 bytes 2 comment "odd counter packets 3 bytes 4 # handle 77" # handle 9
-	}
+  chain aux { # handle 1
+    counter packets 1 bytes 2 comment "odd counter packets 3 bytes 4 # handle 77" # handle 9
+  }
 
-	chain forward { # handle 2
-		type filter hook forward priority filter; policy drop;
-		ct state vmap { invalid : drop, established : accept, related : accept } # handle 11
-		tcp dport 80 counter name "web" accept # handle 15
-		log prefix "counter packets 5 bytes 6 " counter packets 100 bytes 200 drop # handle 16
-		meta secmark 1 # handle 17
-	}
+  chain forward { # handle 2
+    type filter hook forward priority filter; policy drop;
+    ct state vmap { invalid : drop, established : accept, related : accept } # handle 11
+    tcp dport 80 counter name "web" accept # handle 15
+    log prefix "counter packets 5 bytes 6 " counter packets 100 bytes 200 drop # handle 16
+    meta secmark 1 # handle 17
+  }
 }
 table bridge b { # handle 2
-	chain forward { # handle 1
-		counter packets 9 bytes 10 # handle 2
-	}
+  chain forward { # handle 1
+    counter packets 9 bytes 10 # handle 2
+  }
 }
 )";
+
+std::string Tabbed(std::string text) {
+  for (size_t at = 0; (at = text.find("\n  ", at)) != std::string::npos;) {
+    for (++at; text.compare(at, 2, "  ") == 0; ++at) text.replace(at, 2, "\t");
+  }
+  return text;
+}
+const std::string kListing = Tabbed(kText);
 
 RuleStatusSource Source() {
   RuleStatusSource source;
@@ -84,7 +92,7 @@ const RuleLineView& LineOf(const std::vector<RuleLineView>& lines, const std::st
 
 TEST(RuleListingTest, PutsCountsAndPlacesIntoNftsText) {
   const auto lines = AnnotateListing(kListing, Source());
-  EXPECT_EQ(lines.size(), static_cast<size_t>(std::count(kListing, kListing + sizeof kListing, '\n')));
+  EXPECT_EQ(lines.size(), static_cast<size_t>(std::count(kListing.begin(), kListing.end(), '\n')));
   // A counter outside of quotes, and only that one.
   EXPECT_EQ(LineOf(lines, "# handle 9").text, "\t\tcomment \"all packets 7 bytes 8 # handle 9\"");
   const RuleLineView& aux = LineOf(lines, "odd");

@@ -31,20 +31,16 @@ constexpr uint8_t kToldTcpFlags =
 
 // --- Reading ---
 
-template <class A>
-uint32_t Big32(const A& attributes, int type, uint32_t otherwise = 0) {
-  const auto value = attributes.template Get<uint32_t>(type);
-  return value ? ntohl(*value) : otherwise;
+// The value of an attribute, 0 when there is none.
+template <class T>
+T ValueOf(const nlattr* a) {
+  T value{};
+  if (a != nullptr && LengthOf(a) >= sizeof value) std::memcpy(&value, DataOf(a), sizeof value);
+  return value;
 }
-template <class A>
-uint16_t Big16(const A& attributes, int type) {
-  const auto value = attributes.template Get<uint16_t>(type);
-  return value ? ntohs(*value) : uint16_t{0};
-}
-template <class A>
-uint8_t Byte(const A& attributes, int type) {
-  return attributes.template Get<uint8_t>(type).value_or(0);
-}
+uint32_t Big32(const nlattr* a) { return ntohl(ValueOf<uint32_t>(a)); }
+uint16_t Big16(const nlattr* a) { return ntohs(ValueOf<uint16_t>(a)); }
+uint8_t Byte(const nlattr* a) { return ValueOf<uint8_t>(a); }
 
 bool ParseTuple(const nlattr* nested, Family family, FlowTuple& tuple) {
   const Attributes<CTA_TUPLE_MAX> parts(nested);
@@ -54,22 +50,22 @@ bool ParseTuple(const nlattr* nested, Family family, FlowTuple& tuple) {
   const auto source = ip.Address(v4 ? CTA_IP_V4_SRC : CTA_IP_V6_SRC);
   const auto destination = ip.Address(v4 ? CTA_IP_V4_DST : CTA_IP_V6_DST);
   if (!source || !destination || source->family != family || destination->family != family ||
-      !proto.has(CTA_PROTO_NUM) || Big16(parts, CTA_TUPLE_ZONE) != 0) {
+      !proto.has(CTA_PROTO_NUM) || Big16(parts[CTA_TUPLE_ZONE]) != 0) {
     return false;
   }
   tuple.family = family;
   tuple.source = source->bits;
   tuple.destination = destination->bits;
-  tuple.protocol = Byte(proto, CTA_PROTO_NUM);
+  tuple.protocol = Byte(proto[CTA_PROTO_NUM]);
   if (tables::IsIcmp(tuple.protocol)) {
     const bool icmp4 = tuple.protocol == wire::kProtocolIcmp;
-    tuple.source_port = Big16(proto, icmp4 ? CTA_PROTO_ICMP_ID : CTA_PROTO_ICMPV6_ID);
+    tuple.source_port = Big16(proto[icmp4 ? CTA_PROTO_ICMP_ID : CTA_PROTO_ICMPV6_ID]);
     tuple.destination_port = static_cast<uint16_t>(
-        Byte(proto, icmp4 ? CTA_PROTO_ICMP_TYPE : CTA_PROTO_ICMPV6_TYPE) << 8 |
-        Byte(proto, icmp4 ? CTA_PROTO_ICMP_CODE : CTA_PROTO_ICMPV6_CODE));
+        Byte(proto[icmp4 ? CTA_PROTO_ICMP_TYPE : CTA_PROTO_ICMPV6_TYPE]) << 8 |
+        Byte(proto[icmp4 ? CTA_PROTO_ICMP_CODE : CTA_PROTO_ICMPV6_CODE]));
   } else {
-    tuple.source_port = Big16(proto, CTA_PROTO_SRC_PORT);
-    tuple.destination_port = Big16(proto, CTA_PROTO_DST_PORT);
+    tuple.source_port = Big16(proto[CTA_PROTO_SRC_PORT]);
+    tuple.destination_port = Big16(proto[CTA_PROTO_DST_PORT]);
   }
   return true;
 }
@@ -91,13 +87,13 @@ void ParseProtocolInfo(const nlattr* nested, Flow& flow) {
   switch (flow.tuples[0].protocol) {
     case wire::kProtocolTcp: {
       const Attributes<CTA_PROTOINFO_TCP_MAX> tcp(info[CTA_PROTOINFO_TCP]);
-      flow.tcp.state = Byte(tcp, CTA_PROTOINFO_TCP_STATE);
+      flow.tcp.state = Byte(tcp[CTA_PROTOINFO_TCP_STATE]);
       // Window scales above 14 are none (RFC 7323 section 2.3).
-      flow.tcp.scales = {std::min<uint8_t>(Byte(tcp, CTA_PROTOINFO_TCP_WSCALE_ORIGINAL), 14),
-                         std::min<uint8_t>(Byte(tcp, CTA_PROTOINFO_TCP_WSCALE_REPLY), 14)};
+      flow.tcp.scales = {std::min<uint8_t>(Byte(tcp[CTA_PROTOINFO_TCP_WSCALE_ORIGINAL]), 14),
+                         std::min<uint8_t>(Byte(tcp[CTA_PROTOINFO_TCP_WSCALE_REPLY]), 14)};
       // The first byte of nf_ct_tcp_flags.
-      flow.tcp.flags = {Byte(tcp, CTA_PROTOINFO_TCP_FLAGS_ORIGINAL),
-                        Byte(tcp, CTA_PROTOINFO_TCP_FLAGS_REPLY)};
+      flow.tcp.flags = {Byte(tcp[CTA_PROTOINFO_TCP_FLAGS_ORIGINAL]),
+                        Byte(tcp[CTA_PROTOINFO_TCP_FLAGS_REPLY])};
       for (uint8_t& flags : flow.tcp.flags) {
         flags = static_cast<uint8_t>((flags & kToldTcpFlags) | tables::kTcpBeLiberal);
       }
@@ -106,9 +102,9 @@ void ParseProtocolInfo(const nlattr* nested, Flow& flow) {
     case wire::kProtocolSctp: {
       const Attributes<CTA_PROTOINFO_SCTP_MAX> sctp(info[CTA_PROTOINFO_SCTP]);
       flow.sctp = tables::SctpTracking{};
-      flow.sctp.state = Byte(sctp, CTA_PROTOINFO_SCTP_STATE);
-      flow.sctp.tags = {Big32(sctp, CTA_PROTOINFO_SCTP_VTAG_ORIGINAL),
-                        Big32(sctp, CTA_PROTOINFO_SCTP_VTAG_REPLY)};
+      flow.sctp.state = Byte(sctp[CTA_PROTOINFO_SCTP_STATE]);
+      flow.sctp.tags = {Big32(sctp[CTA_PROTOINFO_SCTP_VTAG_ORIGINAL]),
+                        Big32(sctp[CTA_PROTOINFO_SCTP_VTAG_REPLY])};
       break;
     }
     case wire::kProtocolUdp:
@@ -124,8 +120,7 @@ void ParseProtocolInfo(const nlattr* nested, Flow& flow) {
 
 class Message {
  public:
-  Message(std::vector<uint8_t>& out, uint8_t type, uint16_t flags, uint32_t sequence,
-          Family family)
+  Message(std::vector<uint8_t>& out, uint8_t type, uint16_t flags, uint32_t sequence, Family family)
       : out_(out), start_(out.size()) {
     nlmsghdr header{};
     header.nlmsg_type = static_cast<uint16_t>(NFNL_SUBSYS_CTNETLINK << 8 | type);
@@ -304,10 +299,10 @@ std::optional<Flow> ParseFlowMessage(const nlmsghdr& message, Nanos now) {
   Flow flow{};
   if (!ParseTuple(a[CTA_TUPLE_ORIG], family, flow.tuples[0]) ||
       !ParseTuple(a[CTA_TUPLE_REPLY], family, flow.tuples[1]) ||
-      flow.tuples[0].protocol != flow.tuples[1].protocol || Big16(a, CTA_ZONE) != 0) {
+      flow.tuples[0].protocol != flow.tuples[1].protocol || Big16(a[CTA_ZONE]) != 0) {
     return std::nullopt;
   }
-  const uint32_t status = Big32(a, CTA_STATUS);
+  const uint32_t status = Big32(a[CTA_STATUS]);
   if ((status & tables::kFlowConfirmed) == 0 || (status & tables::kFlowDying) != 0) {
     return std::nullopt;
   }
@@ -315,9 +310,9 @@ std::optional<Flow> ParseFlowMessage(const nlmsghdr& message, Nanos now) {
   if (a.has(CTA_HELP) || (status & tables::kFlowSequenceAdjust) != 0) {
     flow.status |= tables::kFlowKernel;
   }
-  flow.mark = Big32(a, CTA_MARK);
+  flow.mark = Big32(a[CTA_MARK]);
   flow.counts = {ParseCounters(a[CTA_COUNTERS_ORIG]), ParseCounters(a[CTA_COUNTERS_REPLY])};
-  flow.expires = now + (a.has(CTA_TIMEOUT) ? Seconds(Big32(a, CTA_TIMEOUT)) : kUntoldTimeout);
+  flow.expires = now + (a.has(CTA_TIMEOUT) ? Seconds(Big32(a[CTA_TIMEOUT])) : kUntoldTimeout);
   ParseProtocolInfo(a[CTA_PROTOINFO], flow);
   return flow;
 }

@@ -4,12 +4,12 @@
 //   tuples, mark, counters   as they are (counters only with nf_conntrack_acct; they cannot be
 //                            written)
 //   status                   bits 0 to 10; the others are the kernel's own
-//   timeout                  seconds; `expires` is that from now on. Absent (a flow in a flowtable of
-//                            the kernel's): kUntoldTimeout
-//   TCP                      state, window scales, SACK permitted. No sequence numbers: windows begin
-//                            with the first packet of each side, and neither side is held to them
-//                            (kTcpBeLiberal), as when Linux picks up a connection in its middle
-//                            (net.netfilter.nf_conntrack_tcp_loose)
+//   timeout                  seconds; `expires` is that from now on. Absent (a flow in one of the
+//                            kernel's flowtables): kUntoldTimeout
+//   TCP                      state, window scales, SACK permitted. No sequence numbers: windows
+//                            begin with the first packet of each side, and neither side is held to
+//                            them (kTcpBeLiberal), as when Linux picks up a connection in its
+//                            middle (net.netfilter.nf_conntrack_tcp_loose)
 //   SCTP                     state and verification tags
 //   NAT                      the reply tuple and status; that an address came from `masquerade` is
 //                            not told

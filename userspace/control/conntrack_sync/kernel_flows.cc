@@ -20,14 +20,12 @@ using tables::FlowTuple;
 
 namespace {
 
-constexpr size_t kBatch = 256;         // messages of some 250 bytes in one datagram
-constexpr size_t kReadBudget = 16;     // datagrams between two looks at the clock
+constexpr size_t kBatch = 256;      // messages of some 250 bytes in one datagram
+constexpr size_t kReadBudget = 16;  // datagrams between two looks at the clock
 constexpr int kAnswerTimeoutMs = 10'000;
 
 // Nothing below may make the kernel load its connection tracking.
-bool KernelTracks() {
-  return access("/proc/sys/net/netfilter/nf_conntrack_max", F_OK) == 0;
-}
+bool KernelTracks() { return access("/proc/sys/net/netfilter/nf_conntrack_max", F_OK) == 0; }
 
 absl::StatusOr<NetlinkSocket> OpenSocket() {
   return NetlinkSocket::Open({.protocol = NETLINK_NETFILTER, .strict_check = false});
@@ -227,9 +225,8 @@ absl::Status KernelFlowWriter::ClearTheWay(std::vector<Flow>& flows) {
   Batch questions;
   for (const Flow& flow : flows) {
     for (const FlowTuple& tuple : flow.tuples) {
-      questions.Add([&](std::vector<uint8_t>& out, uint32_t sequence) {
-        AppendGet(out, sequence, tuple);
-      });
+      questions.Add(
+          [&](std::vector<uint8_t>& out, uint32_t sequence) { AppendGet(out, sequence, tuple); });
     }
   }
   Batch removals;
@@ -262,8 +259,7 @@ absl::Status KernelFlowWriter::ClearTheWay(std::vector<Flow>& flows) {
   return status;
 }
 
-absl::StatusOr<KernelFlowWriter::Result> WriteKernelFlows(absl::Span<const Flow> flows,
-                                                          Nanos now) {
+absl::StatusOr<KernelFlowWriter::Result> WriteKernelFlows(absl::Span<const Flow> flows, Nanos now) {
   auto writer = KernelFlowWriter::Open();
   if (!writer.ok()) return writer.status();
   for (const Flow& flow : flows) {

@@ -2,8 +2,8 @@
 // start, given back to it at the end.
 //
 // Start: ReadKernelFlows, before frames arrive. Of what it finds take only flows that are forwarded
-// (IsForwarded): those of the machine's own sockets stay the kernel's. The kernel's entries are left
-// where they are, on purpose:
+// (IsForwarded): those of the machine's own sockets stay the kernel's. The kernel's entries are
+// left where they are, on purpose:
 // - should Sluice be killed, the kernel carries on with them;
 // - they keep the kernel's own NAT off the ports that are in use;
 // - they cost nothing: no packet touches them, and each is replaced by WriteKernelFlows or times
@@ -46,16 +46,16 @@ namespace sluice::control {
 absl::StatusOr<size_t> ReadKernelFlows(Nanos now,
                                        absl::FunctionRef<void(const tables::Flow&)> visit);
 
-// Whether the flow is one between two other machines: neither end, as they are inside and outside of
-// any translation, is an address of ours.
+// Whether the flow is one between two other machines: neither end, as they are inside and outside
+// of any translation, is an address of ours.
 bool IsForwarded(const tables::Flow& flow, absl::FunctionRef<bool(const IpAddress&)> is_own);
 
 class KernelFlowWriter {
  public:
   struct Result {
-    size_t written = 0;   // those that replaced another included
+    size_t written = 0;  // those that replaced another included
     size_t replaced = 0;
-    size_t skipped = 0;   // over already, or the kernel's anyway (kFlowKernel)
+    size_t skipped = 0;  // over already, or the kernel's anyway (kFlowKernel)
     size_t clashed = 0;
     size_t failed = 0;
     absl::Status first_failure;

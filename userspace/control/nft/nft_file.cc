@@ -28,7 +28,7 @@ absl::Status Run(const std::string& path, Mode mode) {
   std::string error = NftError(context.get());
   // nft names the file in most of its messages, but not when it cannot talk to the kernel.
   if (error.find(path) == std::string::npos) error = absl::StrCat(path, ": ", error);
-  return absl::FailedPreconditionError(absl::StrCat("nftables rules not loaded: ", error));
+  return absl::FailedPreconditionError(absl::StrCat("nftables rules refused: ", error));
 }
 
 }  // namespace

@@ -12,7 +12,6 @@
 namespace sluice::control::nft {
 namespace {
 
-constexpr int kEventBuffer = 32 << 20;     // bytes: some 100,000 elements in one transaction
 constexpr size_t kMaxPending = 256 << 20;  // bytes of one transaction
 constexpr size_t kDatagramsPerRun = 32;
 constexpr Nanos kAuditInterval = Seconds(10);
@@ -49,12 +48,13 @@ bool SameTables(const Ruleset& a, const Ruleset& b) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<NftMirror>> NftMirror::Open(Nanos now) {
+absl::StatusOr<std::unique_ptr<NftMirror>> NftMirror::Open(Nanos now,
+                                                           const NftMirrorOptions& mirror_options) {
   std::unique_ptr<NftMirror> mirror(new NftMirror);
   NetlinkOptions options;
   options.protocol = NETLINK_NETFILTER;
   options.strict_check = false;
-  options.receive_buffer = kEventBuffer;
+  options.receive_buffer = mirror_options.event_buffer;
   absl::StatusOr<NetlinkSocket> events = NetlinkSocket::Open(options);
   // A kernel without nfnetlink has no rules either.
   if (!events.ok()) return mirror;
@@ -100,8 +100,8 @@ absl::Status NftMirror::ReadEvents(Nanos now) {
   // While all is read, the kernel keeps what happens meanwhile.
   more_events_ = false;
   if (state_ == State::kReadingAll) return absl::OkStatus();
-  const auto read = events_->Read(
-      kDatagramsPerRun, [&](const nlmsghdr& message) { TakeEvent(message, now); });
+  const auto read =
+      events_->Read(kDatagramsPerRun, [&](const nlmsghdr& message) { TakeEvent(message, now); });
   if (!read.ok()) return read.status();
   if (*read == NetlinkSocket::ReadResult::kOverflow) {
     ++stats_.overflows;
@@ -203,8 +203,8 @@ void NftMirror::InstallStructure() {
     for (auto& [name, set] : table.sets) {
       Set* const known = FindSet(ruleset_, table, set);
       if (known != nullptr) set.elements = std::move(known->elements);
-      set.version = known != nullptr && SameDefinition(*known, set) ? known->version
-                                                                    : editor_.NextVersion();
+      set.version =
+          known != nullptr && SameDefinition(*known, set) ? known->version : editor_.NextVersion();
     }
   }
   ruleset_ = std::exchange(structure_, {});

@@ -3,6 +3,7 @@
 
 #include "control/packet_text/packet_spec.h"
 #include "wire/checksum.h"
+#include "wire/crc32c.h"
 #include "wire/ethernet.h"
 #include "wire/icmp.h"
 #include "wire/icmpv6.h"
@@ -113,16 +114,6 @@ Bytes TransportHeader(const PacketSpec& s) {
   }
 }
 
-// CRC32c (RFC 9260 appendix A), bit by bit: for one packet at a time.
-uint32_t Crc32c(std::span<const uint8_t> bytes) {
-  uint32_t crc = 0xffff'ffff;
-  for (const uint8_t byte : bytes) {
-    crc ^= byte;
-    for (int i = 0; i < 8; ++i) crc = crc >> 1 ^ ((crc & 1) != 0 ? 0x82f6'3b78u : 0u);
-  }
-  return ~crc;
-}
-
 // `message` is the transport header and what follows it.
 void FillChecksum(const PacketSpec& s, std::span<uint8_t> message) {
   if (IsLaterFragment(s)) return;
@@ -142,8 +133,10 @@ void FillChecksum(const PacketSpec& s, std::span<uint8_t> message) {
       StoreBe16(message.data() + 6, wire::NonZeroChecksum(pseudo + wire::Sum(message)));
       break;
     case wire::kProtocolSctp: {
-      const uint32_t crc = Crc32c(message);  // the one number that is sent low byte first
-      for (int i = 0; i < 4; ++i) message[8 + i] = static_cast<uint8_t>(crc >> 8 * i);
+      wire::Crc32c crc;
+      crc.Add(message);
+      // The one number that is sent low byte first.
+      for (int i = 0; i < 4; ++i) message[8 + i] = static_cast<uint8_t>(crc.value() >> 8 * i);
       break;
     }
     case wire::kProtocolIcmp:

@@ -124,6 +124,7 @@ absl::Status PuntTap::ConfigureDevice() {
 }
 
 bool PuntTap::Write(WorkerId worker, const packet::FrameArena& arena, const packet::Packet& p) {
+  if (p.segment_count > packet::kMaxSegments) return false;
   std::array<iovec, packet::kMaxSegments + 1> pieces;
   size_t count = 0;
   size_t bytes = p.length;

@@ -1,6 +1,5 @@
 #include "stages/conntrack/conntrack.h"
 
-#include <optional>
 #include <span>
 
 #include "stages/conntrack/icmp_kinds.h"
@@ -95,11 +94,7 @@ Verdict Conntrack::Track(Packet& p, const FlowTuple& tuple, uint64_t hash,
       return Invalid(p);
   }
   Context c{p, tuple, settings, arena, now, {}};
-  if (tuple.protocol == wire::kProtocolTcp) {
-    const auto segment = ReadTcpSegment(p);
-    if (!segment) return Invalid(p);
-    c.tcp = *segment;
-  }
+  if (tuple.protocol == wire::kProtocolTcp && !ReadTcpSegment(p, c.tcp)) return Invalid(p);
   for (;;) {
     tables::FlowTable::Found found = FindLive(tuple, hash, now);
     const bool fresh = !found.found();
@@ -171,7 +166,10 @@ FlowIndex Conntrack::Begin(const Context& c, Verdict& verdict) {
     return tables::kNoFlow;
   }
   const FlowIndex index =
-      table_.Allocate(c.now, [this](FlowIndex) { counters_.early_dropped.Add(); });
+      table_.Allocate(c.now, [this](FlowIndex gone) {
+        counters_.early_dropped.Add();
+        TellForeign(table_.at(gone));
+      });
   if (index == tables::kNoFlow) {
     counters_.full.Add();
     verdict = Verdict::Drop(DropReason::kConntrackFull);
@@ -253,6 +251,7 @@ Verdict Conntrack::Apply(const Context& c, tables::FlowTable::Found found, bool 
 }
 
 void Conntrack::End(FlowIndex flow) {
+  TellForeign(table_.at(flow));
   table_.Remove(flow);
   CountFlows();
 }
@@ -303,8 +302,11 @@ void Conntrack::Untrack(Packet& p) {
 }
 
 bool Conntrack::Expire(Nanos now, size_t max_visits) {
-  const bool done =
-      table_.Expire(now, [this](FlowIndex) { counters_.expired.Add(); }, max_visits);
+  const auto expired = [this](FlowIndex flow) {
+    counters_.expired.Add();
+    TellForeign(table_.at(flow));
+  };
+  const bool done = table_.Expire(now, expired, max_visits);
   CountFlows();
   return done;
 }

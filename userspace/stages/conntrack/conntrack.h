@@ -9,8 +9,8 @@
 // may still change its tuple of replies, and a dropped packet leaves nothing behind.
 //
 // `now` is the same for all packets between two calls of Expire (a tick): a flow that a packet of
-// this tick uses is not taken for another one, so a burst may go through Track as a whole before the
-// first of it is confirmed. A flow that ended meanwhile (kFlowDying) can still be read.
+// this tick uses is not taken for another one, so a burst may go through Track as a whole before
+// the first of it is confirmed. A flow that ended meanwhile (kFlowDying) can still be read.
 //
 // Bursts: Hash and table().PrefetchBucket for each packet, then table().PrefetchFlow, then Track.
 //
@@ -63,6 +63,16 @@ class Conntrack {
   bool Expire(Nanos now, size_t max_visits = 64);
   Nanos NextDeadline() const { return table_.NextDeadline(); }
 
+  // Called with each flow that ends and has kFlowForeignReply; must not touch the table.
+  class ForeignSink {
+   public:
+    virtual ~ForeignSink() = default;
+    virtual void Ended(const tables::Flow& flow) = 0;
+  };
+  void set_foreign_sink(ForeignSink* sink) { foreign_ = sink; }
+  // Ends a confirmed flow before its time.
+  void Remove(tables::FlowIndex flow) { End(flow); }
+
   tables::FlowTable& table() { return table_; }
   const tables::FlowTable& table() const { return table_; }
 
@@ -78,10 +88,14 @@ class Conntrack {
   tables::FlowIndex Begin(const Context& c, packet::Verdict& verdict);
   packet::Verdict Apply(const Context& c, tables::FlowTable::Found found, bool fresh, bool& again);
   void End(tables::FlowIndex flow);
+  void TellForeign(const tables::Flow& flow) {
+    if (foreign_ != nullptr && flow.Has(tables::kFlowForeignReply)) foreign_->Ended(flow);
+  }
   void CountFlows() { counters_.current.Set(table_.size()); }
 
   tables::FlowTable& table_;
   ConntrackCounters& counters_;
+  ForeignSink* foreign_ = nullptr;
 };
 
 }  // namespace sluice::stages

@@ -1,8 +1,8 @@
 // The states of an SCTP association as a router in the middle sees them (RFC 9260).
 //
-// Rules of nf_conntrack_sctp_packet (net/netfilter/nf_conntrack_proto_sctp.c, 6.18): which chunks may
-// go together, verification tags (RFC 9260 section 8.5), a table of states, heartbeats of further
-// paths. Cost: the number of chunks of the packet, each looked at three times at most.
+// Rules of nf_conntrack_sctp_packet (net/netfilter/nf_conntrack_proto_sctp.c, 6.18): which chunks
+// may go together, verification tags (RFC 9260 section 8.5), a table of states, heartbeats of
+// further paths. Cost: the number of chunks of the packet, each looked at three times at most.
 //
 // The CRC is not verified: Linux leaves it to the hardware on virtual links, and a CRC that was not
 // filled in cannot be told from a wrong one.

@@ -42,20 +42,22 @@ bool FlagsMakeSense(uint8_t flags) {
 
 }  // namespace
 
-std::optional<TcpSegment> ReadTcpSegment(const packet::Packet& p) {
-  const auto tcp =
-      wire::TcpView::Parse({p.l4(), static_cast<size_t>(p.segment_length - p.l4_offset)});
-  if (!tcp || !FlagsMakeSense(tcp->flags())) return {};
-  TcpSegment s;
-  s.sequence = tcp->sequence();
-  s.acknowledgment = tcp->acknowledgment();
-  s.window = tcp->window();
-  s.flags = tcp->flags();
+bool ReadTcpSegment(const packet::Packet& p, TcpSegment& s) {
+  const size_t there = p.segment_length - p.l4_offset;
+  if (there < wire::TcpView::kMinSize) return false;
+  const wire::TcpView tcp(p.l4());
+  const size_t header = tcp.header_length();
+  if (header < wire::TcpView::kMinSize || header > there) return false;
+  if (!FlagsMakeSense(tcp.flags())) return false;
+  s.sequence = tcp.sequence();
+  s.acknowledgment = tcp.acknowledgment();
+  s.window = tcp.window();
+  s.flags = tcp.flags();
   s.kind = KindOf(s.flags);
-  s.options = tcp->options();
-  const auto payload = p.length - p.l4_offset - static_cast<uint32_t>(tcp->header_length());
-  s.end = s.sequence + payload + (tcp->syn() ? 1 : 0) + (tcp->fin() ? 1 : 0);
-  return s;
+  s.options = tcp.options();
+  const auto payload = p.length - p.l4_offset - static_cast<uint32_t>(header);
+  s.end = s.sequence + payload + (tcp.syn() ? 1 : 0) + (tcp.fin() ? 1 : 0);
+  return true;
 }
 
 TcpSynOptions ReadSynOptions(const TcpSegment& segment) {

@@ -7,7 +7,6 @@
 #define SLUICE_STAGES_CONNTRACK_TCP_SEGMENT_H_
 
 #include <cstdint>
-#include <optional>
 #include <span>
 
 #include "packet/packet.h"
@@ -30,8 +29,8 @@ struct TcpSegment {
   bool Has(uint8_t flag) const { return (flags & flag) != 0; }
 };
 
-// Empty when the header is cut or malformed, or the combination of flags is one that no TCP sends.
-std::optional<TcpSegment> ReadTcpSegment(const packet::Packet& p);
+// False when the header is cut or malformed, or the combination of flags is one that no TCP sends.
+bool ReadTcpSegment(const packet::Packet& p, TcpSegment& segment);
 
 // Window scale and SACK permission, of a SYN or SYN-ACK.
 struct TcpSynOptions {

@@ -4,8 +4,8 @@
 // far. Some cells worth a word:
 //   FIN-WAIT is "a FIN was seen"; who sent it does not matter. CLOSE-WAIT is "and acknowledged".
 //   LAST-ACK is "FINs of both were seen". An ACK ends that, whoever's.
-//   SYN of the original side in a connection that is up: ignored. Its TCP may have forgotten it all,
-//   and the other side will tell (RFC 9293 section 3.5.1).
+//   SYN of the original side in a connection that is up: ignored. Its TCP may have forgotten it
+//   all, and the other side will tell (RFC 9293 section 3.5.1).
 //   SYN of the other side in TIME-WAIT: a new connection, the roles changed.
 #ifndef SLUICE_STAGES_CONNTRACK_TCP_STATES_H_
 #define SLUICE_STAGES_CONNTRACK_TCP_STATES_H_
@@ -25,32 +25,39 @@ enum class TcpNext : uint8_t {
   kIgnore,
 };
 
+namespace tcp_states {
+
+inline constexpr TcpNext IV = TcpNext::kInvalid, IG = TcpNext::kIgnore, SS = TcpNext::kSynSent,
+                         SR = TcpNext::kSynReceived, ES = TcpNext::kEstablished,
+                         FW = TcpNext::kFinWait, CW = TcpNext::kCloseWait, LA = TcpNext::kLastAck,
+                         TW = TcpNext::kTimeWait, CL = TcpNext::kClose, S2 = TcpNext::kSynSent2;
+
+inline constexpr TcpNext kTable[2][6][10] = {
+    {
+        // NO SS SR ES FW CW LA TW CL S2     of the original side
+        {SS, SS, IG, IG, IG, IG, IG, SS, SS, S2},  // SYN
+        {IV, IV, SR, IV, IV, IV, IV, IV, IV, SR},  // SYN-ACK
+        {IV, IV, FW, FW, LA, LA, LA, TW, CL, IV},  // FIN
+        {ES, IV, ES, ES, CW, CW, TW, TW, CL, IV},  // ACK
+        {IV, CL, CL, CL, CL, CL, CL, CL, CL, CL},  // RST
+        {IV, IV, IV, IV, IV, IV, IV, IV, IV, IV},  // none
+    },
+    {
+        // of the other side
+        {IV, S2, IV, IV, IV, IV, IV, SS, IV, S2},
+        {IV, SR, IG, IG, IG, IG, IG, IG, IG, SR},
+        {IV, IV, FW, FW, LA, LA, LA, TW, CL, IV},
+        {IV, IG, SR, ES, CW, CW, TW, TW, CL, IG},
+        {IV, CL, CL, CL, CL, CL, CL, CL, CL, CL},
+        {IV, IV, IV, IV, IV, IV, IV, IV, IV, IV},
+    }};
+
+}  // namespace tcp_states
+
 constexpr TcpNext NextTcpState(tables::FlowDirection direction, SegmentKind kind,
                                tables::TcpState state) {
-  using enum TcpNext;
-  constexpr TcpNext IV = kInvalid, IG = kIgnore, SS = kSynSent, SR = kSynReceived,
-                    ES = kEstablished, FW = kFinWait, CW = kCloseWait, LA = kLastAck,
-                    TW = kTimeWait, CL = kClose, S2 = kSynSent2;
-  constexpr TcpNext kTable[2][6][10] = {
-      {
-          // NO SS SR ES FW CW LA TW CL S2
-          {SS, SS, IG, IG, IG, IG, IG, SS, SS, S2},  // SYN
-          {IV, IV, SR, IV, IV, IV, IV, IV, IV, SR},  // SYN-ACK
-          {IV, IV, FW, FW, LA, LA, LA, TW, CL, IV},  // FIN
-          {ES, IV, ES, ES, CW, CW, TW, TW, CL, IV},  // ACK
-          {IV, CL, CL, CL, CL, CL, CL, CL, CL, CL},  // RST
-          {IV, IV, IV, IV, IV, IV, IV, IV, IV, IV},  // none
-      },
-      {
-          {IV, S2, IV, IV, IV, IV, IV, SS, IV, S2},
-          {IV, SR, IG, IG, IG, IG, IG, IG, IG, SR},
-          {IV, IV, FW, FW, LA, LA, LA, TW, CL, IV},
-          {IV, IG, SR, ES, CW, CW, TW, TW, CL, IG},
-          {IV, CL, CL, CL, CL, CL, CL, CL, CL, CL},
-          {IV, IV, IV, IV, IV, IV, IV, IV, IV, IV},
-      }};
-  return kTable[static_cast<size_t>(direction)][static_cast<size_t>(kind)]
-               [static_cast<size_t>(state)];
+  return tcp_states::kTable[static_cast<size_t>(direction)][static_cast<size_t>(kind)]
+                           [static_cast<size_t>(state)];
 }
 
 }  // namespace sluice::stages

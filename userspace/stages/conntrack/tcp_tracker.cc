@@ -102,8 +102,9 @@ Way Synchronise(Step& step) {
 
 // RST answering a SYN or ACK that was ignored: it acknowledges what was remembered.
 bool AnswersIgnored(const Step& step) {
-  const bool syn =
-      step.flow.Has(tables::kFlowSeenReply) && step.last_kind() == SegmentKind::kSyn;
+  const bool syn = step.flow.Has(tables::kFlowSeenReply) &&
+                   step.last_kind() == SegmentKind::kSyn &&
+                   step.tcp.last_direction != step.from();
   const bool ack = !step.flow.Has(tables::kFlowAssured) && step.last_kind() == SegmentKind::kAck;
   return (syn || ack) && step.segment.acknowledgment == step.tcp.last_end;
 }
@@ -179,8 +180,9 @@ void ShrinkIfDead(Step& step, Nanos now) {
   const SegmentKind kind = step.segment.kind;
   if (!flow.Has(tables::kFlowAssured) || flow.Has(tables::kFlowFixedTimeout)) return;
   if (kind != SegmentKind::kRst && kind != SegmentKind::kFin) return;
+  const SegmentKind last = step.last_kind();
   const bool both = step.tcp.last_direction != step.from() &&
-                    (step.last_kind() == SegmentKind::kFin || step.last_kind() == SegmentKind::kRst);
+                    (last == SegmentKind::kFin || last == SegmentKind::kRst);
   if (!both) {
     step.tcp.last_kind = static_cast<uint8_t>(kind);
     step.tcp.last_direction = static_cast<uint8_t>(step.direction);

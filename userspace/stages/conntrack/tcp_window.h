@@ -6,9 +6,9 @@
 //   II   its end is not older than a window of the receiver's
 //   III  what it acknowledges (or selectively acknowledges) was sent
 //   IV   and is not older than the sender's largest window, at least 66,000
-// I and III failing make it invalid. II and IV failing (old duplicates) and data a little beyond the
-// window let it pass without a change of state. A connection that was picked up in its middle, and
-// settings.tcp_be_liberal, turn all into acceptance.
+// I and III failing make it invalid. II and IV failing (old duplicates) and data a little beyond
+// the window let it pass without a change of state. A connection that was picked up in its middle,
+// and settings.tcp_be_liberal, turn all into acceptance.
 #ifndef SLUICE_STAGES_CONNTRACK_TCP_WINDOW_H_
 #define SLUICE_STAGES_CONNTRACK_TCP_WINDOW_H_
 

@@ -52,10 +52,10 @@ bool SetPorts(std::span<const uint8_t> l4, FlowTuple& t) {
     case wire::kProtocolUdp:
     case wire::kProtocolUdpLite:
     case wire::kProtocolSctp: {
-      const auto ports = wire::L4PortsView::Parse(l4);
-      if (!ports) return false;
-      t.source_port = ports->source_port();
-      t.destination_port = ports->destination_port();
+      if (l4.size() < wire::L4PortsView::kSize) return false;
+      const wire::L4PortsView ports(l4.data());
+      t.source_port = ports.source_port();
+      t.destination_port = ports.destination_port();
       return true;
     }
     case wire::kProtocolIcmp:

@@ -20,8 +20,9 @@
 
 namespace sluice::stages {
 
-// Of a whole packet that Parse has accepted. False when it has none: a fragment, no transport header
-// (or a cut one), GRE version 1 that is not PPTP. ICMP errors have one here, which no flow has.
+// Of a whole packet that Parse has accepted. False when it has none: a fragment, no transport
+// header (or a cut one), GRE version 1 that is not PPTP. ICMP errors have one here, which no flow
+// has.
 bool MakeTuple(const packet::Packet& p, tables::FlowTuple& tuple);
 
 // The packet that an ICMP error quotes.

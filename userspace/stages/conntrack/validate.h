@@ -2,8 +2,8 @@
 //
 // Rules of the error functions of net/netfilter/nf_conntrack_proto_*.c in PREROUTING: lengths, and
 // with settings.checksum the checksum of TCP, UDP, UDP-Lite, ICMP and ICMPv6. A partial checksum
-// (wire/partial_checksum.h) is right; an absent one of UDP is, too. Cost: reads the whole packet when
-// checksums are verified, else constant.
+// (wire/partial_checksum.h) is right; an absent one of UDP is, too. Cost: reads the whole packet
+// when checksums are verified, else constant.
 #ifndef SLUICE_STAGES_CONNTRACK_VALIDATE_H_
 #define SLUICE_STAGES_CONNTRACK_VALIDATE_H_
 

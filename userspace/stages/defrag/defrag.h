@@ -32,7 +32,7 @@
 // knows no limit per datagram; ipfrag_max_dist is not followed.
 //
 // Thread: the owning worker. O(1) per fragment that arrives in order, else O(fragments of its
-// datagram). No allocation after construction.
+// datagram). No allocation after construction: about 130 bytes per datagram of the limit.
 #ifndef SLUICE_STAGES_DEFRAG_DEFRAG_H_
 #define SLUICE_STAGES_DEFRAG_DEFRAG_H_
 

@@ -247,7 +247,7 @@ Evaluation::Step Evaluation::ExecuteOne(const Op& op) {
       if (ct_state_ == static_cast<uint8_t>(tables::CtState::kNone) && context_.flow == nullptr) {
         ct_state_ = static_cast<uint8_t>(tables::CtState::kUntracked);
         ++modifications_;
-        if (!context_.dry_run) context_.p.ct_state = ct_state_;
+        context_.p.ct_state = ct_state_;
       }
       return Step::kNext;
     case OpCode::kNothing:

@@ -155,7 +155,7 @@ class Evaluation {
   bool kernel_ = false;  // a load that failed can be had from the kernel
   uint32_t worker_;
 
-  // Copies, so that a dry run sees what it would have set.
+  // At hand, and as they will be after this rule.
   uint32_t mark_;
   uint32_t ct_mark_ = 0;
   uint32_t priority_ = 0;

@@ -71,7 +71,9 @@ struct FilterContext {
   tables::Flow* flow = nullptr;            // of p, null when untracked
   const FilterTables& tables;
   Nanos now;
-  bool dry_run = false;  // nothing changes: no counts, no tokens, no elements, not the packet
+  // Nothing changes: no counts, no tokens, no elements, none of the packet's bytes. Marks and tracking
+  // states do, since later hooks may ask for them: `p` and `flow` are copies then.
+  bool dry_run = false;
   TraceSink* trace = nullptr;
   const ConnectionView* connections = nullptr;  // null: no connection is known to have ended
   Nanos wall_offset;  // wall-clock time (local, for `meta hour` and `day`) minus `now`; 0: unknown

@@ -267,7 +267,7 @@ void Evaluation::MetaSet(const Op& op) {
   if (mark_ == value) return;
   mark_ = value;
   ++modifications_;
-  if (!context_.dry_run) context_.p.mark = value;
+  context_.p.mark = value;
 }
 
 void Evaluation::CtSet(const Op& op) {
@@ -276,7 +276,7 @@ void Evaluation::CtSet(const Op& op) {
   if (ct_mark_ == value) return;
   ct_mark_ = value;
   ++modifications_;
-  if (!context_.dry_run) context_.flow->mark = value;
+  context_.flow->mark = value;
 }
 
 }  // namespace sluice::stages

@@ -50,12 +50,12 @@ Ipv4Fragmenter::Ipv4Fragmenter(const Packet& whole, uint32_t mtu, packet::Outbox
       outbox_(outbox),
       header_(wire::Ipv4View(whole.l3()).header_length()),
       sizes_(outbox.pool().arena(), whole, whole.l3_offset + header_,
-             Room(whole, header_, mtu, outbox.pool().arena())) {}
+             Room(whole, header_, mtu, outbox.pool().arena())),
+      reader_(outbox.pool().arena(), whole, whole.l3_offset + header_) {}
 
 bool Ipv4Fragmenter::Next(Packet& piece) {
   PieceSizes sizes = sizes_;
-  const uint32_t from = sizes.position();
-  const uint32_t at = from - whole_.l3_offset - header_;
+  const uint32_t at = sizes.position() - whole_.l3_offset - header_;
   const uint32_t n = sizes.Next();
   if (!outbox_.NewPacket(wire::kEthernetHeaderSize + header_ + n, piece)) return false;
   sizes_ = sizes;
@@ -75,7 +75,7 @@ bool Ipv4Fragmenter::Next(Packet& piece) {
   }
 
   std::memcpy(piece.l3(), whole_.l3(), header_);
-  packet::CopyOut(outbox_.pool().arena(), whole_, from, piece.l4(), n);
+  reader_.Read(piece.l4(), n);
 
   const wire::Ipv4View original(whole_.l3());
   // Of a packet that ends beyond 65535 the offset runs over into the flags, as in ip_frag_next.

@@ -49,6 +49,7 @@ class Ipv4Fragmenter {
   packet::Outbox& outbox_;
   const uint32_t header_;  // bytes of the IPv4 header
   PieceSizes sizes_;
+  SegmentReader reader_;
 };
 
 }  // namespace sluice::stages

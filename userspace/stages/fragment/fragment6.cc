@@ -62,12 +62,12 @@ Ipv6Fragmenter::Ipv6Fragmenter(const Packet& whole, uint32_t mtu, packet::Outbox
       identification_(
           packet::FragmentNoteOf(outbox.pool().arena(), whole.frame).identification),
       sizes_(outbox.pool().arena(), whole, whole.l3_offset + headers_.length,
-             Room(whole, headers_.length, mtu, outbox.pool().arena())) {}
+             Room(whole, headers_.length, mtu, outbox.pool().arena())),
+      reader_(outbox.pool().arena(), whole, whole.l3_offset + headers_.length) {}
 
 bool Ipv6Fragmenter::Next(Packet& piece) {
   PieceSizes sizes = sizes_;
-  const uint32_t from = sizes.position();
-  const uint32_t at = from - whole_.l3_offset - headers_.length;
+  const uint32_t at = sizes.position() - whole_.l3_offset - headers_.length;
   const uint32_t n = sizes.Next();
   const uint32_t length = headers_.length + kFragmentHeader + n;
   if (!outbox_.NewPacket(wire::kEthernetHeaderSize + length, piece)) return false;
@@ -100,7 +100,7 @@ bool Ipv6Fragmenter::Next(Packet& piece) {
   ip[headers_.next_header_at] = wire::kProtocolFragment;
   wire::Ipv6Mutable(ip).set_payload_length(
       static_cast<uint16_t>(length - wire::Ipv6View::kSize));
-  packet::CopyOut(outbox_.pool().arena(), whole_, from, header + kFragmentHeader, n);
+  reader_.Read(header + kFragmentHeader, n);
   return true;
 }
 

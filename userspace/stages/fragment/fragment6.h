@@ -41,6 +41,7 @@ class Ipv6Fragmenter {
   const Unfragmentable headers_;
   const uint32_t identification_;
   PieceSizes sizes_;
+  SegmentReader reader_;
 };
 
 }  // namespace sluice::stages

@@ -1,6 +1,8 @@
 #include "stages/fragment/fragment_starts.h"
 
+#include <algorithm>
 #include <bit>
+#include <cstring>
 
 namespace sluice::stages {
 
@@ -22,6 +24,24 @@ bool FitAsTheyCame(const packet::FrameArena& arena, const Packet& whole, uint32_
 }
 
 }  // namespace
+
+void SegmentReader::Read(uint8_t* out, uint32_t length) {
+  while (length > 0) {
+    if (left_ == 0) {
+      const packet::SegmentLink& link = packet::LinkOf(arena_, frame_);
+      frame_ = link.next;
+      data_ = arena_.Chunk(frame_) + link.data_offset;
+      left_ = link.length;
+      continue;
+    }
+    const uint32_t n = std::min(length, left_);
+    std::memcpy(out, data_, n);
+    out += n;
+    length -= n;
+    data_ += n;
+    left_ -= n;
+  }
+}
 
 FragmentStarts::FragmentStarts(const packet::FrameArena& arena, const Packet& whole)
     : arena_(&arena), whole_(&whole), position_(whole.segment_length), frame_(whole.frame) {

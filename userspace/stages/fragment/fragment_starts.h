@@ -12,6 +12,24 @@
 
 namespace sluice::stages {
 
+// Copies a packet out from front to back; a walk from the first segment for every piece would cost
+// the square of their number.
+class SegmentReader {
+ public:
+  // `start` lies in the first segment, or at its end.
+  SegmentReader(const packet::FrameArena& arena, const packet::Packet& p, uint32_t start)
+      : arena_(arena), data_(p.data + start), left_(p.segment_length - start), frame_(p.frame) {}
+
+  // The next `length` bytes, which must be there.
+  void Read(uint8_t* out, uint32_t length);
+
+ private:
+  const packet::FrameArena& arena_;
+  const uint8_t* data_;
+  uint32_t left_;  // in the segment of `frame_`
+  packet::FrameIndex frame_;
+};
+
 class FragmentStarts {
  public:
   FragmentStarts(const packet::FrameArena& arena, const packet::Packet& whole);

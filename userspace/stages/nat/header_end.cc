@@ -130,8 +130,8 @@ void WriteEnd(const Headers& h, NatManip end, const End& to) {
     addresses = Difference(before, to.address);
     if (h.family == Family::kIpv4) {
       const auto now = static_cast<uint32_t>(to.address.lo);
-      StoreBe16(h.ip + 10, wire::UpdateChecksum32(LoadBe16(h.ip + 10),
-                                                  static_cast<uint32_t>(before.lo), now));
+      StoreBe16(h.ip + 10,
+                wire::UpdateChecksum32(LoadBe16(h.ip + 10), static_cast<uint32_t>(before.lo), now));
       StoreBe32(address, now);
     } else {
       to.address.ToWire(address);

@@ -45,12 +45,12 @@ inline End EndOfInverse(const tables::FlowTuple& t, NatManip end) {
 // The end that stands there. The number is that of `like` where the header has none.
 End ReadEnd(const Headers& h, NatManip end, const End& like);
 
-// Whether the headers are long enough for WriteEnd: 8 bytes of a known L4, which is what an ICMP error
-// quotes at least, and if there is a checksum behind them, that in the first segment too.
+// Whether the headers are long enough for WriteEnd: 8 bytes of a known L4, which is what an ICMP
+// error quotes at least, and if there is a checksum behind them, that in the first segment too.
 bool HasRoom(const Headers& h);
 
-// Replaces one end. Checksums are updated where their field is in reach; SCTP's is left to the caller.
-// HasRoom() must hold.
+// Replaces one end. Checksums are updated where their field is in reach; SCTP's is left to the
+// caller. HasRoom() must hold.
 void WriteEnd(const Headers& h, NatManip end, const End& to);
 
 }  // namespace sluice::stages

@@ -1,6 +1,7 @@
 #include "stages/nat/nat.h"
 
 #include <algorithm>
+#include <bit>
 #include <optional>
 #include <utility>
 
@@ -24,9 +25,9 @@ using tables::TcpState;
 
 namespace {
 
-constexpr uint32_t kMaxAttempts = 128;      // NF_NAT_MAX_ATTEMPTS
-constexpr uint32_t kMinAttempts = 16;       // a smaller round is the last one
-constexpr uint32_t kEvictAttempts = 32;     // NF_NAT_HARDER_THRESH
+constexpr uint32_t kMaxAttempts = 128;   // NF_NAT_MAX_ATTEMPTS
+constexpr uint32_t kMinAttempts = 16;    // a smaller round is the last one
+constexpr uint32_t kEvictAttempts = 32;  // NF_NAT_HARDER_THRESH
 constexpr uint32_t kRandomAll = tables::kNatRandom | tables::kNatFullyRandom;
 
 // A manip's share of the reply tuple. What packets will have as their source, answers have as their
@@ -59,7 +60,8 @@ uint64_t SourceHash(const FlowTuple& original) {
 // Whether a closing flow may lose its tuple to a new one: its peer will find that the new one's
 // sequence numbers lie ahead (nf_nat_may_kill, nf_seq_has_advanced).
 bool MayEvict(const Flow& old, const Flow& flow) {
-  if (old.tcp.state < static_cast<uint8_t>(TcpState::kTimeWait) || !old.Has(tables::kFlowSourceNat)) return false;
+  if (old.tcp.state < static_cast<uint8_t>(TcpState::kTimeWait) || !old.Has(tables::kFlowSourceNat))
+    return false;
   if (old.Has(tables::kFlowFixedTimeout | tables::kFlowDying)) return false;
   return static_cast<int32_t>(flow.tcp.peers[0].end - old.tcp.peers[0].end) > 0;
 }
@@ -91,12 +93,25 @@ struct Nat::Range {
   }
 };
 
+namespace {
+
+Nat::Options Sound(Nat::Options options) {
+  if (options.ports.first > options.ports.last) std::swap(options.ports.first, options.ports.last);
+  options.ports.first = std::max<uint16_t>(options.ports.first, 1);
+  options.ports.last = std::max(options.ports.last, options.ports.first);
+  options.worker_count = std::max(options.worker_count, 1u);
+  options.source_cache = std::bit_ceil(std::max(options.source_cache, 1u));
+  return options;
+}
+
+}  // namespace
+
 Nat::Nat(const Options& options, const tables::FlowTable& table)
-    : options_(options),
+    : options_(Sound(options)),
       table_(table),
       rng_(options.seed),
-      by_source_(std::make_unique<FlowIndex[]>(options.source_cache)) {
-  std::fill_n(by_source_.get(), options.source_cache, kNoFlow);
+      by_source_(std::make_unique<FlowIndex[]>(options_.source_cache)) {
+  std::fill_n(by_source_.get(), options_.source_cache, kNoFlow);
 }
 
 Nat::Result Nat::Setup(Flow& flow, const NatRequest& request, const Context& context) {
@@ -114,8 +129,8 @@ Nat::Result Nat::Setup(Flow& flow, const NatRequest& request, const Context& con
       if (original.family == Family::kIpv4 && original.source.lo == 0) {
         return SetupNull(flow, manip);
       }
-      address = MasqueradeAddress(context.snapshot, context.out, context.next_hop,
-                                  DestinationOf(reply));
+      address =
+          MasqueradeAddress(context.snapshot, context.out, context.next_hop, DestinationOf(reply));
       if (!address) return {.verdict = Verdict::Drop(DropReason::kNatNoAddress)};
       break;
     case NatKind::kRedirect:
@@ -143,6 +158,23 @@ Nat::Result Nat::Setup(Flow& flow, const NatRequest& request, const Context& con
     flow.masquerade_slot = context.out;
   }
   return result;
+}
+
+std::optional<IpAddress> Nat::Foresee(const Flow& flow, const NatRequest& request,
+                                      const Context& context) const {
+  const FlowTuple& reply = flow.tuple(FlowDirection::kReply);
+  const IpAddress destination = DestinationOf(reply);
+  if (request.kind == NatKind::kRedirect) {
+    return RedirectAddress(context.snapshot, context.in, destination);
+  }
+  if (request.kind != NatKind::kDestination) return {};
+  if ((request.flags & tables::kNatMapAddresses) == 0) return destination;
+  if (request.min_address.family != reply.family) return {};
+  if ((request.flags & tables::kNatNetmap) != 0) {
+    return Netmap(destination, request.min_address, request.max_address);
+  }
+  return PickFromRange(SourceOf(reply), destination, request.min_address, request.max_address,
+                       (request.flags & tables::kNatPersistent) != 0, true);
 }
 
 Nat::Result Nat::SetupNull(Flow& flow, NatManip manip) {
@@ -193,10 +225,9 @@ bool Nat::Choose(const Flow& flow, const Range& range, NatManip manip, FlowTuple
     reply = current;
   }
   if (range.Has(tables::kNatMapAddresses)) {
-    AddressIn(reply, manip) =
-        PickFromRange(SourceOf(current), DestinationOf(current), range.min, range.max,
-                      range.Has(tables::kNatPersistent), !source)
-            .bits;
+    AddressIn(reply, manip) = PickFromRange(SourceOf(current), DestinationOf(current), range.min,
+                                            range.max, range.Has(tables::kNatPersistent), !source)
+                                  .bits;
   }
   if (!random) {
     if (!range.Has(tables::kNatPortsGiven)) {
@@ -251,10 +282,11 @@ bool Nat::SearchPort(const Flow& flow, const Range& range, NatManip manip, FlowT
   const Numbers numbers = NumbersFor(range, reply);
   uint16_t& number = PortIn(reply, manip);
   uint32_t offset = range.Has(tables::kNatPortOffset) ? number : Random16();
-  // A small range may hold none that leads answers to this worker: then any, and the caller is told.
+  // A small range may hold none that leads answers to this worker: then any, and the caller is
+  // told.
   const bool own = OwnNumberIn(numbers, reply, manip);
-  const bool may_evict =
-      reply.protocol == wire::kProtocolTcp && flow.tcp.state == static_cast<uint8_t>(TcpState::kSynSent);
+  const bool may_evict = reply.protocol == wire::kProtocolTcp &&
+                         flow.tcp.state == static_cast<uint8_t>(TcpState::kSynSent);
   uint32_t attempts = std::min(numbers.count, kMaxAttempts);
   for (;;) {
     uint32_t left = attempts;

@@ -2,21 +2,22 @@
 //
 // The rules are those of net/netfilter/nf_nat_core.c (get_unique_tuple and what it calls),
 // nf_nat_masquerade.c, nf_nat_redirect.c and nft_nat.c of Linux 6.18: the tuple that answers will
-// carry must not be another flow's; a source port is kept when that is so; a flow from a source that
-// is mapped already is given the same mapping where the rule allows it; an address range is hashed
-// over as the kernel hashes (jhash2, so the same client gets the same address from both).
+// carry must not be another flow's; a source port is kept when that is so; a flow from a source
+// that is mapped already is given the same mapping where the rule allows it; an address range is
+// hashed over as the kernel hashes (jhash2, so the same client gets the same address from both).
 //
 // Ours where a port has to change:
 // - It comes from NatPorts (49152 to 65535) instead of 1024 to 65535; below 1024 the kernel's
 //   classes hold (1-511, 600-1023), and so does a rule's own range.
 // - Only ports count for which OwnerOf(reply tuple) is this worker (tables/flow_owner.h). So a
-//   mapping that this worker finds free is free on all of them, without asking. Where a rule's range
-//   holds none such, or the destination port has been changed, the reply tuple belongs to another
-//   worker: `foreign_reply`.
-// - The search looks at 128 candidates that are this worker's from a random offset, then 64, 32, 16 and
-//   8 from new ones (at most 248), as the kernel does with all candidates. The last 32 of a TCP flow
-//   that starts with SYN may take the tuple of a flow in TIME_WAIT whose sequence numbers lie behind
-//   (`evict`). Then the packet is dropped as kNatExhausted; the kernel drops it at confirmation.
+//   mapping that this worker finds free is free on all of them, without asking. Where a rule's
+//   range holds none such, or the destination port has been changed, the reply tuple belongs to
+//   another worker: `foreign_reply`.
+// - The search looks at 128 candidates that are this worker's from a random offset, then 64, 32,
+//   16 and 8 from new ones (at most 248), as the kernel does with all candidates. The last 32 of a
+//   TCP flow that starts with SYN may take the tuple of a flow in TIME_WAIT whose sequence numbers
+//   lie behind (`evict`). Then the packet is dropped as kNatExhausted; the kernel drops it when it
+//   confirms.
 //
 // "Mapped already" is remembered in a small cache by source: one flow per slot, checked when used.
 //
@@ -27,6 +28,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "base/counter.h"
 #include "base/ids.h"
@@ -39,7 +41,7 @@
 
 namespace sluice::stages {
 
-// Which end of the tuple: destination in PREROUTING (and OUTPUT), source in POSTROUTING (and INPUT).
+// Which end of the tuple: destination in PREROUTING and OUTPUT, source in POSTROUTING.
 enum class NatManip : uint8_t { kSource, kDestination };
 
 struct NatCounters {
@@ -47,7 +49,7 @@ struct NatCounters {
   Counter port_changed;  // source ports that could not be kept
   Counter exhausted;
   Counter evicted;
-  Counter foreign;       // reply tuples of other workers
+  Counter foreign;  // reply tuples of other workers
 };
 
 class Nat {
@@ -57,7 +59,7 @@ class Nat {
     uint32_t worker_count = 1;
     tables::NatPorts ports;
     uint64_t seed = 0;
-    uint32_t source_cache = 4096;  // slots, a power of two
+    uint32_t source_cache = 4096;  // slots; rounded up to a power of two
   };
   // What the choice of an address may depend on.
   struct Context {
@@ -77,12 +79,16 @@ class Nat {
   Nat(const Options& options, const tables::FlowTable& table);
 
   // For an unconfirmed flow, once per manip (IsSetUp tells): sets the reply tuple, the status bits,
-  // and for masquerade the slot. Of a confirmed flow nothing changes (Continue). After Drop the flow
-  // is as before, to be freed by the caller.
+  // and for masquerade the slot. Of a confirmed flow nothing changes (Continue). After Drop the
+  // flow is as before, to be freed by the caller.
   Result Setup(tables::Flow& flow, const tables::NatRequest& request, const Context& context);
   // No rule asked for anything: keeps the addresses, and the source port unless the tuple would
   // clash. Every flow needs one of the two for each manip, as in the kernel.
   Result SetupNull(tables::Flow& flow, NatManip manip);
+
+  // The destination that Setup would give the flow; nothing when it would drop or change none.
+  std::optional<IpAddress> Foresee(const tables::Flow& flow, const tables::NatRequest& request,
+                                   const Context& context) const;
 
   static bool IsSetUp(const tables::Flow& flow, NatManip manip) {
     return flow.Has(manip == NatManip::kSource ? tables::kFlowSourceNatDone

@@ -72,13 +72,13 @@ int CommonPrefix(const Ipv6& a, const Ipv6& b) {
   return 64 + (a.lo == b.lo ? 64 : std::countl_zero(a.lo ^ b.lo));
 }
 
-// The default policy table of RFC 6724 as Linux has it (net/ipv6/addrlabel.c); addresses that nobody
-// forwards left out.
+// The default policy table of RFC 6724 as Linux has it (net/ipv6/addrlabel.c); addresses that
+// nobody forwards left out.
 int LabelOf(const Ipv6& a) {
-  if (a.hi >> 57 == 0x7e) return 5;                   // fc00::/7
-  if (a.hi >> 48 == 0x2002) return 2;                 // 6to4
-  if (a.hi >> 32 == 0x2001'0000) return 6;            // Teredo
-  if (a.hi >> 36 == 0x2001'001) return 7;             // ORCHID, 2001:10::/28
+  if (a.hi >> 57 == 0x7e) return 5;         // fc00::/7
+  if (a.hi >> 48 == 0x2002) return 2;       // 6to4
+  if (a.hi >> 32 == 0x2001'0000) return 6;  // Teredo
+  if (a.hi >> 36 == 0x2001'001) return 7;   // ORCHID, 2001:10::/28
   return 1;
 }
 
@@ -116,17 +116,15 @@ std::optional<Ipv6> SelectSource6(const Snapshot& snapshot, IfaceSlot out, const
 
 }  // namespace
 
-IpAddress PickFromRange(const IpAddress& source, const IpAddress& destination,
-                        const IpAddress& min, const IpAddress& max, bool persistent,
-                        bool replaces_destination) {
+IpAddress PickFromRange(const IpAddress& source, const IpAddress& destination, const IpAddress& min,
+                        const IpAddress& max, bool persistent, bool replaces_destination) {
   if (min == max) return min;
   const size_t last = min.is_v4() ? 0 : 3;
   const Words low = WordsOf(min);
   const Words high = WordsOf(max);
   Words to = WordsOf(destination);
   Words chosen{};
-  uint32_t hash =
-      HashWords(WordsOf(source), persistent ? 0 : __builtin_bswap32(to[last]));
+  uint32_t hash = HashWords(WordsOf(source), persistent ? 0 : __builtin_bswap32(to[last]));
   // Once the words chosen so far are below the maximum's, the following may be anything.
   bool full_range = false;
   for (size_t i = 0; i <= last; ++i) {

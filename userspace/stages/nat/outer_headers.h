@@ -42,8 +42,7 @@ inline bool IsIcmpErrorHeader(const Headers& h) {
 }
 
 // Computes SCTP's checksum anew, when its field is there: over everything from `h.l4` on.
-inline void FinishSctp(const packet::FrameArena& arena, const packet::Packet& p,
-                       const Headers& h) {
+inline void FinishSctp(const packet::FrameArena& arena, const packet::Packet& p, const Headers& h) {
   if (h.protocol != wire::kProtocolSctp || h.l4 == nullptr || h.l4_size < 12) return;
   uint8_t* const field = h.l4 + 8;
   std::fill_n(field, 4, uint8_t{0});
@@ -54,8 +53,8 @@ inline void FinishSctp(const packet::FrameArena& arena, const packet::Packet& p,
 }
 
 // RestoreOriginal for an ICMP error.
-bool RestoreIcmpError(const packet::FrameArena& arena, packet::Packet& p,
-                      const tables::Flow& flow, tables::FlowDirection direction);
+bool RestoreIcmpError(const packet::FrameArena& arena, packet::Packet& p, const tables::Flow& flow,
+                      tables::FlowDirection direction);
 
 }  // namespace sluice::stages
 

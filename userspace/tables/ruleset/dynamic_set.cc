@@ -118,6 +118,7 @@ DynamicSet::DynamicSet(uint64_t id, const Overlay::Shape& shape, uint32_t worker
   bounded.capacity = std::min(shape.capacity, kMaxCapacity);
   for (uint32_t worker = 0; worker < workers; ++worker) {
     overlays_.push_back(std::make_unique<Overlay>(bounded, start));
+    removals_.push_back(std::make_unique<SpscRing<Key>>(kMaxRemovals));
   }
 }
 
@@ -131,11 +132,23 @@ uint8_t DynamicSet::InternTemplate(const std::vector<StatefulExpr>& exprs) {
   return static_cast<uint8_t>(template_count_++);
 }
 
-void DynamicSet::FollowFlush(uint32_t worker) {
+void DynamicSet::RequestRemoval(std::span<const uint8_t> key) {
+  for (const auto& ring : removals_) {
+    Key copy{};
+    std::copy_n(key.begin(), std::min(key.size(), copy.size()), copy.begin());
+    if (!ring->TryPush(std::move(copy))) RequestFlush();
+  }
+}
+
+void DynamicSet::FollowRequests(uint32_t worker) {
+  Overlay& overlay = *overlays_[worker];
+  for (Key key; removals_[worker]->TryPop(key);) {
+    if (Overlay::Node* node = overlay.Find(key.data(), Nanos())) overlay.Remove(node);
+  }
   const uint32_t asked = flush_.load(std::memory_order_acquire);
   if (flushed_[worker] == asked) return;
   flushed_[worker] = asked;
-  overlays_[worker]->Clear();
+  overlay.Clear();
 }
 
 size_t DynamicSet::memory_bytes() const {

@@ -16,9 +16,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "base/counter.h"
+#include "base/spsc_ring.h"
 #include "base/time.h"
 #include "tables/mapped_region.h"
 #include "tables/ruleset/state_pool.h"
@@ -100,6 +102,7 @@ class DynamicSet {
  public:
   static constexpr uint32_t kMaxCapacity = 1u << 20;
   static constexpr size_t kMaxTemplates = 32;
+  static constexpr size_t kMaxRemovals = 256;
 
   // `timeout` is the set's own, 0: none.
   DynamicSet(uint64_t id, const Overlay::Shape& shape, uint32_t workers, Nanos timeout, Nanos start);
@@ -115,10 +118,12 @@ class DynamicSet {
   uint8_t InternTemplate(const std::vector<StatefulExpr>& exprs);
   const std::vector<StatefulExpr>& exprs(uint8_t number) const { return templates_[number]; }
 
-  // Control: the kernel's set was emptied; each worker follows at its next Tick.
+  // Control: the kernel's set was emptied, or lost an element; each worker follows at its next Tick.
+  // More removals than kMaxRemovals at once empty the set.
   void RequestFlush() { flush_.fetch_add(1, std::memory_order_release); }
+  void RequestRemoval(std::span<const uint8_t> key);
   // Worker.
-  void FollowFlush(uint32_t worker);
+  void FollowRequests(uint32_t worker);
 
   size_t memory_bytes() const;
 
@@ -131,6 +136,8 @@ class DynamicSet {
   size_t template_count_ = 1;  // 0 is "none"
   std::atomic<uint32_t> flush_{0};
   std::vector<uint32_t> flushed_;  // by worker
+  using Key = std::array<uint8_t, 64>;
+  std::vector<std::unique_ptr<SpscRing<Key>>> removals_;  // by worker
 };
 
 }  // namespace sluice::tables

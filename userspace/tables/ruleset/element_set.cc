@@ -48,6 +48,8 @@ ElementSet::ElementSet(SetShape shape) : shape_(std::move(shape)) {
   if (shape_.timed) at += 8;
   state_at_ = at;
   if (shape_.stateful) at += 8;
+  order_at_ = at;
+  if (shape_.kind == SetKind::kBoxes) at += 8;
   // Exact sets of plain keys are packed: nothing in them wants to be aligned.
   if (at == 0 && shape_.kind == SetKind::kExact) value_offset_ = key_size_;
   stride_ = value_offset_ + at;
@@ -138,6 +140,8 @@ const uint8_t* ElementSet::FindBox(const uint8_t* key) const {
     }
     return true;
   };
+  const uint8_t* best = nullptr;
+  uint64_t best_order = ~uint64_t{0};
   for (size_t b = 0; b < blocks_.size(); ++b) {
     const uint32_t* bound = bounds_.data() + b * 2 * count;
     if (!inside(bound, bound + count)) continue;
@@ -145,8 +149,24 @@ const uint8_t* ElementSet::FindBox(const uint8_t* key) const {
     for (uint32_t i = 0; i < block.count; ++i) {
       const uint8_t* record = block.records.data() + i * stride_;
       const auto* low = reinterpret_cast<const uint32_t*>(record);
-      if (inside(low, low + count)) return record + value_offset_;
+      if (!inside(low, low + count)) continue;
+      uint64_t order;
+      std::memcpy(&order, record + value_offset_ + order_at_, sizeof order);
+      if (best != nullptr && order >= best_order) continue;
+      best = record + value_offset_;
+      best_order = order;
     }
+  }
+  return best;
+}
+
+std::shared_ptr<const ElementState> ElementSet::SharedState(const uint8_t* key) const {
+  const uint8_t* value = FindKey(key);
+  if (value == nullptr || !shape_.stateful) return nullptr;
+  for (const Ref<Block>& block : blocks_) {
+    const uint8_t* first = block->records.data();
+    if (value < first || value >= first + block->records.size()) continue;
+    return block->states[static_cast<size_t>(value - first) / stride_];
   }
   return nullptr;
 }

@@ -53,7 +53,8 @@ struct Element {
   std::vector<uint8_t> end;
   std::vector<uint8_t> data;
   bool catchall = false;
-  Nanos expires;  // 0: never
+  Nanos expires;       // 0: never
+  uint64_t order = 0;  // kBoxes: of boxes that overlap, the one with the smallest counts
   std::shared_ptr<const ElementState> state;
 };
 
@@ -103,6 +104,8 @@ class ElementSet {
   using Visitor = std::function<void(std::span<const uint8_t>, std::span<const uint8_t>,
                                      const uint8_t*)>;
   void ForEach(const Visitor& visit) const;
+  // What the element that Find finds owns; null when it has nothing. Control thread.
+  std::shared_ptr<const ElementState> SharedState(const uint8_t* key) const;
   const uint8_t* catchall() const { return has_catchall_ ? catchall_.data() : nullptr; }
 
  private:
@@ -125,6 +128,7 @@ class ElementSet {
   size_t value_offset_;  // in a record
   size_t expires_at_;    // in a value
   size_t state_at_;
+  size_t order_at_;
   size_t stride_;
   size_t size_ = 0;
   bool has_catchall_ = false;

@@ -20,6 +20,9 @@ void ElementSetEditor::EncodeValue(const Element& element, uint8_t* value) const
     const ElementState* state = element.state.get();
     std::memcpy(value + set_.state_at_, &state, sizeof state);
   }
+  if (shape.kind == SetKind::kBoxes) {
+    std::memcpy(value + set_.order_at_, &element.order, sizeof element.order);
+  }
 }
 
 ElementSetEditor::Item ElementSetEditor::Encode(const Element& element) const {

@@ -113,9 +113,66 @@ TEST_F(FakeSysctls, Defragmentation) {
   EXPECT_EQ(s.high_thresh6, 4u << 20) << "no such file: the kernel's default";
 }
 
+TEST_F(FakeSysctls, ConnectionTracking) {
+  const auto read = [&] { return SysctlReader(root_.string()).Read({}).conntrack; };
+  EXPECT_EQ(read(), tables::ConntrackSettings()) << "absent files leave the defaults";
+  const auto set = [&](const std::string& name, int64_t value) {
+    Set("netfilter/nf_conntrack_" + name, value);
+  };
+  set("tcp_timeout_syn_sent", 11);
+  set("tcp_timeout_close", 18);
+  set("tcp_timeout_max_retrans", 19);
+  set("tcp_timeout_unacknowledged", 20);
+  set("udp_timeout", 21);
+  set("udp_timeout_stream", 22);
+  set("icmp_timeout", 23);
+  set("icmpv6_timeout", 24);
+  set("gre_timeout", 25);
+  set("gre_timeout_stream", 26);
+  set("generic_timeout", 27);
+  set("sctp_timeout_established", 28);
+  set("checksum", 0);
+  set("tcp_loose", 0);
+  set("tcp_be_liberal", 1);
+  set("tcp_ignore_invalid_rst", 1);
+  set("tcp_max_retrans", 5);
+  set("max", 1000);
+  const tables::ConntrackSettings s = read();
+  EXPECT_EQ(s.tcp_timeout(tables::TcpState::kSynSent), Seconds(11));
+  EXPECT_EQ(s.tcp_timeout(tables::TcpState::kClose), Seconds(18));
+  EXPECT_EQ(s.tcp_timeout(tables::TcpState::kEstablished), Seconds(432'000));
+  EXPECT_EQ(s.tcp_max_retrans_timeout, Seconds(19));
+  EXPECT_EQ(s.tcp_unacknowledged, Seconds(20));
+  EXPECT_EQ(s.udp, Seconds(21));
+  EXPECT_EQ(s.udp_stream, Seconds(22));
+  EXPECT_EQ(s.icmp, Seconds(23));
+  EXPECT_EQ(s.icmpv6, Seconds(24));
+  EXPECT_EQ(s.gre, Seconds(25));
+  EXPECT_EQ(s.gre_stream, Seconds(26));
+  EXPECT_EQ(s.generic, Seconds(27));
+  EXPECT_EQ(s.sctp_timeout(tables::SctpState::kEstablished), Seconds(28));
+  EXPECT_FALSE(s.checksum);
+  EXPECT_FALSE(s.tcp_loose);
+  EXPECT_TRUE(s.tcp_be_liberal);
+  EXPECT_TRUE(s.tcp_ignore_invalid_rst);
+  EXPECT_EQ(s.tcp_max_retrans, 5);
+  EXPECT_EQ(s.max, 1000u);
+}
+
 TEST_F(FakeSysctls, AnInterfaceWithoutIpv6HasNone) {
   EXPECT_FALSE(Read().ipv6_enabled);
   EXPECT_EQ(Read().mtu6, 0u);
+}
+
+// The defaults here are those of this kernel, where it has the file.
+TEST(Sysctl, ConnectionTrackingDefaultsAreTheKernels) {
+  test::NetworkNamespace outside;
+  tables::ConntrackSettings s = SysctlReader().Read({}).conntrack;
+  tables::ConntrackSettings expected;
+  s.max = expected.max;  // of the machine's memory
+  EXPECT_EQ(s.tcp, expected.tcp);
+  EXPECT_EQ(s.sctp, expected.sctp);
+  EXPECT_EQ(s, expected);
 }
 
 TEST(Sysctl, TheNamespaceOfTheThread) {

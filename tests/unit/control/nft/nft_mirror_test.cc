@@ -3,7 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <random>
@@ -11,8 +14,8 @@
 #include <vector>
 
 #include "control/nft/ruleset_reader.h"
-#include "unit/control/nft/nft_text.h"
 #include "support/network_namespace.h"
+#include "unit/control/nft/nft_text.h"
 
 namespace sluice::control::nft {
 namespace {
@@ -34,8 +37,8 @@ int Rounds() {
 
 class NftMirrorTest : public testing::Test {
  protected:
-  void Open() {
-    auto mirror = NftMirror::Open(now_);
+  void Open(const NftMirrorOptions& options = {}) {
+    auto mirror = NftMirror::Open(now_, options);
     ASSERT_TRUE(mirror.ok()) << mirror.status();
     mirror_ = *std::move(mirror);
   }
@@ -52,7 +55,7 @@ class NftMirrorTest : public testing::Test {
       auto change = mirror_->Run(now_);
       EXPECT_TRUE(change.ok()) << change.status();
       if (*change) changes.push_back(**std::move(change));
-      if (mirror_->consistent() && mirror_->ruleset().generation == target->generation) {
+      if (mirror_->consistent() && mirror_->ruleset().generation >= target->generation) {
         return changes;
       }
     }
@@ -192,9 +195,10 @@ class Script {
       const Chain* c = FindChain(t, chain);
       if (c == nullptr || c->rules.empty()) continue;
       const int which = Below(3);  // the first and the last one most often
-      const size_t at = which == 0   ? 0
-                        : which == 1 ? c->rules.size() - 1
-                                     : static_cast<size_t>(Below(static_cast<int>(c->rules.size())));
+      const size_t at = which == 0 ? 0
+                        : which == 1
+                            ? c->rules.size() - 1
+                            : static_cast<size_t>(Below(static_cast<int>(c->rules.size())));
       return absl::StrCat(c->rules[at].handle);
     }
     return "";
@@ -226,8 +230,8 @@ class Script {
       case 10:
       case 11:
         if (handle.empty()) break;
-        return absl::StrCat("replace rule ", table, " ", chain, " handle ", handle, " ",
-                            RuleText(), "\n");
+        return absl::StrCat("replace rule ", table, " ", chain, " handle ", handle, " ", RuleText(),
+                            "\n");
       case 12:
       case 13:
         if (handle.empty()) break;
@@ -286,6 +290,172 @@ TEST_F(NftMirrorTest, FollowsRandomTransactionsExactly) {
   EXPECT_EQ(mirror_->stats().full_readings, 1u);
   // Most must be followed without reading again, or following is not what it is for.
   EXPECT_LT(mirror_->stats().structure_readings * 2, mirror_->stats().transactions);
+}
+
+std::string ManyElements(int first, int count, int per_command) {
+  std::string text;
+  for (int i = first; i < first + count; i += per_command) {
+    absl::StrAppend(&text, "add element ip t s { ");
+    for (int k = i; k < std::min(i + per_command, first + count); ++k) {
+      absl::StrAppend(&text, "10.", k >> 16, ".", k >> 8 & 255, ".", k & 255, ", ");
+    }
+    absl::StrAppend(&text, "}\n");
+  }
+  return text;
+}
+
+TEST_F(NftMirrorTest, OneElementMoreInASetOfHundredThousand) {
+  NetworkNamespace::Nft("add table ip t\nadd set ip t s { type ipv4_addr; }\n" +
+                        ManyElements(0, 100000, 1000));
+  Open();
+  ASSERT_THAT(mirror_->ruleset().tables[0].sets.at("s").elements, SizeIs(100000));
+  for (int i = 0; i < 3; ++i) {
+    NetworkNamespace::Nft("add element ip t s { 192.0.2.1 }\n");
+    std::vector<RulesetChange> changes = Follow();
+    ASSERT_THAT(changes, SizeIs(1));
+    EXPECT_FALSE(changes[0].structure);
+    ASSERT_THAT(changes[0].sets, SizeIs(1));
+    EXPECT_THAT(changes[0].sets[0].added, SizeIs(1));
+    NetworkNamespace::Nft("delete element ip t s { 192.0.2.1 }\n");
+    changes = Follow();
+    ASSERT_THAT(changes, SizeIs(1));
+    ASSERT_THAT(changes[0].sets, SizeIs(1));
+    EXPECT_THAT(changes[0].sets[0].removed, SizeIs(1));
+  }
+  EXPECT_EQ(mirror_->stats().full_readings, 1u);
+  EXPECT_EQ(mirror_->stats().structure_readings, 0u);
+  EXPECT_THAT(mirror_->ruleset().tables[0].sets.at("s").elements, SizeIs(100000));
+}
+
+TEST_F(NftMirrorTest, LostMessagesMeanReadingAllAgain) {
+  NetworkNamespace::Nft("add table ip t\nadd set ip t s { type ipv4_addr; }\n");
+  NftMirrorOptions options;
+  options.event_buffer = 4096;
+  Open(options);
+  for (int i = 0; i < 4; ++i) NetworkNamespace::Nft(ManyElements(i * 5000, 5000, 1000));
+  const std::vector<RulesetChange> changes = Follow();
+  EXPECT_GE(mirror_->stats().overflows, 1u);
+  EXPECT_GE(mirror_->stats().full_readings, 2u);
+  ASSERT_FALSE(changes.empty());
+  EXPECT_TRUE(changes.back().structure);
+  ExpectSameAsKernel("an overflow");
+  EXPECT_THAT(mirror_->ruleset().tables[0].sets.at("s").elements, SizeIs(20000));
+}
+
+TEST_F(NftMirrorTest, ASetThatIsReadAgainUnchangedKeepsItsVersion) {
+  NetworkNamespace::Nft(
+      "table ip t {\n set s { type ipv4_addr; elements = { 1.1.1.1 }; }\n"
+      " set o { type ipv4_addr; elements = { 1.1.1.1 }; }\n chain c { accept; }\n}\n");
+  NftMirrorOptions options;
+  options.event_buffer = 4096;
+  Open(options);
+  const auto version = [&](const char* set) {
+    return mirror_->ruleset().tables[0].sets.at(set).version;
+  };
+  const uint64_t s = version("s");
+  const uint64_t o = version("o");
+  EXPECT_NE(s, o);
+  // The first rule replaced: the structure is read again.
+  NetworkNamespace::Nft("add rule ip t c drop\n");
+  Follow();
+  const uint64_t handle = mirror_->ruleset().tables[0].chains[0].rules[0].handle;
+  NetworkNamespace::Nft(absl::StrCat("replace rule ip t c handle ", handle,
+                                     " drop\nadd element ip t o { 2.2.2.2 }\n"));
+  Follow();
+  EXPECT_EQ(mirror_->stats().structure_readings, 1u);
+  EXPECT_EQ(version("s"), s);
+  EXPECT_NE(version("o"), o);
+  ExpectSameAsKernel("replacing");
+  // Everything is read again.
+  for (int i = 0; i < 4; ++i) NetworkNamespace::Nft(ManyElements(i * 5000, 5000, 1000));
+  Follow();
+  EXPECT_GE(mirror_->stats().full_readings, 2u);
+  EXPECT_NE(version("s"), s);
+  const uint64_t o_later = version("o");
+  for (int i = 0; i < 4; ++i) NetworkNamespace::Nft(ManyElements(20000 + i * 5000, 5000, 1000));
+  Follow();
+  EXPECT_GE(mirror_->stats().full_readings, 3u);
+  EXPECT_EQ(version("o"), o_later);
+}
+
+TEST_F(NftMirrorTest, ElementsExpireByTheClockThatWasGiven) {
+  NetworkNamespace::Nft(
+      "table ip t {\n set s { type ipv4_addr; flags timeout; elements = { 1.1.1.1 timeout 1h, "
+      "2.2.2.2 timeout 2d, 3.3.3.3 }; }\n}\n");
+  Open();
+  const auto& elements = mirror_->ruleset().tables[0].sets.at("s").elements;
+  ASSERT_THAT(elements, SizeIs(3));
+  EXPECT_GT(elements.begin()->expires_at, now_ + Seconds(3590));
+  EXPECT_LE(elements.begin()->expires_at, now_ + Seconds(3600));
+  NetworkNamespace::Nft("add element ip t s { 4.4.4.4 timeout 30m }\n");
+  const std::vector<RulesetChange> changes = Follow();
+  ASSERT_THAT(changes, SizeIs(1));
+  EXPECT_LE(changes[0].sets[0].added.at(0).expires_at, now_ + Seconds(1800));
+  // The kernel's clock is an hour behind, so all are there still; by this one, two are over.
+  now_ += Seconds(3601);
+  ASSERT_LE(mirror_->NextDeadline(), now_);
+  EXPECT_THAT(Follow(), IsEmpty());
+  EXPECT_THAT(elements, SizeIs(2));
+}
+
+// A table that belongs to a process goes with it, without a word from the kernel.
+TEST_F(NftMirrorTest, TheAuditFindsWhatNobodyTold) {
+  FILE* nft = popen("nft -i >/dev/null 2>&1", "w");
+  ASSERT_NE(nft, nullptr);
+  std::fputs("add table ip owned { flags owner; }\nadd chain ip owned c\n", nft);
+  std::fflush(nft);
+  for (int i = 0; i < 500 && Fresh().tables.empty(); ++i) usleep(10000);
+  Open();
+  ASSERT_THAT(mirror_->ruleset().tables, SizeIs(1));
+  pclose(nft);
+  for (int i = 0; i < 500 && !Fresh().tables.empty(); ++i) usleep(10000);
+  ASSERT_THAT(Fresh().tables, IsEmpty());
+  now_ = mirror_->NextDeadline();
+  bool changed = false;
+  for (int i = 0; i < 10 && !changed; ++i) {
+    auto change = mirror_->Run(now_);
+    ASSERT_TRUE(change.ok()) << change.status();
+    changed = change->has_value() && (*change)->structure;
+  }
+  EXPECT_TRUE(changed);
+  EXPECT_THAT(mirror_->ruleset().tables, IsEmpty());
+}
+
+// Ten thousand rules at once, and a chain of them emptied again.
+TEST_F(NftMirrorTest, ManyRulesAtOnce) {
+  Open();
+  std::string text = "add table ip t\nadd chain ip t c\nadd set ip t s { type ipv4_addr; }\n";
+  for (int i = 0; i < 10000; ++i) {
+    absl::StrAppend(&text, "add rule ip t c ip saddr 10.0.", i >> 8, ".", i & 255, " drop\n");
+  }
+  NetworkNamespace::Nft(text + ManyElements(0, 100, 100));
+  Follow();
+  ExpectSameAsKernel("loading");
+  EXPECT_THAT(mirror_->ruleset().tables[0].chains[0].rules, SizeIs(10000));
+  NetworkNamespace::Nft("flush chain ip t c\nadd element ip t s { 192.0.2.1 }\n");
+  Follow();
+  ExpectSameAsKernel("flushing");
+  EXPECT_THAT(mirror_->ruleset().tables[0].sets.at("s").elements, SizeIs(101));
+  EXPECT_EQ(mirror_->stats().full_readings, 1u);
+}
+
+// While somebody changes a set all the time, every change arrives, and structure too.
+TEST_F(NftMirrorTest, FollowsWhileItIsChangedAllTheTime) {
+  NetworkNamespace::Nft("add table ip t\nadd chain ip t c\nadd set ip t s { type ipv4_addr; }\n");
+  Open();
+  std::string commands;
+  for (int i = 0; i < 300; ++i) {
+    absl::StrAppend(&commands, "nft 'add element ip t s { 10.0.", i >> 8, ".", i & 255, " }';");
+    if (i % 10 == 0)
+      absl::StrAppend(&commands, "nft 'insert rule ip t c drop; insert rule ip t c accept';");
+  }
+  FILE* script = popen(commands.c_str(), "w");
+  for (int i = 0; i < 100; ++i) Follow();
+  EXPECT_EQ(pclose(script), 0);
+  Follow();
+  ExpectSameAsKernel("the script");
+  EXPECT_THAT(mirror_->ruleset().tables[0].sets.at("s").elements, SizeIs(300));
+  EXPECT_THAT(mirror_->ruleset().tables[0].chains[0].rules, SizeIs(60));
 }
 
 }  // namespace

@@ -34,10 +34,18 @@ PacketBuilder IpOf(PacketBuilder b, const FlowTuple& t) {
 Bytes Quote(const FlowTuple& t, size_t size = 1000) {
   PacketBuilder b = IpOf(PacketBuilder(), t);
   switch (t.protocol) {
-    case wire::kProtocolTcp: b.Tcp(t.source_port, t.destination_port).Sequence(77, 88); break;
-    case wire::kProtocolUdp: b.Udp(t.source_port, t.destination_port); break;
-    case wire::kProtocolIcmp: b.IcmpEcho(t.source_port, 9); break;
-    default: b.Icmpv6Echo(t.source_port, 9); break;
+    case wire::kProtocolTcp:
+      b.Tcp(t.source_port, t.destination_port).Sequence(77, 88);
+      break;
+    case wire::kProtocolUdp:
+      b.Udp(t.source_port, t.destination_port);
+      break;
+    case wire::kProtocolIcmp:
+      b.IcmpEcho(t.source_port, 9);
+      break;
+    default:
+      b.Icmpv6Echo(t.source_port, 9);
+      break;
   }
   Bytes bytes = b.Payload(64).Build();
   bytes.resize(std::min(bytes.size(), size));
@@ -69,8 +77,7 @@ class IcmpTranslateTest : public testing::Test {
     flow.tuples = {c.original, Inverse(c.outside)};
     flow.status = tables::kFlowSourceNatDone | tables::kFlowDestinationNatDone;
     const bool icmp = tables::IsIcmp(c.original.protocol);
-    if (c.original.source != c.outside.source ||
-        c.original.source_port != c.outside.source_port) {
+    if (c.original.source != c.outside.source || c.original.source_port != c.outside.source_port) {
       flow.status |= tables::kFlowSourceNat;
     }
     if (c.original.destination != c.outside.destination ||
@@ -115,8 +122,8 @@ std::vector<Case> SourceCases() {
   return cases;
 }
 
-// A router on the way says that our masqueraded client's packet was too big: the client must see its
-// own packet quoted.
+// A router on the way says that our masqueraded client's packet was too big: the client must see
+// its own packet quoted.
 TEST_F(IcmpTranslateTest, ErrorFromOutsideAboutASourceTranslatedPacket) {
   for (const Case& c : SourceCases()) {
     const Flow flow = Translated(c);
@@ -139,12 +146,10 @@ TEST_F(IcmpTranslateTest, ErrorFromInsideAboutAnAnswer) {
     Bytes quote_inside = Quote(answer_inside);
     Bytes quote_outside = Quote(answer_outside);
     if (tables::IsIcmp(c.original.protocol)) continue;  // Quote() makes requests only
-    const IpAddress client = c.original.family == Family::kIpv4
-                                 ? IpAddress(V4Of(c.original.source))
-                                 : IpAddress(c.original.source);
-    const IpAddress outside = c.original.family == Family::kIpv4
-                                  ? IpAddress(V4Of(c.outside.source))
-                                  : IpAddress(c.outside.source);
+    const IpAddress client = c.original.family == Family::kIpv4 ? IpAddress(V4Of(c.original.source))
+                                                                : IpAddress(c.original.source);
+    const IpAddress outside = c.original.family == Family::kIpv4 ? IpAddress(V4Of(c.outside.source))
+                                                                 : IpAddress(c.outside.source);
     const auto got = Through(Error(ToString(client), answer_inside, quote_inside), flow,
                              FlowDirection::kOriginal);
     ASSERT_TRUE(got.has_value());
@@ -180,8 +185,8 @@ TEST_F(IcmpTranslateTest, DestinationTranslatedFlows) {
 TEST_F(IcmpTranslateTest, HairpinIsTranslatedTwice) {
   const Case c{Tuple("10.0.0.2", 4000, "192.0.2.1", 80), Tuple("10.0.0.1", 4001, "10.0.0.5", 8080),
                "10.0.0.5"};
-  const auto got = Through(Error(c.router, c.outside, Quote(c.outside)), Translated(c),
-                           FlowDirection::kReply);
+  const auto got =
+      Through(Error(c.router, c.outside, Quote(c.outside)), Translated(c), FlowDirection::kReply);
   ASSERT_TRUE(got.has_value());
   EXPECT_EQ(*got, Error("192.0.2.1", c.original, Quote(c.original)));
 }
@@ -204,7 +209,8 @@ TEST_F(IcmpTranslateTest, CutShortQuotes) {
         std::copy(outside_quote.begin() + static_cast<long>(ip) + 16, outside_quote.end(),
                   expected_quote.begin() + static_cast<long>(ip) + 16);
       }
-      ASSERT_EQ(*got, Error(c.router, c.original, expected_quote)) << Show(c.original) << " " << size;
+      ASSERT_EQ(*got, Error(c.router, c.original, expected_quote))
+          << Show(c.original) << " " << size;
     }
   }
 }
@@ -253,8 +259,9 @@ TEST_F(IcmpTranslateTest, RestoresBeforePostrouting) {
     Packet p = Receive(frame);
     EXPECT_TRUE(RestoreOriginal(*world.arena, p, flow, FlowDirection::kReply));
     EXPECT_EQ(world.BytesOf(p), frame);
-    ASSERT_TRUE(TranslateIcmpError(*world.arena, p, flow, FlowDirection::kReply,
-                                   NatManip::kDestination).is_continue());
+    ASSERT_TRUE(
+        TranslateIcmpError(*world.arena, p, flow, FlowDirection::kReply, NatManip::kDestination)
+            .is_continue());
     EXPECT_NE(world.BytesOf(p), frame);
     EXPECT_TRUE(RestoreOriginal(*world.arena, p, flow, FlowDirection::kReply));
     EXPECT_EQ(world.BytesOf(p), frame);
@@ -273,6 +280,40 @@ TEST_F(IcmpTranslateTest, AReplacedSenderCannotBeRestored) {
   EXPECT_FALSE(RestoreOriginal(*world.arena, p, flow, FlowDirection::kReply));
   EXPECT_EQ(world.BytesOf(p), translated);
   world.Free(p);
+}
+
+// Quotes that Linux 6.18 translated (snat to 192.0.2.1:50000 of 10.0.0.2:4000; ICMP from
+// 192.0.2.2).
+TEST_F(IcmpTranslateTest, QuotesComeOutAsTheKernelsDo) {
+  struct Golden {
+    uint8_t protocol;
+    uint16_t port;  // of 192.0.2.2
+    const char* before;
+    const char* after;
+  };
+  constexpr Golden kGolden[] = {
+      {6, 81, "4500003c000100003f06f7b7c0000201c0000202 c3500051000000640000000050022000931000",
+       "4500003c000100003f06afb70a000002c0000202 0fa00051000000640000000050022000931000"},
+      {6, 81, "4500003c000100003f06f7b7c0000201c0000202 c350005100000064000000005002200093100000",
+       "4500003c000100003f06afb70a000002c0000202 0fa00051000000640000000050022000fec00000"},
+      {17, 53, "45000030000100003f11f7b8c0000201c0000202 c3500035001cf96d797979",
+       "45000030000100003f11afb80a000002c0000202 0fa00035001c651e797979"},
+      // SCTP's checksum is made of what there is, whether it is all or not.
+      {132, 99, "45000034000100003f84f741c0000201c0000202 c350006300000000824d7e",
+       "45000034000100003f84af410a000002c0000202 0fa0006300000000824d7e"},
+      {132, 99, "45000034000100003f84f741c0000201c0000202 c350006300000000824d7e5b",
+       "45000034000100003f84af410a000002c0000202 0fa0006300000000de20514d"},
+      {132, 99, "45000034000100003f84f741c0000201c0000202 c350006300000000824d7e5b0100001400",
+       "45000034000100003f84af410a000002c0000202 0fa00063000000002dba75750100001400"},
+  };
+  for (const Golden& g : kGolden) {
+    const Case c{Tuple("10.0.0.2", 4000, "192.0.2.2", g.port, g.protocol),
+                 Tuple("192.0.2.1", 50000, "192.0.2.2", g.port, g.protocol), "192.0.2.2"};
+    const auto got = Through(Error(c.router, c.outside, test::FromHex(g.before)), Translated(c),
+                             FlowDirection::kReply);
+    ASSERT_TRUE(got.has_value());
+    EXPECT_EQ(test::ToHex(*got), test::ToHex(Error(c.router, c.original, test::FromHex(g.after))));
+  }
 }
 
 // A chain of pieces may end in the middle of the quoted header; that is nothing a network does.

@@ -68,7 +68,8 @@ TEST_F(NatAddressTest, AnInterfaceThatIsAway) {
   EXPECT_FALSE(MasqueradeAddress(snapshot, IfaceSlot::None(), A("1.1.1.1"), A("1.1.1.1")));
 }
 
-// What Linux 6.18 chose (`nft add rule ... snat to MIN-MAX`, UDP from port 4000 to 53; conntrack -L).
+// What Linux 6.18 chose (`nft add rule ... snat to MIN-MAX`, UDP from port 4000 to 53; conntrack
+// -L).
 TEST_F(NatAddressTest, RangesAreHashedOverAsTheKernelDoes) {
   struct Case {
     const char* source;
@@ -77,25 +78,23 @@ TEST_F(NatAddressTest, RangesAreHashedOverAsTheKernelDoes) {
     const char* persistent;
     const char* dnat;
   };
-  constexpr Case kV4[] = {
-      {"10.0.0.2", "1.1.1.1", "192.0.2.85", "192.0.2.99", "198.51.100.76"},
-      {"10.0.0.2", "203.0.113.77", nullptr, "192.0.2.99", "198.51.100.49"},
-      {"10.0.0.2", "8.8.4.4", nullptr, "192.0.2.99", "198.51.100.14"},
-      {"10.0.200.3", "1.1.1.1", "192.0.2.71", "192.0.2.93", "198.51.100.62"},
-      {"10.0.7.9", "1.1.1.1", "192.0.2.61", "192.0.2.35", "198.51.100.53"},
-      {"10.0.7.9", "8.8.4.4", nullptr, "192.0.2.35", "198.51.100.54"}};
-  constexpr Case kV6[] = {
-      {"fd00::2", "2001:4860::8", "2001:db8:1::6fec:6feb:5b0c", "2001:db8:1::16ed:16ec:da2c",
-       "2001:db8:1::b7b0:719:5a0c"},
-      {"fd00::77:3", "2001:4860::8", "2001:db8:1::f0c5:f0c2:91f4", "2001:db8:1::10c3:10c3:67d7",
-       "2001:db8:1::2888:a0af:90f4"},
-      {"fd00::aa:bb", "2606::1:2:3", nullptr, "2001:db8:1::c4f9:c4f7:4f49",
-       "2001:db8:1::f403:f7f5:1d7d"}};
+  constexpr Case kV4[] = {{"10.0.0.2", "1.1.1.1", "192.0.2.85", "192.0.2.99", "198.51.100.76"},
+                          {"10.0.0.2", "203.0.113.77", nullptr, "192.0.2.99", "198.51.100.49"},
+                          {"10.0.0.2", "8.8.4.4", nullptr, "192.0.2.99", "198.51.100.14"},
+                          {"10.0.200.3", "1.1.1.1", "192.0.2.71", "192.0.2.93", "198.51.100.62"},
+                          {"10.0.7.9", "1.1.1.1", "192.0.2.61", "192.0.2.35", "198.51.100.53"},
+                          {"10.0.7.9", "8.8.4.4", nullptr, "192.0.2.35", "198.51.100.54"}};
+  constexpr Case kV6[] = {{"fd00::2", "2001:4860::8", "2001:db8:1::6fec:6feb:5b0c",
+                           "2001:db8:1::16ed:16ec:da2c", "2001:db8:1::b7b0:719:5a0c"},
+                          {"fd00::77:3", "2001:4860::8", "2001:db8:1::f0c5:f0c2:91f4",
+                           "2001:db8:1::10c3:10c3:67d7", "2001:db8:1::2888:a0af:90f4"},
+                          {"fd00::aa:bb", "2606::1:2:3", nullptr, "2001:db8:1::c4f9:c4f7:4f49",
+                           "2001:db8:1::f403:f7f5:1d7d"}};
   const auto check = [](const Case& c, const char* min, const char* max, const char* dnat_min,
                         const char* dnat_max) {
     const auto pick = [&](const char* low, const char* high, bool persistent, bool destination) {
-      return ToString(PickFromRange(A(c.source), A(c.destination), A(low), A(high), persistent,
-                                    destination));
+      return ToString(
+          PickFromRange(A(c.source), A(c.destination), A(low), A(high), persistent, destination));
     };
     if (c.snat != nullptr) {
       EXPECT_EQ(pick(min, max, false, false), c.snat);

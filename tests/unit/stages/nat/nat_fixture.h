@@ -39,8 +39,8 @@ inline tables::FlowTuple Inverse(const tables::FlowTuple& t) {
   if (t.protocol == wire::kProtocolIcmp || t.protocol == wire::kProtocolIcmpv6) {
     // Echo and its reply.
     const bool v4 = t.protocol == wire::kProtocolIcmp;
-    r.destination_port = t.destination_port == (v4 ? 0x0800 : 0x8000) ? (v4 ? 0 : 0x8100)
-                                                                       : (v4 ? 0x0800 : 0x8000);
+    r.destination_port =
+        t.destination_port == (v4 ? 0x0800 : 0x8000) ? (v4 ? 0 : 0x8100) : (v4 ? 0x0800 : 0x8000);
   } else {
     r.source_port = t.destination_port;
     r.destination_port = t.source_port;
@@ -116,14 +116,12 @@ class NatFixture : public testing::Test {
       : table({.capacity = capacity, .hash_seed = 7}), nat({.seed = 3}, table) {
     snapshot.interfaces[0].slot = kLan;
     snapshot.interfaces[0].addresses4 = {{.address = A("10.0.0.1").v4(), .prefix_length = 24}};
-    snapshot.interfaces[0].addresses6 = {
-        {.address = A("2001:db8::1").v6(), .prefix_length = 64},
-        {.address = A("fe80::1").v6(), .prefix_length = 64}};
+    snapshot.interfaces[0].addresses6 = {{.address = A("2001:db8::1").v6(), .prefix_length = 64},
+                                         {.address = A("fe80::1").v6(), .prefix_length = 64}};
     snapshot.interfaces[1].slot = kWan;
     snapshot.interfaces[1].addresses4 = {{.address = A("192.0.2.1").v4(), .prefix_length = 24}};
-    snapshot.interfaces[1].addresses6 = {
-        {.address = A("2001:db8:1::1").v6(), .prefix_length = 64},
-        {.address = A("fe80::2").v6(), .prefix_length = 64}};
+    snapshot.interfaces[1].addresses6 = {{.address = A("2001:db8:1::1").v6(), .prefix_length = 64},
+                                         {.address = A("fe80::2").v6(), .prefix_length = 64}};
   }
 
   Nat::Context Context(const std::string& next_hop = "192.0.2.254") const {
@@ -152,9 +150,8 @@ class NatFixture : public testing::Test {
     const tables::FlowIndex index = New(original);
     tables::Flow& flow = table.at(index);
     for (const NatManip manip : {NatManip::kDestination, NatManip::kSource}) {
-      const auto result = manip == Nat::ManipOf(request.kind)
-                              ? nat.Setup(flow, request, Context())
-                              : nat.SetupNull(flow, manip);
+      const auto result = manip == Nat::ManipOf(request.kind) ? nat.Setup(flow, request, Context())
+                                                              : nat.SetupNull(flow, manip);
       EXPECT_TRUE(result.verdict.is_continue()) << Show(original);
       EXPECT_TRUE(Nat::IsSetUp(flow, manip));
     }

@@ -87,10 +87,9 @@ TEST_F(NatSetupTest, NullBindingKeepsTuplesApart) {
 }
 
 TEST_F(NatSetupTest, NullBindingChangesNothingElse) {
-  for (const FlowTuple& t :
-       {Tuple("10.0.0.2", 1, "1.1.1.1", 80), Echo("10.0.0.2", "1.1.1.1", 99),
-        Tuple("10.0.0.2", 0, "1.1.1.1", 0, wire::kProtocolEsp),
-        Tuple("2001:db8::2", 5, "2001:4860::8", 53, wire::kProtocolUdp)}) {
+  for (const FlowTuple& t : {Tuple("10.0.0.2", 1, "1.1.1.1", 80), Echo("10.0.0.2", "1.1.1.1", 99),
+                             Tuple("10.0.0.2", 0, "1.1.1.1", 0, wire::kProtocolEsp),
+                             Tuple("2001:db8::2", 5, "2001:4860::8", 53, wire::kProtocolUdp)}) {
     Flow& flow = table.at(New(t));
     nat.SetupNull(flow, NatManip::kDestination);
     nat.SetupNull(flow, NatManip::kSource);
@@ -107,9 +106,9 @@ TEST_F(NatSetupTest, Masquerade) {
   EXPECT_EQ(ConnectTo(Tuple("2001:db8::2", 4000, "2001:4860::8", 80), Masquerade()),
             "2001:db8:1::1:4000>2001:4860::8:80");
   // No address to hide yet: DHCP.
-  EXPECT_EQ(ConnectTo(Tuple("0.0.0.0", 68, "255.255.255.255", 67, wire::kProtocolUdp),
-                      Masquerade()),
-            "0.0.0.0:68>255.255.255.255:67");
+  EXPECT_EQ(
+      ConnectTo(Tuple("0.0.0.0", 68, "255.255.255.255", 67, wire::kProtocolUdp), Masquerade()),
+      "0.0.0.0:68>255.255.255.255:67");
 }
 
 TEST_F(NatSetupTest, MasqueradeNeedsAnAddress) {
@@ -117,8 +116,8 @@ TEST_F(NatSetupTest, MasqueradeNeedsAnAddress) {
     interface.addresses4.clear();
     interface.addresses6.clear();
   }
-  for (const FlowTuple& t : {Tuple("10.0.0.2", 4000, "1.1.1.1", 80),
-                             Tuple("2001:db8::2", 4000, "2001:4860::8", 80)}) {
+  for (const FlowTuple& t :
+       {Tuple("10.0.0.2", 4000, "1.1.1.1", 80), Tuple("2001:db8::2", 4000, "2001:4860::8", 80)}) {
     Flow& flow = table.at(New(t));
     EXPECT_EQ(nat.Setup(flow, Masquerade(), Context()).verdict,
               packet::Verdict::Drop(DropReason::kNatNoAddress));
@@ -156,7 +155,8 @@ TEST_F(NatSetupTest, DestinationAndItsPort) {
 
 TEST_F(NatSetupTest, TwoDestinationsThatBecomeOneAreKeptApartByTheSource) {
   Connect(Tuple("198.51.100.7", 4000, "192.0.2.1", 80), Dnat("10.0.0.5", 8080));
-  const Flow& second = Connect(Tuple("198.51.100.7", 4000, "192.0.2.1", 81), Dnat("10.0.0.5", 8080));
+  const Flow& second =
+      Connect(Tuple("198.51.100.7", 4000, "192.0.2.1", 81), Dnat("10.0.0.5", 8080));
   EXPECT_EQ(Outside(second).destination_port, 8080);
   EXPECT_NE(Outside(second).source_port, 4000);
   EXPECT_TRUE(second.Has(tables::kFlowSourceNat));
@@ -195,9 +195,9 @@ TEST_F(NatSetupTest, ConfirmedFlowsStayAsTheyAre) {
 TEST_F(NatSetupTest, RangeSpreadsAndPersistentDoesNotAskForTheDestination) {
   std::set<Ipv6> all;
   for (int i = 0; i < 200; ++i) {
-    const Flow& flow =
-        Connect(Tuple("10.0.0.2", static_cast<uint16_t>(2000 + i), "1.1.1." + std::to_string(i), 80),
-                Snat("192.0.2.16", "192.0.2.31"));
+    const Flow& flow = Connect(
+        Tuple("10.0.0.2", static_cast<uint16_t>(2000 + i), "1.1.1." + std::to_string(i), 80),
+        Snat("192.0.2.16", "192.0.2.31"));
     const Ipv6 chosen = Outside(flow).source;
     EXPECT_GE(chosen, A("192.0.2.16").bits);
     EXPECT_LE(chosen, A("192.0.2.31").bits);
@@ -236,15 +236,15 @@ TEST_F(NatSetupTest, RangeOfIpv6AndOfDestinations) {
 }
 
 TEST_F(NatSetupTest, Netmap) {
-  EXPECT_EQ(ConnectTo(Tuple("10.0.0.77", 1, "1.1.1.1", 80), Snat("203.0.113.0", "203.0.113.255",
-                                                                 kNatNetmap)),
+  EXPECT_EQ(ConnectTo(Tuple("10.0.0.77", 1, "1.1.1.1", 80),
+                      Snat("203.0.113.0", "203.0.113.255", kNatNetmap)),
             "203.0.113.77:1>1.1.1.1:80");
-  EXPECT_EQ(ConnectTo(Tuple("10.0.3.77", 1, "1.1.1.1", 80), Snat("203.0.112.0", "203.0.115.255",
-                                                                 kNatNetmap)),
+  EXPECT_EQ(ConnectTo(Tuple("10.0.3.77", 1, "1.1.1.1", 80),
+                      Snat("203.0.112.0", "203.0.115.255", kNatNetmap)),
             "203.0.115.77:1>1.1.1.1:80");
-  EXPECT_EQ(ConnectTo(Tuple("1.1.1.1", 9, "203.0.113.5", 80), Dnat("10.0.0.0", "10.0.0.255",
-                                                                   kNatNetmap)),
-            "1.1.1.1:9>10.0.0.5:80");
+  EXPECT_EQ(
+      ConnectTo(Tuple("1.1.1.1", 9, "203.0.113.5", 80), Dnat("10.0.0.0", "10.0.0.255", kNatNetmap)),
+      "1.1.1.1:9>10.0.0.5:80");
   // NAT66 by prefix.
   EXPECT_EQ(ConnectTo(Tuple("fd00::1:2:3", 1, "2001:4860::8", 80),
                       Snat("2001:db8:7::", "2001:db8:7:ffff:ffff:ffff:ffff:ffff", kNatNetmap)),
@@ -255,9 +255,9 @@ TEST_F(NatSetupTest, RandomPortsAreRandom) {
   for (const uint32_t flag : {kNatRandom, kNatFullyRandom}) {
     std::set<uint16_t> ports;
     for (int i = 0; i < 50; ++i) {
-      const Flow& flow = Connect(Tuple("10.0.0.2", 4000, "1.1." + std::to_string(flag) + "." +
-                                                             std::to_string(i), 80),
-                                 Masquerade(flag));
+      const Flow& flow = Connect(
+          Tuple("10.0.0.2", 4000, "1.1." + std::to_string(flag) + "." + std::to_string(i), 80),
+          Masquerade(flag));
       EXPECT_GE(Outside(flow).source_port, 49152);
       ports.insert(Outside(flow).source_port);
     }

@@ -85,8 +85,8 @@ TEST_F(NatWorkersTest, WorkersNeverChooseTheSameTuple) {
     tables.push_back(std::make_unique<tables::FlowTable>(
         tables::FlowTable::Options{.capacity = 20'000, .hash_seed = w}));
     nats.push_back(std::make_unique<Nat>(
-        Nat::Options{.worker = WorkerId{static_cast<uint8_t>(w)}, .worker_count = kWorkers,
-                     .seed = w},
+        Nat::Options{
+            .worker = WorkerId{static_cast<uint8_t>(w)}, .worker_count = kWorkers, .seed = w},
         *tables.back()));
   }
   std::set<std::string> outsides;
@@ -108,8 +108,7 @@ TEST_F(NatWorkersTest, WorkersNeverChooseTheSameTuple) {
     EXPECT_FALSE(result.foreign_reply);
     EXPECT_EQ(OwnerOf(flow.tuples[1], kWorkers).value, w);
     EXPECT_TRUE(tables[w]->Insert(index));
-    const bool first =
-        outsides.insert(std::to_string(t.protocol) + Show(Outside(flow))).second;
+    const bool first = outsides.insert(std::to_string(t.protocol) + Show(Outside(flow))).second;
     EXPECT_TRUE(first) << Show(Outside(flow));
   }
 }

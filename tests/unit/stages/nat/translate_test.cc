@@ -1,4 +1,5 @@
-// Rewriting: what comes out equals what PacketBuilder makes of the translated addresses from scratch.
+// Rewriting: what comes out equals what PacketBuilder makes of the translated addresses from
+// scratch.
 #include "stages/nat/translate.h"
 
 #include <vector>
@@ -24,18 +25,25 @@ using test::PacketBuilder;
 
 // Every way an L4 header can look. The payload gets `size` bytes.
 enum class Kind { kTcp, kUdp, kUdpNoChecksum, kUdpLite, kSctp, kIcmp, kGre };
-constexpr Kind kKinds[] = {Kind::kTcp,  Kind::kUdp,  Kind::kUdpNoChecksum, Kind::kUdpLite,
-                           Kind::kSctp, Kind::kIcmp, Kind::kGre};
+constexpr Kind kKinds[] = {Kind::kTcp,     Kind::kUdp,  Kind::kUdpNoChecksum,
+                           Kind::kUdpLite, Kind::kSctp, Kind::kIcmp,
+                           Kind::kGre};
 
 uint8_t ProtocolOf(Kind kind, bool v6) {
   switch (kind) {
-    case Kind::kTcp: return wire::kProtocolTcp;
+    case Kind::kTcp:
+      return wire::kProtocolTcp;
     case Kind::kUdp:
-    case Kind::kUdpNoChecksum: return wire::kProtocolUdp;
-    case Kind::kUdpLite: return wire::kProtocolUdpLite;
-    case Kind::kSctp: return wire::kProtocolSctp;
-    case Kind::kIcmp: return v6 ? wire::kProtocolIcmpv6 : wire::kProtocolIcmp;
-    case Kind::kGre: return 47;
+    case Kind::kUdpNoChecksum:
+      return wire::kProtocolUdp;
+    case Kind::kUdpLite:
+      return wire::kProtocolUdpLite;
+    case Kind::kSctp:
+      return wire::kProtocolSctp;
+    case Kind::kIcmp:
+      return v6 ? wire::kProtocolIcmpv6 : wire::kProtocolIcmp;
+    case Kind::kGre:
+      return 47;
   }
   return 0;
 }
@@ -90,13 +98,18 @@ PacketBuilder Build(Kind kind, const FlowTuple& t, const Bytes& payload) {
     b.Ipv6(t.source, t.destination);
   }
   switch (kind) {
-    case Kind::kTcp: return b.Tcp(t.source_port, t.destination_port).Sequence(5, 6).Payload(payload);
-    case Kind::kUdp: return b.Udp(t.source_port, t.destination_port).Payload(payload);
+    case Kind::kTcp:
+      return b.Tcp(t.source_port, t.destination_port).Sequence(5, 6).Payload(payload);
+    case Kind::kUdp:
+      return b.Udp(t.source_port, t.destination_port).Payload(payload);
     case Kind::kUdpNoChecksum:
       return b.Udp(t.source_port, t.destination_port).ZeroUdpChecksum().Payload(payload);
-    case Kind::kUdpLite: return b.Protocol(136).Payload(UdpLite(t, payload));
-    case Kind::kSctp: return b.Protocol(132).Payload(Sctp(t, payload));
-    case Kind::kGre: return b.Protocol(47).Payload(Bytes{0, 0, 8, 0, 1, 2, 3, 4}).Payload(payload);
+    case Kind::kUdpLite:
+      return b.Protocol(136).Payload(UdpLite(t, payload));
+    case Kind::kSctp:
+      return b.Protocol(132).Payload(Sctp(t, payload));
+    case Kind::kGre:
+      return b.Protocol(47).Payload(Bytes{0, 0, 8, 0, 1, 2, 3, 4}).Payload(payload);
     case Kind::kIcmp: {
       const bool request = (t.destination_port & 0xff00) == (v4 ? 0x0800 : 0x8000);
       if (v4) {
@@ -287,15 +300,25 @@ TEST_F(TranslateTest, BehindOptionsAndExtensionHeaders) {
   const FlowTuple o4 = Tuple("10.0.0.2", 4000, "1.1.1.1", 80);
   const FlowTuple n4 = Tuple("192.0.2.1", 50000, "1.1.1.1", 80);
   const auto v4 = [](const char* from, uint16_t port) {
-    return test::FromHost().Ipv4(from, "1.1.1.1").Options({1, 1, 1, 0}).Tcp(port, 80).Payload(9).Build();
+    return test::FromHost()
+        .Ipv4(from, "1.1.1.1")
+        .Options({1, 1, 1, 0})
+        .Tcp(port, 80)
+        .Payload(9)
+        .Build();
   };
   EXPECT_EQ(Through(v4("10.0.0.2", 4000), Translated(o4, n4), FlowDirection::kOriginal),
             v4("192.0.2.1", 50000));
   const FlowTuple o6 = Tuple("2001:db8::2", 4000, "2001:4860::8", 80, wire::kProtocolUdp);
   const FlowTuple n6 = Tuple("2001:db8:1::1", 50000, "2001:4860::8", 80, wire::kProtocolUdp);
   const auto v6 = [](const char* from, uint16_t port) {
-    return test::FromHost().Ipv6(from, "2001:4860::8").HopByHop().DestinationOptions()
-        .Udp(port, 80).Payload(9).Build();
+    return test::FromHost()
+        .Ipv6(from, "2001:4860::8")
+        .HopByHop()
+        .DestinationOptions()
+        .Udp(port, 80)
+        .Payload(9)
+        .Build();
   };
   EXPECT_EQ(Through(v6("2001:db8::2", 4000), Translated(o6, n6), FlowDirection::kOriginal),
             v6("2001:db8:1::1", 50000));
