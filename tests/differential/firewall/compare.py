@@ -5,6 +5,7 @@ Beside the router's own solicitations and reports (normalise.py), these are free
   IP id, flow label of ICMP and of TCP resets   the router's own, whatever address they carry
   id in IPv6 fragment headers                   random in both
   the order of those among other frames         a router may take its time to complain
+  the order of IPv4 and IPv6 among each other   they are handled in bursts of their own
   addresses and ports that a NAT rule leaves    the kernel's choice stands for the other's, always
   to the router                                 the same one, and both are in the rule's range
 
@@ -128,6 +129,7 @@ def outputs(kernel_frames, other_frames, choices):
             theirs = other.get(link, ([], []))[kind]
             if ours == theirs:
                 continue
+            ours, theirs = sorted(ours, key=_family), sorted(theirs, key=_family)
             if choices is not NO_CHOICES and len(ours) == len(theirs):
                 if kind == 1:
                     ours, theirs = sorted(ours, key=_shape), sorted(theirs, key=_shape)
@@ -137,6 +139,10 @@ def outputs(kernel_frames, other_frames, choices):
             if ours != theirs:
                 lines += _explain(link, ours, theirs)
     return lines + chosen.complaints
+
+
+def _family(frame):
+    return frame[12:14]
 
 
 def _shape(frame):
