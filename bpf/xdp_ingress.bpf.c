@@ -55,10 +55,12 @@ static long decide_step(__u32 index, void* decision) {
 /* bpf_loop and not a loop, as the verifier would go through all its turns. */
 __attribute__((noinline)) __u32 sluice_early_decide_rest(struct sluice_early_packet* p) {
   const __u32 zero = 0;
-  struct sluice_early_decision d = {.packet = p, .reason = SLUICE_EARLY_PASS};
+  struct sluice_early_packet packet; /* Linux 6.1 takes a key of a map from the stack only */
+  struct sluice_early_decision d = {.packet = &packet, .reason = SLUICE_EARLY_PASS};
   __u32 index;
   if (!p) return SLUICE_EARLY_PASS;
-  index = p->core;
+  __builtin_memcpy(&packet, p, sizeof(packet));
+  index = packet.core;
   d.core = bpf_map_lookup_elem(&early_cores, &index);
   d.stats = bpf_map_lookup_elem(&stats, &zero);
   if (!d.core || !d.stats) return SLUICE_EARLY_PASS;
@@ -69,14 +71,16 @@ __attribute__((noinline)) __u32 sluice_early_decide_rest(struct sluice_early_pac
 /* A reason to drop the frame, or SLUICE_EARLY_PASS. */
 SLUICE_INLINE __u32 filter(struct xdp_md* ctx, struct sluice_cursor c,
                            enum sluice_xdp_reason classified, struct sluice_xdp_stats* cell,
-                           __u32 early) {
+                           __u32 early, int fragments) {
+  const __u32 bytes = fragments ? (__u32)bpf_xdp_get_buff_len(ctx) : (__u32)(c.end - c.at);
   const __u32 index = (early & SLUICE_EARLY_CORE) - 1;
   const struct sluice_early_core* core = 0;
   if (early & SLUICE_EARLY_CORE) core = bpf_map_lookup_elem(&early_cores, &index);
-  return sluice_early_filter(core, early, c, (__u32)bpf_xdp_get_buff_len(ctx), classified, cell);
+  return sluice_early_filter(core, early, c, bytes, classified, cell);
 }
 
-SLUICE_INLINE int ingress(struct xdp_md* ctx) {
+/* `fragments`: the frame may be in several buffers. */
+SLUICE_INLINE int ingress(struct xdp_md* ctx, int fragments) {
   const __u32 zero = 0;
   struct sluice_xdp_stats* cell = bpf_map_lookup_elem(&stats, &zero);
   struct sluice_cursor c = {(const __u8*)(long)ctx->data, (const __u8*)(long)ctx->data_end};
@@ -97,7 +101,7 @@ SLUICE_INLINE int ingress(struct xdp_md* ctx) {
   if (!sluice_is_redirect(reason)) return finish(cell, reason, XDP_PASS);
   early = config.early;
   if (early) {
-    dropped = filter(ctx, c, reason, cell, early);
+    dropped = filter(ctx, c, reason, cell, early, fragments);
     if (dropped != SLUICE_EARLY_PASS) return finish(cell, dropped, XDP_DROP);
   }
   action = (int)bpf_redirect_map(&xsks, ctx->rx_queue_index, XDP_PASS);
@@ -105,9 +109,9 @@ SLUICE_INLINE int ingress(struct xdp_md* ctx) {
 }
 
 SEC("xdp")
-int xdp_ingress(struct xdp_md* ctx) { return ingress(ctx); }
+int xdp_ingress(struct xdp_md* ctx) { return ingress(ctx, 0); }
 
 SEC("xdp.frags")
-int xdp_ingress_frags(struct xdp_md* ctx) { return ingress(ctx); }
+int xdp_ingress_frags(struct xdp_md* ctx) { return ingress(ctx, 1); }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

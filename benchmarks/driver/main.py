@@ -14,6 +14,7 @@ import sys
 import tempfile
 
 import devices
+import firewall
 import io_study
 import loads
 import profile_core
@@ -40,6 +41,8 @@ def parse_arguments():
     parser.add_argument("--profile", action="store_true", help="perf profiles of the device's core")
     parser.add_argument("--realtime", action="store_true",
                         help="run the device as real-time tasks, on a machine with other work")
+    parser.add_argument("--firewall", action="store_true",
+                        help="measure rules and NAT instead of plain forwarding")
     parser.add_argument("--study", nargs="?", const="", metavar="REGEX",
                         help="measure variations of the bare forwarder instead")
     parser.add_argument("--output", help="directory; default benchmarks/results for a full run")
@@ -75,12 +78,22 @@ def one_sample(bench, device, load, options):
             profile_core.profile(bench, device, load, options.output)
     finally:
         device.stop()
+    tell(device, sample)
+    return sample
+
+
+def tell(device, sample):
     print(f"  {device.name:7s} {sample.rate / 1e6:6.3f} M/s of {sample.offered / 1e6:.1f} offered, "
           f"core {sample.core_busy:.0%}, device {sample.device_busy:.0%}, "
           f"proper {sample.good_share:.2%}", flush=True)
     if sample.sink_astray > 0.01:
         print(f"  (the sink ran on the device's core for {sample.sink_astray:.0%} of its frames)")
-    return sample
+
+
+def about_run(options):
+    return {"kernel": platform.release(), "cpu": cpu_model(), "size": options.size,
+            "repetitions": options.repetitions, "seconds": options.seconds,
+            "date": datetime.date.today().isoformat(), "offered_rate": options.rate}
 
 
 def compare(bench, options):
@@ -97,14 +110,60 @@ def compare(bench, options):
             for device in tested:
                 samples[device.name].append(one_sample(bench, device, installed, options))
         loads.remove(load.family)
-    about = {"kernel": platform.release(), "cpu": cpu_model(), "size": options.size,
-             "repetitions": options.repetitions, "seconds": options.seconds,
-             "date": datetime.date.today().isoformat(), "offered_rate": options.rate}
-    table = report.write(options.output, results, about)
+    table = report.write(options.output, results, about_run(options))
     if options.publish:
         report.update_readme(os.path.join(HERE, "README.md"), table, "results/forwarding.svg")
     print("\n" + table)
     print(f"Written to {options.output}: forwarding.md, forwarding.json, forwarding.svg")
+
+
+def compare_firewall(bench, options):
+    """The rates, then the time that changes take."""
+    loads_made = [load for load in firewall.make_loads(bench, options.size, options.rate)
+                  if re.search(options.cases, load.name)]
+    results, changes = {}, {}
+    with firewall.Network():
+        for load in loads_made:
+            results[load.name] = _in_turn(bench, options, load, firewall.sample,
+                                          [devices.ALL[name](bench) for name in options.devices])
+        early = firewall.early_load(bench, options.size, options.rate)
+        if re.search(options.cases, early.name):
+            tested = [devices.ALL[name](bench) for name in options.devices if name != "bare"]
+            if "bare" in options.devices:
+                tested.insert(0, firewall.DropDevice(bench))
+            results[early.name] = _in_turn(bench, options, early, firewall.early_sample, tested)
+        plain, big, with_set, element = firewall.change_rulesets()
+        for name, before, commands in (("10,000 new rules", plain, big),
+                                       ("one of 100,000 elements", with_set, element)):
+            if not re.search(options.cases, name):
+                continue
+            found = changes[name] = {}
+            for _, device in itertools.product(range(options.repetitions), options.devices):
+                if device != "bare":
+                    found.setdefault(device, []).append(firewall.time_of_change(
+                        bench, devices.ALL[device](bench), before, commands))
+                    print(f"  {name}, {device}: {found[device][-1][0] * 1e3:.1f} ms, of which nft "
+                          f"{found[device][-1][1] * 1e3:.1f}", flush=True)
+    more = {"changes": changes}, report.changes_markdown(changes)
+    table = report.write(options.output, results, about_run(options), "firewall",
+                         "Firewall and NAT", more)
+    if options.publish:
+        report.update_readme(os.path.join(HERE, "README.md"), table, "results/firewall.svg",
+                             "firewall", "Firewall and NAT rates")
+    print("\n" + table)
+    print(f"Written to {options.output}: firewall.md, firewall.json, firewall.svg")
+
+
+def _in_turn(bench, options, load, sample, tested):
+    print(load.name, flush=True)
+    samples = {device.name: [] for device in tested}
+    for _, device in itertools.product(range(options.repetitions), tested):
+        if not device.available():
+            raise RigError(f"{device.name}: not built in {options.build}")
+        one = sample(bench, device, load, options.seconds)
+        tell(device, one)
+        samples[device.name].append(one)
+    return samples
 
 
 def study(bench, options):
@@ -142,6 +201,8 @@ def main():
             bench.build_network()
             if options.study is not None:
                 study(bench, options)
+            elif options.firewall:
+                compare_firewall(bench, options)
             else:
                 compare(bench, options)
         except RigError as error:

@@ -22,7 +22,7 @@ class Sample:
         return self.rate / self.device_busy if self.device_busy else 0.0
 
 
-def _core_times(cpu):
+def core_times(cpu):
     with open("/proc/stat", encoding="ascii") as file:
         for line in file:
             if line.startswith(f"cpu{cpu} "):
@@ -31,7 +31,7 @@ def _core_times(cpu):
     raise LookupError(f"no cpu{cpu} in /proc/stat")
 
 
-def _thread_ns(threads):
+def thread_ns(threads):
     total = 0
     for thread in threads:
         try:
@@ -45,13 +45,14 @@ def _thread_ns(threads):
 def _snapshot(bench, generator, device):
     threads = device.threads()
     return {"sink": bench.sink.ask("read"), "generator": generator.ask("read"),
-            "core": _core_times(DUT_CPU), "threads": threads, "thread_ns": _thread_ns(threads)}
+            "core": core_times(DUT_CPU), "threads": threads, "thread_ns": thread_ns(threads)}
 
 
 def measure(bench, device, load, seconds, warm_up):
-    """`load` has targets (a file), family, size and rate. The device is already forwarding."""
+    """`load` has targets (a file), family, size, rate and perhaps generator_options. The device is
+    already forwarding."""
     bench.prime_sink()
-    generator = bench.start_generator(load.targets, load.family, load.size, load.rate)
+    generator = bench.start_generator(load)
     try:
         time.sleep(warm_up)
         before = _snapshot(bench, generator, device)
@@ -65,7 +66,7 @@ def measure(bench, device, load, seconds, warm_up):
 def window_rates(bench, device, load, seconds, warm_up, window=0.05):
     """Rates of short windows: on a machine with other work the best ones show what is possible."""
     bench.prime_sink()
-    generator = bench.start_generator(load.targets, load.family, load.size, load.rate)
+    generator = bench.start_generator(load)
     rates = []
     try:
         time.sleep(warm_up)
@@ -84,8 +85,9 @@ def window_rates(bench, device, load, seconds, warm_up, window=0.05):
 def _compare(before, after, expected):
     sink, was = after["sink"], before["sink"]
     seconds = (sink["time_ns"] - was["time_ns"]) / 1e9
-    arrived = {key: sink[key] - was[key] for key in ("forwarded", "untouched", "other")}
-    total = sum(arrived.values())
+    arrived = {key: sink[key] - was[key]
+               for key in ("forwarded", "untouched", "other", "translated")}
+    total = arrived["forwarded"] + arrived["untouched"] + arrived["other"]
     per_cpu = [b - a for a, b in zip(was["per_cpu"], sink["per_cpu"])]
     generator = {key: after["generator"][key] - before["generator"][key]
                  for key in ("time_ns", "sent")}

@@ -18,7 +18,7 @@ def profile(bench, device, load, directory):
         return
     os.makedirs(directory, exist_ok=True)
     data = os.path.join(bench.work, "perf.data")
-    generator = bench.start_generator(load.targets, load.family, load.size, load.rate)
+    generator = bench.start_generator(load)
     try:
         time.sleep(0.5)
         recorded = subprocess.run(

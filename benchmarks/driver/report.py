@@ -8,7 +8,7 @@ import statistics
 METRICS = ("rate", "offered", "good_share", "core_busy", "device_busy", "sink_astray", "per_core")
 # More of the device's core than this used by others: the row says so.
 DISTURBED = 0.08
-COLOURS = {"kernel": "#8a8f98", "bare": "#e0a458", "sluice": "#2f7ed8"}
+COLOURS = {"kernel": "#8a8f98", "bare": "#e0a458", "drop": "#e0a458", "sluice": "#2f7ed8"}
 
 
 def summarise(results):
@@ -31,7 +31,7 @@ def _device(samples):
 def _ratios(by_device):
     """Medians of the ratios within each repetition, which drift together."""
     ratios = {}
-    for other in ("bare", "kernel"):
+    for other in ("bare", "drop", "kernel"):
         if other in by_device and "sluice" in by_device:
             pairs = zip(by_device["sluice"], by_device[other])
             ratios[f"sluice/{other}"] = statistics.median(
@@ -73,7 +73,7 @@ def _detail(case, name, found):
             f"{' (disturbed)' if disturbed else ''} | {found['good_share']:.2%} |")
 
 
-def svg(cases, about):
+def svg(cases, about, title="Forwarding"):
     names = list(dict.fromkeys(name for case in cases for name in case["devices"]))
     top = max((d["highest"] for c in cases for d in c["devices"].values()), default=1) / 1e6
     top = max(top, 0.01)
@@ -83,7 +83,7 @@ def svg(cases, about):
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} 400" '
            'font-family="sans-serif" font-size="11">',
            f'<rect width="{width}" height="400" fill="white"/>',
-           f'<text x="{left}" y="20" font-size="14">Forwarding, one core, {about["size"]}-byte '
+           f'<text x="{left}" y="20" font-size="14">{title}, one core, {about["size"]}-byte '
            f'frames (M packets/s, kernel {about["kernel"]})</text>']
     step = next(s for s in (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 50) if top / s <= 8 or s == 50)
     for i in range(int(top / step) + 1):
@@ -118,22 +118,38 @@ def _bar(x, base, scale, bar, name, found):
             f'y1="{base - low:.1f}" y2="{base - high:.1f}" stroke="#333"/>')
 
 
-def write(directory, results, about):
+def write(directory, results, about, name="forwarding", title="Forwarding", more=None):
+    """`more`: (plain data for the JSON, Markdown) of what is no rate."""
     os.makedirs(directory, exist_ok=True)
     cases = summarise(results)
-    contents = {"forwarding.json": json.dumps({"about": about, "cases": cases}, indent=1) + "\n",
-                "forwarding.md": markdown(cases, about), "forwarding.svg": svg(cases, about)}
-    for name, text in contents.items():
-        with open(os.path.join(directory, name), "w", encoding="utf-8") as file:
+    data, text = more or ({}, "")
+    contents = {
+        f"{name}.json": json.dumps({"about": about, "cases": cases, **data}, indent=1) + "\n",
+        f"{name}.md": markdown(cases, about) + text, f"{name}.svg": svg(cases, about, title)}
+    for file_name, text in contents.items():
+        with open(os.path.join(directory, file_name), "w", encoding="utf-8") as file:
             file.write(text)
-    return contents["forwarding.md"]
+    return contents[f"{name}.md"]
 
 
-def update_readme(path, table, picture):
+def changes_markdown(changes):
+    """{case: {device: [(total, of nft)]}} as a table."""
+    lines = ["", "Time from the start of the command to the last packet that was judged by the old "
+             "rules, and of that what `nft` itself took (medians, milliseconds).", "",
+             "| change | device | in force after | nft | after nft |", "|---|---|---:|---:|---:|"]
+    for case, by_device in changes.items():
+        for device, times in by_device.items():
+            total, of_nft = (statistics.median(t[i] for t in times) * 1e3 for i in (0, 1))
+            later = statistics.median(t[0] - t[1] for t in times) * 1e3
+            lines.append(f"| {case} | {device} | {total:.1f} | {of_nft:.1f} | {later:.1f} |")
+    return "\n".join(lines) + "\n"
+
+
+def update_readme(path, table, picture, name="forwarding", title="Forwarding rates"):
     """Puts the table between the README's markers."""
-    begin, end = "<!-- forwarding -->", "<!-- /forwarding -->"
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     with open(path, encoding="utf-8") as file:
         before, rest = file.read().split(begin)
     after = rest.split(end)[1]
     with open(path, "w", encoding="utf-8") as file:
-        file.write(f"{before}{begin}\n![Forwarding rates]({picture})\n\n{table}{end}{after}")
+        file.write(f"{before}{begin}\n![{title}]({picture})\n\n{table}{end}{after}")

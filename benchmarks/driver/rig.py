@@ -20,6 +20,7 @@ MACS = {GEN_IF: "02:00:00:00:01:02", IN_IF: "02:00:00:00:01:01",
 # The ranges that RFC 2544 and RFC 5180 set aside for benchmarks.
 SOURCE = {4: "198.18.0.2", 6: "2001:2:0:1::2"}
 NEXT_HOP = {4: "198.18.1.2", 6: "2001:2:0:2::2"}
+TRANSLATED = "198.18.1.1"  # what masquerade makes of sources: the device's outer address
 RIG_CPU, DUT_CPU = 0, 1
 # The NAPI threads yield to the worker, which then finds full batches; where the kernel groups tasks
 # by session (autogroup), a process's own nice value means nothing beside a kernel thread, and the
@@ -123,7 +124,8 @@ class Rig:
                 run("ip", "-n", DUT_NS, "neigh", "replace", address, "lladdr", MACS[peer],
                     "dev", interface, "nud", "permanent")
         self.sink = Helper(*in_namespace(SINK_NS, "taskset", "-c", str(RIG_CPU),
-                                         self.program("rig_sink"), SINK_IF))
+                                         self.program("rig_sink"), SINK_IF,
+                                         TRANSLATED))
         self.defer_sink()
 
     def _pair(self, outer_ns, outer, inner_ns, inner):
@@ -144,23 +146,30 @@ class Rig:
         sysfs(SINK_NS, SINK_IF, "gro_flush_timeout", 50000)
 
     def prime_sink(self):
-        """Sends a few frames to the sink from core 0, so that its NAPI is there from now on."""
+        """Sends a few frames to the sink from core 0, so that its NAPI is there from now on. Where
+        a stray frame (a multicast report) has brought it to another core, it must first end: while
+        its timer runs, nobody else wakes it."""
+        sysfs(SINK_NS, SINK_IF, "napi_defer_hard_irqs", 0)
+        sysfs(SINK_NS, SINK_IF, "gro_flush_timeout", 0)
+        time.sleep(0.01)
+        self.defer_sink()
         targets = os.path.join(self.work, "prime.txt")
         with open(targets, "w", encoding="ascii") as file:
             file.write(NEXT_HOP[4] + "\n")
-        run(*in_namespace(DUT_NS, *self._generator(OUT_IF, targets, SOURCE[4], 64), "--frames",
+        run(*in_namespace(DUT_NS, *self.generator_words(OUT_IF, targets, SOURCE[4], 64), "--frames",
                           "16"))
         time.sleep(0.05)
 
-    def _generator(self, interface, targets, source, size):
+    def generator_words(self, interface, targets, source, size):
         return (self.program("rig_generator"),
                 "--interface", interface, "--targets", targets, "--source", source,
                 "--source-mac", MACS[GEN_IF], "--gateway-mac", MACS[IN_IF],
                 "--size", str(size), "--cpu", str(RIG_CPU))
 
-    def start_generator(self, targets, family, size, rate):
-        words = self._generator(GEN_IF, targets, SOURCE[family], size)
-        return Helper(*in_namespace(GEN_NS, *words, "--rate", str(rate)))
+    def start_generator(self, load):
+        words = self.generator_words(GEN_IF, load.targets, SOURCE[load.family], load.size)
+        return Helper(*in_namespace(GEN_NS, *words, "--rate", str(load.rate),
+                                    *getattr(load, "generator_options", ())))
 
     def remove(self):
         if self.sink:

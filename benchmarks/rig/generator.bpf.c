@@ -18,13 +18,14 @@
 const volatile __u32 target_count = 1;
 const volatile __u8 is_ipv6 = 0;
 const volatile __u64 interval_ns = 0;  // 0: as fast as it goes
+const volatile __u32 new_ports = 0;    // a new source port, out of so many, for every round
 // Plain variables: a copy of a constant array would be taken at compile time, as zeros.
 __u8 source_mac[6] = {};
 __u8 gateway_mac[6] = {};
-__u8 source_address[16] = {};
 
 __u64 sent_frames = 0;  // one core runs the program, so no atomics
 __u32 next_target = 0;
+__u32 rounds = 0;  // through all targets
 __u64 next_send_ns = 0;
 
 struct {
@@ -34,11 +35,19 @@ struct {
   __type(value, struct rig_target);
 } targets SEC(".maps");
 
-static __always_inline void fill_udp(struct udphdr* udp, __u32 ip_payload, __u16 checksum) {
-  udp->source = bpf_htons(4000);
-  udp->dest = bpf_htons(4001);
+static __always_inline void fill_udp(struct udphdr* udp, __u32 ip_payload,
+                                     const struct rig_target* target) {
+  udp->source = target->source_port;
+  udp->dest = target->destination_port;
   udp->len = bpf_htons(ip_payload);
-  udp->check = checksum;
+  udp->check = target->udp_checksum;
+  if (new_ports) {
+    // RFC 1624.
+    udp->source = bpf_htons(1024 + rounds % new_ports);
+    __u32 sum = (__u16)~udp->check + (__u16)~target->source_port + udp->source;
+    sum = (sum & 0xffff) + (sum >> 16);
+    udp->check = ~(__u16)(sum + (sum >> 16));
+  }
 }
 
 static __always_inline int write_ipv4(void* data, void* end, const struct rig_target* target) {
@@ -53,9 +62,9 @@ static __always_inline int write_ipv4(void* data, void* end, const struct rig_ta
   ip->ttl = 64;
   ip->protocol = IPPROTO_UDP;
   ip->check = target->ip_checksum;
-  __builtin_memcpy(&ip->saddr, source_address, 4);
+  __builtin_memcpy(&ip->saddr, target->source, 4);
   __builtin_memcpy(&ip->daddr, target->address, 4);
-  fill_udp(udp, ip_length - sizeof(*ip), target->udp_checksum);
+  fill_udp(udp, ip_length - sizeof(*ip), target);
   return 0;
 }
 
@@ -68,9 +77,9 @@ static __always_inline int write_ipv6(void* data, void* end, const struct rig_ta
   ip->payload_len = bpf_htons(payload);
   ip->nexthdr = IPPROTO_UDP;
   ip->hop_limit = 64;
-  __builtin_memcpy(&ip->saddr, source_address, 16);
+  __builtin_memcpy(&ip->saddr, target->source, 16);
   __builtin_memcpy(&ip->daddr, target->address, 16);
-  fill_udp(udp, payload, target->udp_checksum);
+  fill_udp(udp, payload, target);
   return 0;
 }
 
@@ -84,7 +93,11 @@ int generate(struct xdp_md* ctx) {
     next_send_ns = (now > next_send_ns + 100000 ? now : next_send_ns) + interval_ns;
   }
   __u32 index = next_target;
-  next_target = index + 1 >= target_count ? 0 : index + 1;
+  next_target = index + 1;
+  if (next_target >= target_count) {
+    next_target = 0;
+    rounds++;
+  }
   const struct rig_target* target = bpf_map_lookup_elem(&targets, &index);
   if (!target) return XDP_ABORTED;
 

@@ -1,9 +1,12 @@
 // Sends frames out of a device from inside the kernel: BPF_PROG_RUN with live frames, on one core.
 //   rig_generator --interface IF --targets FILE --source ADDRESS --source-mac MAC --gateway-mac MAC
 //                 [--size BYTES] [--rate FRAMES_PER_SECOND] [--cpu N] [--batch N] [--frames N]
-// FILE has one destination per line; the family is that of --source. Sending starts at once and
+//                 [--new-ports N]
+// FILE has one frame per line: DESTINATION [SOURCE [SOURCE_PORT [DESTINATION_PORT]]], otherwise
+// from --source, port 4000, to port 4001; the family is that of --source. Sending starts at once and
 // ends with the input; "read" answers with the frames sent so far. With --frames it sends that many
-// and ends. Frames carry correct IPv4 and UDP checksums.
+// and ends. With --new-ports each round through the file has another source port, of N. Frames
+// carry correct IPv4 and UDP checksums.
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -18,6 +21,7 @@
 #include <cstring>
 #include <fstream>
 #include <span>
+#include <sstream>
 #include <thread>
 #include <vector>
 
@@ -34,7 +38,7 @@ constexpr size_t kEthernetBytes = 14, kUdpBytes = 8;
 
 struct Options {
   std::string interface, targets, source, source_mac, gateway_mac;
-  uint32_t size = 64, batch = 64, frames = 0;
+  uint32_t size = 64, batch = 64, frames = 0, new_ports = 0;
   uint64_t rate = 0;
   int cpu = 0;
 };
@@ -45,7 +49,7 @@ Options ParseOptions(int argc, char** argv) {
                                  {"gateway-mac", 1, nullptr, 'g'}, {"size", 1, nullptr, 'l'},
                                  {"rate", 1, nullptr, 'r'},        {"cpu", 1, nullptr, 'c'},
                                  {"batch", 1, nullptr, 'b'},       {"frames", 1, nullptr, 'n'},
-                                 {nullptr, 0, nullptr, 0}};
+                                 {"new-ports", 1, nullptr, 'p'},   {nullptr, 0, nullptr, 0}};
   Options options;
   for (int c; (c = getopt_long(argc, argv, "", kLong, nullptr)) != -1;) {
     switch (c) {
@@ -79,6 +83,9 @@ Options ParseOptions(int argc, char** argv) {
       case 'n':
         options.frames = std::stoul(optarg);
         break;
+      case 'p':
+        options.new_ports = std::stoul(optarg);
+        break;
       default:
         Fail("bad option");
     }
@@ -97,18 +104,26 @@ uint16_t Finish(uint32_t sum) {
   return htons(uint16_t(~sum));
 }
 
-// The checksums of what generator.bpf.c writes: TTL 64, don't fragment, ports 4000 and 4001,
-// payload of zeros.
-rig_target MakeTarget(std::span<const uint8_t> source, std::span<const uint8_t> address,
-                      uint32_t frame_size) {
+struct Ends {
+  std::array<uint8_t, 16> source = {}, destination = {};
+  uint16_t source_port = 4000, destination_port = 4001;
+};
+
+// The checksums of what generator.bpf.c writes: TTL 64, don't fragment, payload of zeros.
+rig_target MakeTarget(const Ends& ends, size_t address_bytes, uint32_t frame_size) {
   rig_target target = {};
-  std::memcpy(target.address, address.data(), address.size());
-  const uint32_t addresses = Sum(source) + Sum(address);
-  const uint32_t ip_header = address.size() == 4 ? 20 : 40;
+  std::memcpy(target.address, ends.destination.data(), address_bytes);
+  std::memcpy(target.source, ends.source.data(), address_bytes);
+  target.source_port = htons(ends.source_port);
+  target.destination_port = htons(ends.destination_port);
+  const uint32_t addresses = Sum(std::span(ends.source).first(address_bytes)) +
+                             Sum(std::span(ends.destination).first(address_bytes));
+  const uint32_t ip_header = address_bytes == 4 ? 20 : 40;
   const uint32_t udp_length = frame_size - kEthernetBytes - ip_header;
   target.ip_checksum =
       Finish(0x4500 + ip_header + udp_length + 0x4000 + (64 << 8) + IPPROTO_UDP + addresses);
-  target.udp_checksum = Finish(addresses + IPPROTO_UDP + 2 * udp_length + 4000 + 4001);
+  target.udp_checksum = Finish(addresses + IPPROTO_UDP + 2 * udp_length + ends.source_port +
+                               ends.destination_port);
   return target;
 }
 
@@ -153,17 +168,25 @@ class Generator {
   }
 
  private:
+  void ReadAddress(const std::string& text, std::array<uint8_t, 16>* to) const {
+    if (inet_pton(family_, text.c_str(), to->data()) != 1) Fail("bad address " + text);
+  }
+
   std::vector<rig_target> ReadTargets() {
-    std::array<uint8_t, 16> source = {};
-    if (inet_pton(family_, options_.source.c_str(), source.data()) != 1) Fail("bad --source");
-    source_ = source;
+    Ends defaults;
+    ReadAddress(options_.source, &defaults.source);
     std::ifstream file(options_.targets);
     std::vector<rig_target> targets;
     for (std::string line; std::getline(file, line);) {
-      std::array<uint8_t, 16> address = {};
-      if (inet_pton(family_, line.c_str(), address.data()) != 1) Fail("bad target " + line);
-      targets.push_back(MakeTarget(std::span(source).first(address_bytes_),
-                                   std::span(address).first(address_bytes_), options_.size));
+      Ends ends = defaults;
+      std::istringstream words(line);
+      std::string destination, source;
+      words >> destination >> source >> ends.source_port >> ends.destination_port;
+      ReadAddress(destination, &ends.destination);
+      if (!source.empty()) ReadAddress(source, &ends.source);
+      if (ends.source_port == 0) ends.source_port = 4000;
+      if (ends.destination_port == 0) ends.destination_port = 4001;
+      targets.push_back(MakeTarget(ends, address_bytes_, options_.size));
     }
     if (targets.empty() || targets.size() > RIG_MAX_TARGETS) Fail("bad number of targets");
     return targets;
@@ -175,10 +198,10 @@ class Generator {
     auto* rodata = skeleton_->rodata;
     rodata->target_count = targets.size();
     rodata->is_ipv6 = family_ == AF_INET6;
+    rodata->new_ports = options_.new_ports;
     rodata->interval_ns = options_.rate == 0 ? 0 : 1000000000u / options_.rate;
     ReadMac(options_.source_mac, skeleton_->bss->source_mac);
     ReadMac(options_.gateway_mac, skeleton_->bss->gateway_mac);
-    std::memcpy(skeleton_->bss->source_address, source_.data(), source_.size());
     if (generator_bpf__load(skeleton_) != 0) Fail("cannot load the generator's program");
     const int map = bpf_map__fd(skeleton_->maps.targets);
     for (uint32_t i = 0; i < targets.size(); ++i) {
@@ -190,7 +213,6 @@ class Generator {
   int family_ = AF_INET;
   size_t address_bytes_ = 4;
   uint32_t ifindex_ = 0;
-  std::array<uint8_t, 16> source_ = {};
   generator_bpf* skeleton_ = nullptr;
 };
 

@@ -7,10 +7,13 @@
 // The generator's list of destinations holds at most this many.
 #define RIG_MAX_TARGETS 131072u
 
-// One destination with the checksums of the frame that goes to it, in network order and computed
-// by the loader, so that the program only copies.
+// One frame to send, with its checksums, in network order and computed by the loader, so that the
+// program only copies.
 struct rig_target {
-  __u8 address[16];  // IPv4 uses the first four bytes
+  __u8 address[16];  // the destination; IPv4 uses the first four bytes
+  __u8 source[16];
+  __u16 source_port;
+  __u16 destination_port;
   __u16 ip_checksum;
   __u16 udp_checksum;
 };
@@ -20,6 +23,7 @@ struct rig_sink_count {
   __u64 forwarded;  // TTL 63
   __u64 untouched;  // TTL 64: passed on by something that is no router
   __u64 other;      // anything else: ARP, ND, errors, another TTL
+  __u64 translated; // of the forwarded ones: IPv4 from the address that NAT gives them
   __u64 bytes;
 };
 

@@ -11,6 +11,9 @@
 
 #include "rig_abi.h"
 
+// Set by the loader: the address that NAT gives to what it lets out, in network order.
+const volatile __u32 translated_source = 0;
+
 struct {
   __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
   __uint(max_entries, 1);
@@ -38,6 +41,11 @@ int count(struct xdp_md* ctx) {
   seen->bytes += end - data;
   if (ttl == 63) {
     seen->forwarded++;
+    // ttl_of() has found the header to be there.
+    struct iphdr* ip = data + sizeof(struct ethhdr);
+    if ((void*)(ip + 1) <= end && ip->version == 4 && ip->saddr == translated_source) {
+      seen->translated++;
+    }
   } else if (ttl == 64) {
     seen->untouched++;
   } else {

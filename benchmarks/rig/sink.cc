@@ -1,5 +1,7 @@
 // Attaches the counting program to the far end and answers "read" with what it saw, per core.
-//   rig_sink INTERFACE
+//   rig_sink INTERFACE [ADDRESS]
+// ADDRESS is the one that NAT is to give to what it lets out.
+#include <arpa/inet.h>
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <net/if.h>
@@ -26,22 +28,29 @@ std::string ReadCounts(int map_fd, int cpus) {
     total.forwarded += count.forwarded;
     total.untouched += count.untouched;
     total.other += count.other;
+    total.translated += count.translated;
     total.bytes += count.bytes;
     per_cpu << (per_cpu.tellp() > 0 ? "," : "") << count.forwarded + count.untouched + count.other;
   }
   std::ostringstream out;
   out << "{\"time_ns\":" << MonotonicNanos() << ",\"forwarded\":" << total.forwarded
       << ",\"untouched\":" << total.untouched << ",\"other\":" << total.other
-      << ",\"bytes\":" << total.bytes << ",\"per_cpu\":[" << per_cpu.str() << "]}";
+      << ",\"translated\":" << total.translated << ",\"bytes\":" << total.bytes << ",\"per_cpu\":[" << per_cpu.str() << "]}";
   return out.str();
 }
 
 int Main(int argc, char** argv) {
-  if (argc != 2) Fail("usage: rig_sink INTERFACE");
+  if (argc != 2 && argc != 3) Fail("usage: rig_sink INTERFACE [ADDRESS]");
   const unsigned ifindex = if_nametoindex(argv[1]);
   if (ifindex == 0) Fail(std::string("no interface ") + argv[1]);
-  sink_bpf* skeleton = sink_bpf__open_and_load();
-  if (skeleton == nullptr) Fail("cannot load the sink's program");
+  sink_bpf* skeleton = sink_bpf__open();
+  if (skeleton == nullptr) Fail("cannot open the sink's program");
+  if (argc == 3) {
+    in_addr address = {};
+    if (inet_pton(AF_INET, argv[2], &address) != 1) Fail(std::string("bad address ") + argv[2]);
+    skeleton->rodata->translated_source = address.s_addr;
+  }
+  if (sink_bpf__load(skeleton) != 0) Fail("cannot load the sink's program");
   bpf_link* link = bpf_program__attach_xdp(skeleton->progs.count, int(ifindex));
   if (link == nullptr) Fail(std::string("cannot attach the sink: ") + std::strerror(errno));
   const int cpus = libbpf_num_possible_cpus();

@@ -61,7 +61,7 @@ struct {
   __type(value, struct sluice_early_bucket);
 } early_sources SEC(".maps");
 
-SLUICE_INLINE const struct sluice_early_line* sluice_early_line(__u32 number) {
+SLUICE_INLINE const struct sluice_early_line* sluice_early_get_line(__u32 number) {
   const __u32 page = number / SLUICE_EARLY_PAGE_LINES;
   const __u32 place = number % SLUICE_EARLY_PAGE_LINES;
   void* lines = bpf_map_lookup_elem(&early_pages, &page);

@@ -300,6 +300,63 @@ TEST_F(AgainstTheKernel, UdpIcmpErrorsAndOthers) {
   }
 }
 
+// Associations of random chunks and tags, most of which begin as they should.
+Bytes RandomSctp(Rng& rng, uint64_t step, uint16_t port, bool& from_a) {
+  constexpr uint32_t kTags[] = {0x1111'1111, 0x2222'2222};
+  static constexpr uint8_t kTypes[] = {0, 0, 1, 2, 3, 4, 4, 5, 5, 6, 7, 8, 9, 10, 11, 14};
+  from_a = rng.Chance(1, 2);
+  const bool in_order = step < 4;
+  if (in_order) from_a = step % 2 == 0;
+  const size_t side = from_a ? 0 : 1;
+  Bytes l4(12);
+  StoreBe16(l4.data(), from_a ? port : 2000);
+  StoreBe16(l4.data() + 2, from_a ? 2000 : port);
+  uint32_t tag = kTags[1 - side];
+  if (step == 0) tag = 0;
+  if (!in_order && rng.Chance(1, 4)) tag = rng.Chance(1, 2) ? kTags[side] : uint32_t(rng.Below(2));
+  StoreBe32(l4.data() + 4, tag);
+  const uint64_t chunks = in_order ? 1 : rng.Below(4) == 0 ? rng.Below(4) : 1;
+  for (uint64_t i = 0; i < chunks; ++i) {
+    static constexpr uint8_t kHandshake[] = {1, 2, 10, 11};
+    const uint8_t type = in_order ? kHandshake[step] : kTypes[rng.Below(std::size(kTypes))];
+    Bytes chunk = {type, static_cast<uint8_t>(rng.Below(4) == 0 ? 1 : 0), 0, 20};
+    chunk.resize(20);
+    StoreBe32(chunk.data() + 4, rng.Chance(7, 8) ? kTags[side] : static_cast<uint32_t>(rng.Next()));
+    if (!in_order && rng.Chance(1, 10)) {
+      StoreBe16(chunk.data() + 2, static_cast<uint16_t>(rng.Below(24)));
+    }
+    l4.insert(l4.end(), chunk.begin(), chunk.end());
+  }
+  PacketBuilder b = PacketBuilder().Ethernet("02:00:00:00:00:aa", "02:00:00:00:00:01");
+  from_a ? b.Ipv4("10.0.0.2", "192.0.2.9") : b.Ipv4("192.0.2.9", "10.0.0.2");
+  return b.Protocol(132).Payload(l4).Build();
+}
+
+TEST_F(AgainstTheKernel, Sctp) {
+  kernel.Sysctl("checksum", "0");  // we do not verify the CRC
+  settings.checksum = false;
+  const uint64_t first = FromEnvironment("SLUICE_CONNTRACK_SEED", 1);
+  for (uint64_t seed = first; seed < first + Sequences(); ++seed) {
+    Rng rng(seed);
+    const auto port = static_cast<uint16_t>(1024 + seed % 60'000);
+    std::string story = "seed " + std::to_string(seed) + "\n";
+    const bool orderly = rng.Chance(3, 4);
+    const uint64_t packets = 4 + rng.Below(12);
+    for (uint64_t i = 0; i < packets; ++i) {
+      bool from_a = false;
+      const Bytes frame = RandomSctp(rng, orderly ? i : i + 4, port, from_a);
+      story += test::ToHex(std::span(frame).subspan(34)) + (from_a ? " a\n" : " b\n");
+      ASSERT_NO_FATAL_FAILURE(Compare({frame, from_a, ""})) << story;
+      if (static_cast<CtState>(p.ct_state) == CtState::kInvalid) continue;
+      const auto theirs = kernel.Find(flow().tuples[0]);
+      ASSERT_TRUE(theirs.has_value()) << story;
+      ASSERT_EQ(flow().sctp.state, theirs->sctp_state) << story;
+      ASSERT_EQ(flow().status & tables::kFlowAssured, theirs->status & tables::kFlowAssured);
+    }
+  }
+  kernel.Sysctl("checksum", "1");
+}
+
 TEST_F(AgainstTheKernel, TcpLiberal) {
   kernel.Sysctl("tcp_be_liberal", "1");
   settings.tcp_be_liberal = true;

@@ -257,12 +257,34 @@ def test_dockerfile_takes_its_packages_from_the_list():
 
 def test_there_is_an_example_for_each_purpose():
     names = {os.path.basename(path) for path in CONFIGS}
-    assert {"minimal.yaml", "server.yaml", "container-rig.yaml", "full.yaml"} <= names
+    assert {"minimal.yaml", "server.yaml", "container-rig.yaml", "full.yaml",
+            "home-router.yaml"} <= names
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=os.path.basename)
 def test_example_is_accepted(config):
     run(SLUICE, "check", "--config", config)
+
+
+def test_rules_of_the_home_router_are_taken_by_nft_also_twice():
+    name = f"dt{os.getpid()}h"
+    run("ip", "netns", "add", name)
+    try:
+        for link in ("lan0", "wan0"):
+            run("ip", "-n", name, "link", "add", link, "type", "veth", "peer", "name", f"{link}p")
+        rules = os.path.join(SOURCE, "config/home-router.nft")
+        run("ip", "netns", "exec", name, "nft", "--check", "--file", rules)
+        for _ in range(2):
+            run("ip", "netns", "exec", name, "nft", "--file", rules)
+        listed = run("ip", "netns", "exec", name, "nft", "list", "ruleset").stdout
+        assert listed.count("table ") == 1
+        for words in ("masquerade", "dnat ip to 192.168.1.10:80", "limit rate over 20/second",
+                      "policy drop", "size set rt mtu", "fib saddr . iif oif missing"):
+            assert words in listed, words
+        assert yaml.safe_load(read("config/home-router.yaml"))["linux"]["nftables"] == \
+            os.path.basename(rules)
+    finally:
+        run("ip", "netns", "del", name)
 
 
 def test_unknown_key_is_an_error_with_its_place(tmp_path):

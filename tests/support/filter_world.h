@@ -3,8 +3,6 @@
 #ifndef SLUICE_TESTS_SUPPORT_FILTER_WORLD_H_
 #define SLUICE_TESTS_SUPPORT_FILTER_WORLD_H_
 
-#include <gtest/gtest.h>
-
 #include <cstring>
 #include <memory>
 #include <string>
@@ -279,19 +277,26 @@ class FilterWorld {
   Bytes Frame() const { return Bytes(p.data, p.data + p.length); }
 
   FilterVerdict Run(HookPoint hook = HookPoint::kForward) {
-    stages::FilterContext context{.p = p,
-                                  .arena = *arena_,
-                                  .snapshot = snapshot,
-                                  .in = in_known ? &lan() : nullptr,
-                                  .out = out_known ? &wan() : nullptr,
-                                  .flow = flow,
-                                  .tables = tables,
-                                  .now = now,
-                                  .dry_run = dry_run,
-                                  .trace = trace,
-                                  .connections = connections,
-                                  .wall_offset = wall_offset};
+    stages::FilterContext context = Context();
     return filter.Run(hook, family, context);
+  }
+  FilterVerdict RunOther() {
+    stages::FilterContext context = Context();
+    return filter.RunIngressOther(context);
+  }
+  stages::FilterContext Context() {
+    return {.p = p,
+            .arena = *arena_,
+            .snapshot = snapshot,
+            .in = in_known ? &lan() : nullptr,
+            .out = out_known ? &wan() : nullptr,
+            .flow = flow,
+            .tables = tables,
+            .now = now,
+            .dry_run = dry_run,
+            .trace = trace,
+            .connections = connections,
+            .wall_offset = wall_offset};
   }
   FilterVerdict Run(const Bytes& frame, HookPoint hook = HookPoint::kForward) {
     Load(frame);

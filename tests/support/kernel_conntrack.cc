@@ -68,6 +68,9 @@ int Keep(enum nf_conntrack_msg_type, struct nf_conntrack* ct, void* data) {
     entry->scales[0] = nfct_get_attr_u8(ct, ATTR_TCP_WSCALE_ORIG);
     entry->scales[1] = nfct_get_attr_u8(ct, ATTR_TCP_WSCALE_REPL);
   }
+  if (nfct_attr_is_set(ct, ATTR_SCTP_STATE)) {
+    entry->sctp_state = nfct_get_attr_u8(ct, ATTR_SCTP_STATE);
+  }
   return NFCT_CB_CONTINUE;
 }
 

@@ -34,6 +34,7 @@ class KernelConntrack {
     uint32_t status = 0;
     uint32_t timeout = 0;  // seconds left
     uint8_t tcp_state = 0;
+    uint8_t sctp_state = 0;
     uint8_t flags[2] = {};
     uint8_t scales[2] = {};
   };

@@ -94,7 +94,7 @@ void ControlServer::HandleFirewallViews(telemetry::ViewSource& source) {
   Handle("/v1/nat", [&](const Query& query) -> absl::StatusOr<std::string> {
     const auto read = ReadNatQuery(query);
     if (!read.ok()) return read.status();
-    return ToJson(source.Nat(*read));
+    return JsonOf(source.Nat(*read));
   });
   HandlePost("/v1/explain", [&](const std::string& body) -> absl::StatusOr<std::string> {
     const auto request = telemetry::ExplainRequestFromJson(body);

@@ -6,11 +6,13 @@
 
 #include <algorithm>
 #include <csignal>
+#include <ctime>
 
 #include "app/clock.h"
 #include "app/log.h"
 #include "app/notify.h"
 #include "app/packet_log.h"
+#include "app/rule_status.h"
 #include "control/mirror/snapshot_builder.h"
 #include "control/nft/nft_presence.h"
 #include "io/af_xdp/interface_probe.h"
@@ -21,10 +23,18 @@ namespace {
 constexpr Nanos kHousekeeping = Seconds(1);
 // How often what rules have logged and added to sets is looked for.
 constexpr Nanos kDrainInterval = Millis(20);
+constexpr size_t kMaxLogPrefixes = 1000;
 // The kernel tells of few of them by netlink; the rest is found by reading them again.
 constexpr Nanos kSysctlInterval = Seconds(5);
 // Checks without a turn of its loop until a worker counts as stuck. It turns twice a second when idle.
 constexpr uint32_t kStalledChecks = 3;
+
+// Local time, as the kernel's `meta hour` has it, minus the monotonic clock.
+Nanos WallOffset() {
+  timespec t{};
+  clock_gettime(CLOCK_REALTIME, &t);
+  return Seconds(t.tv_sec) + Nanos(t.tv_nsec) - MonotonicNow();
+}
 
 // What the configuration says instead of the sysctls.
 void ApplyTimeouts(const control::TimeoutsConfig& timeouts, tables::ConntrackSettings& settings) {
@@ -113,7 +123,7 @@ absl::Status Engine::FollowKernel() {
 
 absl::StatusOr<bool> Engine::FollowFirewall() {
   const Nanos now = MonotonicNow();
-  if (firewall_->current() != nullptr && now >= next_drain_) {
+  if (now >= next_drain_) {
     DrainRules();
     next_drain_ = now + kDrainInterval;
   }
@@ -181,7 +191,9 @@ void Engine::PublishSnapshot() {
   auto snapshot = std::make_unique<tables::Snapshot>(control::BuildSnapshot(
       mirror_->state(), sysctls_, served, presence_, ++generation_));
   snapshot->ruleset = firewall_->current();
+  snapshot->wall_offset = WallOffset();
   ApplyTimeouts(config_.timeouts, snapshot->conntrack);
+  if (config_.limits.flows) snapshot->conntrack.max = 0;  // the table's size is the limit
   if (config_.limits.neighbor_queue) {
     for (tables::Interface& interface : snapshot->interfaces) {
       interface.neighbor4.unres_qlen_packets = *config_.limits.neighbor_queue;
@@ -197,6 +209,9 @@ void Engine::PublishSnapshot() {
 
 // Until every worker has seen the new rules the old ones stay.
 void Engine::AdoptRules() {
+  if (live_trace_ != nullptr && firewall_->current() != nullptr) {
+    live_trace_->UseRules(RuleNamesOf(*firewall_->current()));
+  }
   for (const auto& thread : workers_) {
     thread->Call([](WorkerThread::Worker& worker) {
       worker.pipeline().SeeSnapshot(worker.snapshot(), worker.now());
@@ -204,7 +219,9 @@ void Engine::AdoptRules() {
   }
   DrainRules();  // while what was logged can still be named
   firewall_->Retire();
-  next_drain_ = firewall_->current() != nullptr ? MonotonicNow() : Nanos::Max();
+  const tables::Ruleset* const rules = firewall_->current();
+  const bool busy = rules != nullptr && (rules->has_dynamic_sets() || rules->logs());
+  next_drain_ = busy ? MonotonicNow() : Nanos::Max();
 }
 
 void Engine::DrainRules() {
@@ -215,8 +232,10 @@ void Engine::DrainRules() {
     return slot.valid() ? interfaces_->all()[slot.value].config.name : std::string();
   };
   for (const stages::LogRecord& record : firewall_->TakeLogged()) {
-    LogInfo("{}", FormatLoggedPacket(record, firewall_->LogPrefix(record), name(record.in),
-                                     name(record.out)));
+    const std::string prefix = firewall_->LogPrefix(record);
+    LogInfo("{}", FormatLoggedPacket(record, prefix, name(record.in), name(record.out)));
+    // Prefixes that came and went with their rules must not fill memory.
+    if (log_counts_.size() < kMaxLogPrefixes || log_counts_.contains(prefix)) ++log_counts_[prefix];
   }
 }
 

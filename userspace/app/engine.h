@@ -13,6 +13,8 @@
 
 #include <array>
 #include <atomic>
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -65,7 +67,7 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   std::vector<telemetry::DropView> Drops() override;
   absl::StatusOr<telemetry::RulesView> Rules() override;
   absl::StatusOr<telemetry::FlowsView> Flows(const telemetry::FlowQuery& query) override;
-  telemetry::NatView Nat(const telemetry::NatQuery& query) override;
+  absl::StatusOr<telemetry::NatView> Nat(const telemetry::NatQuery& query) override;
   absl::StatusOr<telemetry::ExplainView> Explain(const telemetry::ExplainRequest& request) override;
   absl::StatusOr<std::unique_ptr<telemetry::TraceStream>> Trace(
       const telemetry::TraceRequest& request) override;
@@ -103,7 +105,8 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
 
   // --- Views (engine_views.cc, engine_firewall_views.cc) ---
   void EndTrace();  // before the workers end
-  telemetry::FirewallView FirewallSummary() const;
+  telemetry::FirewallView FirewallState() const;
+  void ForEachFlow(const std::function<void(const tables::Flow&, WorkerId)>& visit);
   telemetry::MetricSample SampleHere();
   telemetry::PacketTotals Totals() const;
   std::vector<telemetry::TableUse> TableUses() const;
@@ -152,7 +155,8 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   uint64_t generation_ = 0;
   std::vector<control::NeighborEvent> neighbor_events_;
 
-  LiveTrace* live_trace_ = nullptr;  // the server has it
+  LiveTrace* live_trace_ = nullptr;           // the server has it
+  std::map<std::string, uint64_t> log_counts_;  // packets by the prefix they were logged with
 
   TaskQueue tasks_;
   ControlServer control_server_;

@@ -1,8 +1,7 @@
 // What the engine tells about the firewall and NAT: rules, connections, translations, and what would
 // happen to a packet.
 #include <algorithm>
-#include <optional>
-#include <set>
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -12,125 +11,76 @@
 #include "app/flow_collector.h"
 #include "app/flow_sync.h"
 #include "app/live_trace.h"
+#include "app/rule_status.h"
 #include "app/trace_filter.h"
-#include "control/netfilter/nft_listing.h"
+#include "control/nft/nft_listing.h"
 #include "telemetry/rule_listing.h"
 
 namespace sluice::app {
-namespace {
 
-std::optional<uint8_t> FamilyNumber(std::string_view name) {
-  constexpr std::pair<std::string_view, uint8_t> kFamilies[] = {
-      {"inet", 1}, {"ip", 2}, {"arp", 3}, {"netdev", 5}, {"bridge", 7}, {"ip6", 10}};
-  for (const auto& [text, number] : kFamilies) {
-    if (text == name) return number;
-  }
-  return {};
-}
-
-// What Sluice knows about the rules that nft lists.
-telemetry::RuleStatusSource StatusOf(const tables::Ruleset* ruleset) {
-  telemetry::RuleStatusSource source;
-  source.rule = [=](const telemetry::RuleId& id) -> std::optional<telemetry::RuleStatus> {
-    const auto family = FamilyNumber(id.family);
-    if (ruleset == nullptr || !family) return {};
-    const uint32_t rule = ruleset->FindRule(*family, id.table, id.chain, id.handle);
-    if (rule == tables::kNoRule) return {};
-    telemetry::RuleStatus status{.where = "worker"};
-    for (const tables::UnsupportedExpression& u : ruleset->unsupported()) {
-      if (u.rule != rule) continue;
-      status.where = "kernel";
-      status.reason = u.name;
-    }
-    if (ruleset->rule(rule).counter != nullptr) {
-      const tables::PacketCount count = ruleset->RuleCount(rule);
-      status.counts = true;
-      status.packets = count.packets;
-      status.bytes = count.bytes;
-    }
-    return status;
-  };
-  source.counter = [=](std::string_view family_name, std::string_view table,
-                       std::string_view name) -> std::optional<telemetry::RuleStatus> {
-    const auto family = FamilyNumber(family_name);
-    constexpr uint32_t kCounter = 1;  // NFT_OBJECT_COUNTER
-    if (ruleset == nullptr || !family) return {};
-    for (size_t i = 0; i < ruleset->objects().size(); ++i) {
-      const tables::NamedObject& object = ruleset->objects()[i];
-      if (object.table_family != *family || object.table != table || object.name != name ||
-          object.type != kCounter) {
-        continue;
-      }
-      telemetry::RuleStatus status{.where = "worker", .reason = "", .counts = true};
-      for (uint32_t worker = 0; worker < ruleset->workers(); ++worker) {
-        const tables::PacketCount count = ruleset->ObjectCount(i, worker);
-        status.packets += count.packets;
-        status.bytes += count.bytes;
-      }
-      return status;
-    }
-    return {};
-  };
-  return source;
-}
-
-}  // namespace
-
-telemetry::FirewallView Engine::FirewallSummary() const {
+telemetry::FirewallView Engine::FirewallState() const {
   telemetry::FirewallView view;
-  view.generation = firewall_->kernel_ruleset().generation;
+  if (const tables::Ruleset* const ruleset = firewall_->current()) {
+    view = FirewallViewOf(*ruleset);
+  } else {
+    view.generation = firewall_->kernel_ruleset().generation;
+  }
   view.refused = firewall_->refusal();
   for (const auto& thread : workers_) {
     const tables::FlowTable& flows = thread->worker().pipeline().firewall().flows();
     view.flows += flows.size();
     view.flows_limit += flows.capacity();
   }
-  const tables::Ruleset* const ruleset = firewall_->current();
-  if (ruleset == nullptr) return view;
-  view.generation = ruleset->generation();
-  view.rules = ruleset->rule_count();
-  std::set<uint32_t> unsupported;
-  for (const tables::UnsupportedExpression& u : ruleset->unsupported()) unsupported.insert(u.rule);
-  view.unsupported = unsupported.size();
-  view.in_workers = view.rules - view.unsupported;
-  view.tracking4 = ruleset->needs_conntrack(Family::kIpv4);
-  view.tracking6 = ruleset->needs_conntrack(Family::kIpv6);
   return view;
 }
 
 absl::StatusOr<telemetry::RulesView> Engine::Rules() {
   const absl::StatusOr<std::string> listing = control::ListNftRuleset();
   if (!listing.ok()) return listing.status();
+  const tables::Ruleset* const ruleset = firewall_->current();
   telemetry::RulesView view;
-  view.lines = telemetry::AnnotateListing(*listing, StatusOf(firewall_->current()));
-  view.firewall = FirewallSummary();
+  view.firewall = FirewallState();
+  view.lines = telemetry::AnnotateListing(
+      *listing, ruleset == nullptr ? telemetry::RuleStatusSource() : StatusSourceOf(*ruleset));
   return view;
+}
+
+// In portions, so that no worker is kept from its ports for long.
+void Engine::ForEachFlow(const std::function<void(const tables::Flow&, WorkerId)>& visit) {
+  for (const auto& thread : workers_) {
+    const WorkerId worker = thread->worker().id();
+    VisitFlows(*thread, [&](const tables::Flow& flow) { visit(flow, worker); });
+  }
 }
 
 absl::StatusOr<telemetry::FlowsView> Engine::Flows(const telemetry::FlowQuery& query) {
   absl::StatusOr<FlowCollector> collector = FlowCollector::Create(query, MonotonicNow());
   if (!collector.ok()) return collector.status();
-  for (const auto& thread : workers_) {
-    VisitFlows(*thread, [&](const tables::Flow& flow) {
-      collector->Add(flow, thread->worker().id());
-    });
-  }
-  const telemetry::FirewallView summary = FirewallSummary();
-  return collector->Take(summary.flows, summary.flows_limit);
+  const telemetry::FirewallView state = FirewallState();
+  ForEachFlow([&](const tables::Flow& flow, WorkerId worker) { collector->Add(flow, worker); });
+  return collector->Take(state.flows, state.flows_limit);
 }
 
-telemetry::NatView Engine::Nat(const telemetry::NatQuery& query) {
+absl::StatusOr<telemetry::NatView> Engine::Nat(const telemetry::NatQuery& query) {
   telemetry::NatView view;
-  FlowCollector collector = FlowCollector::ForNat(query, MonotonicNow());
+  view.ports_first = config_.limits.nat_ports.first;
+  view.ports_last = config_.limits.nat_ports.last;
   for (const auto& thread : workers_) {
-    VisitFlows(*thread, [&](const tables::Flow& flow) {
-      if (!flow.Has(tables::kFlowNatMask)) return;
-      ++view.mappings;
-      collector.Add(flow, thread->worker().id());
-    });
     view.exhausted += thread->worker().pipeline().firewall().nat().counters().exhausted.Read();
   }
+  if (const tables::Ruleset* const ruleset = firewall_->current()) {
+    const absl::StatusOr<telemetry::RulesView> rules = Rules();
+    if (!rules.ok()) return rules.status();
+    view.rules = NatRulesOf(*ruleset, rules->lines);
+  }
+  FlowCollector collector = FlowCollector::ForNat(query, MonotonicNow());
+  NatAddresses addresses(workers_.size());
+  ForEachFlow([&](const tables::Flow& flow, WorkerId worker) {
+    collector.Add(flow, worker);
+    addresses.Add(flow, worker);
+  });
   collector.TakeInto(&view);
+  addresses.TakeInto(&view);
   return view;
 }
 
@@ -185,6 +135,9 @@ absl::StatusOr<std::unique_ptr<telemetry::TraceStream>> Engine::Trace(
   auto trace = std::make_unique<LiveTrace>(*filter, workers_.size(), std::move(names),
                                            MonotonicNow(), stop_workers);
   live_trace_ = trace.get();
+  if (const tables::Ruleset* const ruleset = firewall_->current()) {
+    trace->UseRules(RuleNamesOf(*ruleset));
+  }
   for (const auto& thread : workers_) {
     dataplane::TraceSession* const session = trace->session(thread->worker().id().value);
     thread->Call([=](WorkerThread::Worker& worker) { worker.pipeline().Trace(session); });

@@ -6,6 +6,7 @@
 #include "absl/strings/str_format.h"
 #include "app/clock.h"
 #include "app/engine.h"
+#include "app/rule_status.h"
 #include "app/startup_checks.h"
 #include "stages/neighbor/neighbor_state.h"
 
@@ -157,13 +158,13 @@ std::vector<telemetry::TableUse> Engine::TableUses() const {
     neighbors = std::max<uint64_t>(neighbors, NeighborsOf(*thread).used());
     fragments = std::max<uint64_t>(fragments, thread->worker().pipeline().fragments());
   }
-  const telemetry::FirewallView summary = FirewallSummary();
+  const telemetry::FirewallView firewall = FirewallState();
   return {{"routes4", fib4_->size(), config_.limits.routes4},
           {"routes6", fib6_->size(), config_.limits.routes6},
           {"route_results", routes_->used(), routes_->limit()},
           {"neighbors", neighbors, config_.limits.neighbors},
           {"frames", frames_in_use, arena_->frame_count()},
-          {"flows", summary.flows, summary.flows_limit},
+          {"flows", firewall.flows, firewall.flows_limit},
           {"fragments", fragments, config_.limits.fragments}};
 }
 
@@ -203,10 +204,10 @@ telemetry::StatusView Engine::Status() {
                  .resyncs = stats.resyncs,
                  .corrections = stats.audit_route_corrections + stats.audit_other_corrections,
                  .last_resync_reason = stats.overflows > 0 ? "the netlink socket overflowed" : ""};
-  view.tables = TableUses();
   if (firewall_->current() != nullptr || !firewall_->refusal().empty()) {
-    view.firewall = FirewallSummary();
+    view.firewall = FirewallState();
   }
+  view.tables = TableUses();
   return view;
 }
 
@@ -440,7 +441,18 @@ telemetry::MetricSample Engine::SampleHere() {
            NeighborsOf(*thread).count(static_cast<stages::NeighborState>(state)).Read()});
     }
     worker.frames = FramesOf(*thread);
+    dataplane::Firewall& firewall = thread->worker().pipeline().firewall();
+    worker.nat_translations = firewall.nat().counters().translated.Read();
+    worker.nat_port_changes = firewall.nat().counters().port_changed.Read();
+    worker.nat_exhausted = firewall.nat().counters().exhausted.Read();
+    worker.log_lost = firewall.filter().log_lost();
     sample.workers.push_back(std::move(worker));
+  }
+  if (firewall_->current() != nullptr) sample.firewall = FirewallSampleOf(*firewall_->current());
+  sample.firewall.compile_seconds = firewall_->last_compile_seconds();
+  sample.firewall.refused = !firewall_->refusal().empty();
+  for (const auto& [prefix, packets] : log_counts_) {
+    sample.firewall.logged.push_back({prefix, packets});
   }
   sample.tables = TableUses();
   sample.frames_limit = arena_->frame_count();

@@ -120,7 +120,7 @@ ExplainStage StageOf(const Walk& walk, const WalkStep& step, const WalkNames& na
                   : End(step.verdict, ""),
               ""};
     case WalkStep::Kind::kForwarding:
-      return {"forward", End(step.verdict, ""), absl::StrCat("MTU ", step.mtu)};
+      return {"ttl, mtu", End(step.verdict, ""), absl::StrCat("MTU ", step.mtu)};
     case WalkStep::Kind::kNeighbor:
       return {"neighbour",
               step.resolved ? ToString(step.mac)

@@ -111,7 +111,7 @@ bool FirewallControl::Install(std::shared_ptr<const tables::Ruleset> next) {
 std::string FirewallControl::LogPrefix(const stages::LogRecord& record) const {
   const auto prefix_in = [&](const tables::Ruleset& ruleset) -> std::string {
     const tables::Program& program = ruleset.program();
-    for (size_t op = ruleset.rule(record.rule).first_op; op < program.ops.size(); ++op) {
+    for (size_t op = program.first_ops[record.rule]; op < program.ops.size(); ++op) {
       if (program.ops[op].code == tables::OpCode::kLog) return program.logs[program.ops[op].a].prefix;
       if (program.ops[op].code == tables::OpCode::kEnd) break;
     }

@@ -1,6 +1,7 @@
 #include "app/flow_collector.h"
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "app/flow_view.h"
@@ -74,8 +75,31 @@ telemetry::FlowsView FlowCollector::Take(uint64_t total, uint64_t limit) {
 }
 
 void FlowCollector::TakeInto(telemetry::NatView* view) {
+  view->mappings = matched_;
   view->truncated = matched_ > kept_.size();
   for (const Kept& kept : kept_) view->flows.push_back(NatViewOf(kept.flow, now_));
+}
+
+void NatAddresses::Add(const Flow& flow, WorkerId worker) {
+  if (!flow.Has(tables::kFlowSourceNat)) return;
+  const tables::FlowTuple& reply = flow.tuple(FlowDirection::kReply);
+  IpAddress address;
+  address.family = reply.family;
+  address.bits = reply.destination;
+  const auto place = counts_.find(address);
+  if (place == counts_.end() && counts_.size() >= telemetry::kMaxNatAddresses) return;
+  std::vector<uint64_t>& counts = counts_[address];
+  counts.resize(workers_);
+  if (worker.value < workers_) ++counts[worker.value];
+}
+
+void NatAddresses::TakeInto(telemetry::NatView* view) {
+  for (auto& [address, counts] : counts_) {
+    const uint64_t sum = std::accumulate(counts.begin(), counts.end(), uint64_t{0});
+    view->addresses.push_back({ToString(address), sum, std::move(counts)});
+  }
+  std::stable_sort(view->addresses.begin(), view->addresses.end(),
+                   [](const auto& a, const auto& b) { return a.mappings > b.mappings; });
 }
 
 }  // namespace sluice::app

@@ -13,10 +13,12 @@
 #define SLUICE_APP_FLOW_COLLECTOR_H_
 
 #include <cstdint>
+#include <map>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "app/flow_filter.h"
+#include "base/address.h"
 #include "base/ids.h"
 #include "base/time.h"
 #include "tables/flow.h"
@@ -34,7 +36,7 @@ class FlowCollector {
 
   // In order; `total` and `limit` are those of the tables.
   telemetry::FlowsView Take(uint64_t total, uint64_t limit);
-  // The flows of a NatView, and whether some were left out.
+  // The flows of a NatView, how many there are, and whether some were left out.
   void TakeInto(telemetry::NatView* view);
 
  private:
@@ -54,6 +56,19 @@ class FlowCollector {
   Nanos now_;
   uint64_t matched_ = 0;
   std::vector<Kept> kept_;  // at most twice the limit
+};
+
+// The addresses that sources are translated to, with their connections. Bounded: of more than
+// kMaxNatAddresses those seen first are kept.
+class NatAddresses {
+ public:
+  explicit NatAddresses(size_t workers) : workers_(workers) {}
+  void Add(const tables::Flow& flow, WorkerId worker);
+  void TakeInto(telemetry::NatView* view);
+
+ private:
+  const size_t workers_;
+  std::map<IpAddress, std::vector<uint64_t>> counts_;  // by worker
 };
 
 }  // namespace sluice::app

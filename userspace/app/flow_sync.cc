@@ -46,7 +46,9 @@ void VisitFlows(WorkerThread& thread, const std::function<void(const Flow&)>& vi
     portion.clear();
     thread.Call([&](WorkerThread::Worker& worker) {
       from = worker.pipeline().firewall().flows().Visit(
-          from, kPortion, [&](FlowIndex, const Flow& flow) { portion.push_back(flow); });
+          from, kPortion, [&](FlowIndex, const Flow& flow) {
+            if (!flow.Has(tables::kFlowAlias)) portion.push_back(flow);
+          });
     });
     for (const Flow& flow : portion) visit(flow);
   }

@@ -86,6 +86,7 @@ struct WorkerCounters {
   Counter busy_ns;            // time in turns that had work
   Counter sleeps;             // times it waited in poll()
   Counter frames_handed_over; // to other workers
+  Counter aliases_lost;       // connections whose replies go astray: the ring to their worker was full
   ConntrackCounters conntrack;
 
   InterfaceCounters& of(IfaceSlot slot) { return interfaces[slot.value]; }

@@ -5,6 +5,7 @@
 #include "stages/nat/stale.h"
 #include "stages/nat/translate.h"
 #include "tables/flow_owner.h"
+#include "tables/ruleset/connection_count.h"
 #include "wire/flow_hash.h"
 #include "wire/icmp.h"
 #include "wire/icmpv6.h"
@@ -26,6 +27,11 @@ using tables::RouteType;
 using tables::Snapshot;
 
 namespace {
+
+// How often elements that rules have added to sets are looked through for those whose time is over.
+constexpr Nanos kElementTick = Millis(100);
+// Of an alias that nothing uses: the word that its connection has ended may get lost.
+constexpr Nanos kAliasLife = Seconds(int64_t{5} * 86'400);
 
 Family FamilyOf(const Packet& p) {
   return p.l3()[0] >> 4 == 4 ? Family::kIpv4 : Family::kIpv6;
@@ -77,14 +83,21 @@ Firewall::Firewall(WorkerId worker, const FirewallConfig& config,
             .worker_count = config.worker_count,
             .ports = config.nat_ports,
             .seed = config.seed + worker.value},
-           flows_) {}
+           flows_),
+      aliases_(std::make_unique<AliasFor[]>(kAliases)) {
+  conntrack_.set_foreign_sink(this);
+}
 
 void Firewall::UseSnapshot(const Snapshot& snapshot, Nanos now) {
   // Addresses may have changed: masqueraded connections are looked through in portions.
   if (flows_.size() > 0) next_stale_ = 0;
+  const uint32_t max = snapshot.conntrack.max;
+  flows_.SetLimit(max == 0 ? flows_.capacity() : std::max(max / worker_count_, 1u));
   if (snapshot.ruleset == ruleset_) return;
   filter_.UseRuleset(snapshot.ruleset, now);
   ruleset_ = snapshot.ruleset;
+  const bool elements = ruleset_ != nullptr && ruleset_->has_dynamic_sets();
+  next_element_tick_ = elements ? now + kElementTick : Nanos::Max();
   for (const Family family : {Family::kIpv4, Family::kIpv6}) {
     const size_t i = family == Family::kIpv6;
     tracks_[i] = nats_[i] = active_[i] = answers_[i] = raw_[i] = false;
@@ -106,9 +119,25 @@ void Firewall::UseSnapshot(const Snapshot& snapshot, Nanos now) {
 void Firewall::OnTimer(const Snapshot& snapshot, Nanos now) {
   constexpr uint32_t kPortion = 256;
   static_cast<void>(conntrack_.Expire(now, kPortion));
+  if (now >= next_element_tick_) {
+    filter_.Tick(now);
+    next_element_tick_ = now + kElementTick;
+  }
   if (next_stale_ == tables::kNoFlow) return;
   next_stale_ = stages::VisitStale(flows_, snapshot, next_stale_, kPortion,
-                                   [&](tables::FlowIndex flow) { flows_.Remove(flow); });
+                                   [&](tables::FlowIndex flow) { conntrack_.Remove(flow); });
+}
+
+// As nf_conncount counts: a connection that is closing counts no more.
+bool Firewall::IsAlive(tables::FlowIndex index, uint64_t fingerprint) const {
+  if (index >= flows_.capacity()) return false;
+  const Flow& flow = flows_.at(index);
+  if (!flow.Has(tables::kFlowConfirmed) || flow.Has(tables::kFlowDying)) return false;
+  const tables::FlowTuple& tuple = flow.tuple(FlowDirection::kOriginal);
+  if (tables::TupleFingerprint(tuple) != fingerprint) return false;
+  const auto state = static_cast<tables::TcpState>(flow.tcp.state);
+  return tuple.protocol != wire::kProtocolTcp ||
+         (state != tables::TcpState::kTimeWait && state != tables::TcpState::kClose);
 }
 
 void Firewall::Prepare(const Packet& p, Family family, Key& key) {
@@ -126,6 +155,43 @@ void Firewall::Prepare(const Packet& p, Family family, Key& key) {
 WorkerId Firewall::OwnerOf(const Key& key) const {
   if (worker_count_ == 1 || key.hash == 0) return worker_;
   return tables::OwnerOf(key.tuple, worker_count_);
+}
+
+WorkerId Firewall::OwnerByAlias(const Key& key, Nanos now) {
+  if (worker_count_ == 1 || key.hash == 0) return worker_;
+  const tables::FlowTable::Found found = flows_.Find(key.tuple, key.hash);
+  if (!found.found() || !flows_.at(found.flow).Has(tables::kFlowAlias)) return worker_;
+  flows_.Touch(found.flow, now);
+  flows_.at(found.flow).expires = now + kAliasLife;
+  return WorkerId{flows_.at(found.flow).owner};
+}
+
+bool Firewall::Announce(const Flow& flow, bool ended) {
+  if (alias_count_ == kAliases) return false;
+  const tables::FlowTuple& replies = flow.tuple(FlowDirection::kReply);
+  aliases_[alias_count_++] = {tables::OwnerOf(replies, worker_count_), {replies, ended}};
+  return true;
+}
+
+void Firewall::ApplyAlias(const tables::FlowAlias& alias, WorkerId owner, Nanos now) {
+  const tables::FlowTable::Found known = flows_.Find(alias.tuple);
+  if (known.found()) {
+    // A connection of this worker with the very same packets stays; its own replies come here.
+    if (!flows_.at(known.flow).Has(tables::kFlowAlias)) return;
+    flows_.Remove(known.flow);
+  }
+  if (alias.ended) return;
+  const tables::FlowIndex index = flows_.Allocate(now, [](tables::FlowIndex) {});
+  if (index == tables::kNoFlow) return;
+  Flow& flow = flows_.at(index);
+  flow.tuple(FlowDirection::kOriginal) = alias.tuple;
+  flow.status = tables::kFlowAlias | tables::kFlowAssured;
+  flow.owner = owner.value;
+  flow.expires = now + kAliasLife;
+  if (!stages::InvertTuple(alias.tuple, flow.tuple(FlowDirection::kReply)) ||
+      !flows_.Insert(index)) {
+    flows_.Free(index);
+  }
 }
 
 WorkerId Firewall::OwnerOfFragment(const Packet& p, Family family) const {
@@ -154,7 +220,9 @@ Judgement Firewall::Run(HookPoint hook, Pass& pass) {
                                 .tables = filter_tables_,
                                 .now = pass.now,
                                 .dry_run = pass.dry,
-                                .trace = pass.dry ? pass.trace : watcher_};
+                                .trace = pass.dry ? pass.trace : watcher_,
+                                .connections = this,
+                                .wall_offset = pass.snapshot.wall_offset};
   const FilterVerdict verdict = filter_.Run(hook, pass.family, context);
   Judgement judgement;
   judgement.rule = verdict.rule;
@@ -195,7 +263,8 @@ Judgement Firewall::SetUp(HookPoint hook, NatManip manip, Pass& pass, Flow& flow
                         .out = pass.out != nullptr ? pass.out->slot : IfaceSlot::None(),
                         .next_hop = pass.next_hop})
           : nat_.SetupNull(flow, manip);
-  if (result.evict != tables::kNoFlow) flows_.Remove(result.evict);
+  if (result.evict != tables::kNoFlow) conntrack_.Remove(result.evict);
+  if (result.foreign_reply && worker_count_ > 1) flow.status |= tables::kFlowForeignReply;
   return ToJudgement(result.verdict);
 }
 
@@ -408,12 +477,17 @@ Judgement Firewall::AfterRouting(Packet& p, const Interface& in, const Interface
   if (!judgement.accepted() || flow == nullptr) return judgement;
   judgement = ToJudgement(stages::Nat::CheckOut(*flow, DirectionOf(p), out.slot));
   if (!judgement.accepted()) {
-    if (flow->Has(tables::kFlowConfirmed)) flows_.Remove(p.flow);
+    if (flow->Has(tables::kFlowConfirmed)) conntrack_.Remove(p.flow);
     return judgement;
   }
   if (!flow->Has(tables::kFlowConfirmed)) {
     judgement = ToJudgement(conntrack_.Confirm(p, now));
     if (!judgement.accepted()) return judgement;
+    // Sent ahead of the packet, and taken before any answer is judged (Worker::Tick).
+    if (flow->Has(tables::kFlowForeignReply) && !Announce(*flow, false)) {
+      conntrack_.Remove(p.flow);
+      return Judgement::Drop(DropReason::kHandoffFull);
+    }
     nat_.Remember(p.flow);
   }
   // From here on the packet may wait for its neighbour for longer than its connection lives.

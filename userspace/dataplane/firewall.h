@@ -19,7 +19,10 @@
 #ifndef SLUICE_DATAPLANE_FIREWALL_H_
 #define SLUICE_DATAPLANE_FIREWALL_H_
 
+#include <algorithm>
 #include <cstdint>
+#include <memory>
+#include <span>
 
 #include "base/ids.h"
 #include "base/time.h"
@@ -31,6 +34,7 @@
 #include "stages/filter/filter.h"
 #include "stages/nat/nat.h"
 #include "stages/route/route.h"
+#include "tables/flow_alias.h"
 #include "tables/flow_table.h"
 #include "tables/snapshot.h"
 
@@ -62,7 +66,7 @@ struct Judgement {
   bool accepted() const { return kind == Kind::kAccept; }
 };
 
-class Firewall {
+class Firewall : private stages::Conntrack::ForeignSink, private stages::ConnectionView {
  public:
   Firewall(WorkerId worker, const FirewallConfig& config, const stages::RoutingTables& tables,
            const packet::FrameArena& arena, WorkerCounters& counters);
@@ -88,6 +92,17 @@ class Firewall {
   // The worker that keeps the packet's connection, or puts a fragment's datagram together.
   WorkerId OwnerOf(const Key& key) const;
   WorkerId OwnerOfFragment(const packet::Packet& p, Family family) const;
+
+  // Where the packets of an alias belong; this worker's own id when the key's connection is none.
+  WorkerId OwnerByAlias(const Key& key, Nanos now);
+  // For the workers that will see replies of connections of this one.
+  struct AliasFor {
+    WorkerId worker;
+    tables::FlowAlias alias;
+  };
+  std::span<const AliasFor> aliases() const { return {aliases_.get(), alias_count_}; }
+  void ClearAliases() { alias_count_ = 0; }
+  void ApplyAlias(const tables::FlowAlias& alias, WorkerId owner, Nanos now);
 
   Judgement BeforeRouting(packet::Packet& p, const Key& key, const tables::Interface& in,
                           const tables::Snapshot& snapshot, Nanos now);
@@ -130,7 +145,8 @@ class Firewall {
   // Connections that have had their time, or whose address has gone.
   void OnTimer(const tables::Snapshot& snapshot, Nanos now);
   Nanos NextDeadline() const {
-    return next_stale_ != tables::kNoFlow ? Nanos() : conntrack_.NextDeadline();
+    if (next_stale_ != tables::kNoFlow) return Nanos();
+    return std::min(conntrack_.NextDeadline(), next_element_tick_);
   }
 
   tables::FlowTable& flows() { return flows_; }
@@ -141,6 +157,12 @@ class Firewall {
 
  private:
   struct Pass;  // a packet at one of the hooks
+  static constexpr size_t kAliases = 1024;
+
+  void Ended(const tables::Flow& flow) override { Announce(flow, true); }
+  bool IsAlive(tables::FlowIndex flow, uint64_t fingerprint) const override;
+  // False: there is no room, the connection must not begin.
+  bool Announce(const tables::Flow& flow, bool ended);
 
   Judgement BeforeRoutingForReal(Pass& pass, const Key& key);
   bool IsOwnSource(const Pass& pass) const;
@@ -183,6 +205,9 @@ class Firewall {
   bool answers_[2] = {false, false};
   bool raw_[2] = {false, false};  // rules before conntrack
   bool kernel_flows_ = false;     // some have been left to it
+  Nanos next_element_tick_ = Nanos::Max();  // when elements that rules have added are looked through
+  std::unique_ptr<AliasFor[]> aliases_;
+  size_t alias_count_ = 0;
   // Where the search for connections whose address has gone continues; kNoFlow: nowhere.
   tables::FlowIndex next_stale_ = tables::kNoFlow;
 };

@@ -58,13 +58,21 @@ void Pipeline::HandOver(WorkerId owner, Packet& p) {
   if (!outbox_.HandOver(owner, p)) Drop(p, DropReason::kHandoffFull);
 }
 
-void Pipeline::Enlist(Packet& p, Family family, const Snapshot& snapshot) {
+void Pipeline::Enlist(Packet& p, Family family, const Snapshot& snapshot, Nanos now) {
   Judged& judged = judged_[judged_count_];
   judged.packet = &p;
   judged.family = family;
   firewall_.Prepare(p, family, judged.key);
-  const WorkerId owner = firewall_.OwnerOf(judged.key);
-  if (owner != worker_) return HandOver(owner, p);
+  if (!p.Has(packet::kFlagOwned)) {
+    WorkerId owner = firewall_.OwnerOf(judged.key);
+    if (owner == worker_) owner = firewall_.OwnerByAlias(judged.key, now);
+    if (owner != worker_) {
+      // The other one has the last word only where it is an alias that says so; what arrives by
+      // the owner function may still be an alias there.
+      if (owner != firewall_.OwnerOf(judged.key)) p.flags |= packet::kFlagOwned;
+      return HandOver(owner, p);
+    }
+  }
   // Checksums are verified by conntrack, changed by NAT and read by rules.
   if (firewall_.tracks(family)) CompleteChecksum(p, snapshot);
   ++judged_count_;

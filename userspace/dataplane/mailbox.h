@@ -14,6 +14,7 @@
 #include "base/spsc_ring.h"
 #include "packet/packet.h"
 #include "stages/neighbor/neighbors.h"
+#include "tables/flow_alias.h"
 
 namespace sluice::dataplane {
 
@@ -31,10 +32,12 @@ struct Handoff {
     kFrame,          // a free frame, in return for one that came with a packet
     kNeighborEvent,  // what an ARP or ND message taught the sender
     kReceived,       // judge `packet`: the receiver has its connection
+    kFlowAlias,      // `alias`: the sender has the connection of such packets
   };
   Kind kind = Kind::kTransmit;
   packet::Packet packet;
   stages::NeighborEvent neighbor;
+  tables::FlowAlias alias;
 };
 
 // From the control thread: code to run between two bursts. The control thread owns it and polls

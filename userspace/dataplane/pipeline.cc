@@ -82,7 +82,7 @@ void Pipeline::Classify(Packet& p, const Interface& in, const Snapshot& snapshot
   }
   switch (parsed.protocol) {
     case stages::Protocol::kIpv4:
-      return Classify4(p, in, snapshot);
+      return Classify4(p, in, snapshot, now);
     case stages::Protocol::kIpv6:
       return Classify6(p, in, snapshot, now);
     case stages::Protocol::kArp:
@@ -94,11 +94,11 @@ void Pipeline::Classify(Packet& p, const Interface& in, const Snapshot& snapshot
   Drop(p, DropReason::kUnknownProtocol);
 }
 
-void Pipeline::Classify4(Packet& p, const Interface& in, const Snapshot& snapshot) {
+void Pipeline::Classify4(Packet& p, const Interface& in, const Snapshot& snapshot, Nanos now) {
   const Verdict verdict = stages::CheckBeforeLookup4(p, in, snapshot);
   if (verdict.kind() == Verdict::Kind::kPunt) return Punt(p, verdict.punt_reason(), snapshot);
   // Rules come before the kernel looks at addresses.
-  if (firewall_.active(Family::kIpv4)) return Enlist(p, Family::kIpv4, snapshot);
+  if (firewall_.active(Family::kIpv4)) return Enlist(p, Family::kIpv4, snapshot, now);
   if (verdict.kind() == Verdict::Kind::kDrop) return Drop(p, verdict.drop_reason());
   batch4_.packets[batch4_.count] = &p;
   batch4_.destinations[batch4_.count++] = wire::Ipv4View(p.l3()).destination();
@@ -118,7 +118,7 @@ void Pipeline::Classify6(Packet& p, const Interface& in, const Snapshot& snapsho
   }
   const Verdict verdict = stages::CheckBeforeLookup6(p, in, snapshot);
   if (verdict.kind() == Verdict::Kind::kPunt) return Punt(p, verdict.punt_reason(), snapshot);
-  if (firewall_.active(Family::kIpv6)) return Enlist(p, Family::kIpv6, snapshot);
+  if (firewall_.active(Family::kIpv6)) return Enlist(p, Family::kIpv6, snapshot, now);
   if (verdict.kind() == Verdict::Kind::kDrop) return Drop(p, verdict.drop_reason());
   batch6_.packets[batch6_.count] = &p;
   batch6_.destinations[batch6_.count++] = destination;

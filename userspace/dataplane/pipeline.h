@@ -127,7 +127,7 @@ class Pipeline {
   // Whether so many frames are free that a packet may wait for its neighbour.
   bool MayHold() { return outbox_.pool().size() >= most_free_ / 4; }
   void Classify(Packet& p, const tables::Interface& in, const Snapshot& snapshot, Nanos now);
-  void Classify4(Packet& p, const tables::Interface& in, const Snapshot& snapshot);
+  void Classify4(Packet& p, const tables::Interface& in, const Snapshot& snapshot, Nanos now);
   void Classify6(Packet& p, const tables::Interface& in, const Snapshot& snapshot, Nanos now);
   template <class Address>
   void Route(Batch<Address>& batch, const tables::Interface& in, const Snapshot& snapshot,
@@ -141,7 +141,7 @@ class Pipeline {
                 const Snapshot& snapshot, Nanos now);
 
   // With a ruleset (judge.cc).
-  void Enlist(Packet& p, Family family, const Snapshot& snapshot);
+  void Enlist(Packet& p, Family family, const Snapshot& snapshot, Nanos now);
   void HandOver(WorkerId owner, Packet& p);
   void Judge(const tables::Interface& in, const Snapshot& snapshot, Nanos now);
   template <class Address>

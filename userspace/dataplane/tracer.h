@@ -116,6 +116,7 @@ class Tracer final : public stages::TraceSink {
   }
   Open& PlaceOf(const packet::Packet& p) { return open_[p.frame % kOpenTraces]; }
   Open* Find(const packet::Packet& p) {
+    if (p.frame == packet::kNoFrame) return nullptr;  // given away already
     Open& open = PlaceOf(p);
     return open.frame == p.frame ? &open : nullptr;
   }

@@ -107,6 +107,8 @@ class Worker {
       const size_t n = port->RxBurst(burst_, pool_, counters_->of(port->slot()));
       if (n == 0) continue;
       work += n;
+      // An answer is never ahead of the word from the worker that has its connection.
+      if (shared_.mailboxes.size() > 1) work += TakeHandoffs(snapshot, now);
       const std::span<packet::Packet> burst(burst_.data(), n);
       CountReceived(port->slot(), burst);
       pipeline_.Process(burst, port->slot(), snapshot, now);
@@ -176,6 +178,9 @@ class Worker {
           case Handoff::Kind::kReceived:
             TakeReceived(message.packet, from, snapshot, now);
             break;
+          case Handoff::Kind::kFlowAlias:
+            pipeline_.firewall().ApplyAlias(message.alias, WorkerId{from}, now);
+            break;
           case Handoff::Kind::kFrame:
             pool_.Free(message.packet.frame);
             break;
@@ -201,7 +206,7 @@ class Worker {
       Deliver();
     }
     handed_over_[handed_over_count_] = p;
-    handed_over_[handed_over_count_++].flags = 0;  // it is parsed once more
+    handed_over_[handed_over_count_++].flags &= packet::kFlagOwned;  // it is parsed once more
   }
   void ProcessHandedOver(const tables::Snapshot& snapshot, Nanos now) {
     if (handed_over_count_ == 0) return;
@@ -220,6 +225,7 @@ class Worker {
 
   // Empties the outbox: to the rings, to other workers, to the kernel.
   void Deliver() {
+    SendAliases();
     packet::Outbox& outbox = pipeline_.outbox();
     for (uint64_t active = outbox.active(); active != 0; active &= active - 1) {
       const IfaceSlot slot{static_cast<uint8_t>(std::countr_zero(active))};
@@ -229,6 +235,20 @@ class Worker {
     for (const packet::PuntedPacket& p : outbox.punts()) PuntOne(p);
     outbox.ClearPunts();
     if (!outbox.handed_over().empty()) HandOverReceived(outbox);
+  }
+
+  // Before the packets that make others see their replies.
+  void SendAliases() {
+    for (const Firewall::AliasFor& a : pipeline_.firewall().aliases()) {
+      Handoff message;
+      message.kind = Handoff::Kind::kFlowAlias;
+      message.alias = a.alias;
+      // Without it the replies are lost, and the connection fails as with a full table.
+      if (!shared_.mailboxes[a.worker.value]->Send(id_, std::move(message))) {
+        counters_->aliases_lost.Add();
+      }
+    }
+    pipeline_.firewall().ClearAliases();
   }
 
   void HandOverReceived(packet::Outbox& outbox) {

@@ -67,6 +67,7 @@ enum PacketFlag : uint16_t {
   kFlagLinkMulticast = 16,   // link-layer destination is multicast or broadcast
   kFlagDontRedirect = 32,    // no ICMP redirect for this one (source routed)
   kFlagFragmentHeader = 512,  // IPv6: has a fragment header; a whole ("atomic") packet may
+  kFlagOwned = 1024,         // has come to the worker that has its connection
   kFlagFragmentPmtu = 256,   // reassembled, the largest fragment had DF: so have its new pieces
 };
 

@@ -67,6 +67,8 @@ enum FlowStatus : uint32_t {
   kFlowKernel = 1u << 24,      // the kernel judges this flow: punt its packets, both directions
   kFlowMasquerade = 1u << 25,  // ends when the address of `masquerade_slot` changes
   kFlowImported = 1u << 26,    // came from the kernel's table at the start
+  kFlowForeignReply = 1u << 27,  // answers arrive at another worker, which has an alias
+  kFlowAlias = 1u << 28,       // no connection: its packets are those of worker `owner`
 };
 
 struct FlowCount {
@@ -146,7 +148,7 @@ struct alignas(64) Flow {
   uint32_t mark = 0;           // ct mark
   FlowIndex master = kNoFlow;  // of a related flow
   IfaceSlot masquerade_slot;
-  uint8_t unused = 0;
+  uint8_t owner = 0;           // of an alias: the worker that has the connection
   uint16_t used_at = 0;        // FlowTable's: a stamp of the tick that used it last
 
   const FlowTuple& tuple(FlowDirection d) const { return tuples[static_cast<size_t>(d)]; }

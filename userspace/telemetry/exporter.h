@@ -55,6 +55,7 @@ struct MetricSample {
     uint64_t nat_translations = 0;
     uint64_t nat_port_changes = 0;
     uint64_t nat_exhausted = 0;
+    uint64_t log_lost = 0;
   };
   // Of a rule (its comment, else its handle) or a named counter. Those of the same name are added
   // up. The first kMaxRuleSeries are shown, those with a comment before others.

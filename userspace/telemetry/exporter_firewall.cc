@@ -51,6 +51,7 @@ void AddConntrack(const std::string& worker, const MetricSample::Worker& w, Fami
   out.Add(Metric::kNatTranslations, {worker}, w.nat_translations);
   out.Add(Metric::kNatPortChanges, {worker}, w.nat_port_changes);
   out.Add(Metric::kNatExhausted, {worker}, w.nat_exhausted);
+  out.Add(Metric::kLogLost, {worker}, w.log_lost);
 }
 
 void AddFirewall(const MetricSample::Firewall& f, Families& out) {

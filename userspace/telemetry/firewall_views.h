@@ -96,23 +96,15 @@ struct NatRuleView {
   std::string text;  // as nft prints it
   std::string kind;  // snat, dnat, masquerade, redirect
   std::string where;
-  uint64_t mappings = 0;   // connections made by it that live
-  uint64_t exhausted = 0;  // connections refused since no port was free
+  // Of its counter; a NAT rule sees the first packet of each connection. None without a counter.
+  std::optional<uint64_t> connections;
 };
 
-struct NatPortsView {
-  uint32_t worker = 0;
-  uint32_t first = 0;
-  uint32_t last = 0;
-  uint64_t used = 0;
-};
-
-// An address that connections are translated to.
+// An address that sources are translated to, and the connections that have it.
 struct NatAddressView {
   std::string address;
   uint64_t mappings = 0;
-  uint64_t exhausted = 0;
-  std::vector<NatPortsView> ports;  // by worker
+  std::vector<uint64_t> by_worker;
 };
 
 struct NatFlowView {
@@ -124,13 +116,18 @@ struct NatFlowView {
 };
 
 struct NatView {
-  uint64_t mappings = 0;
-  uint64_t exhausted = 0;
+  uint64_t mappings = 0;   // translated connections
+  uint64_t exhausted = 0;  // connections refused since no port was free
+  // What connections that cannot keep their port take; each worker has its share of every address.
+  uint32_t ports_first = 0;
+  uint32_t ports_last = 0;
   std::vector<NatRuleView> rules;
-  std::vector<NatAddressView> addresses;
+  std::vector<NatAddressView> addresses;  // at most kMaxNatAddresses, those with most first
   std::vector<NatFlowView> flows;  // the first NatQuery::limit
   bool truncated = false;
 };
+
+inline constexpr size_t kMaxNatAddresses = 1000;
 
 struct NatQuery {
   uint64_t limit = 100;  // of the translated flows

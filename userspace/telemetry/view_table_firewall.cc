@@ -125,32 +125,19 @@ std::string ToTable(const NatView& view) {
   if (view.rules.empty()) {
     out = "no rule translates\n";
   } else {
-    TextTable rules({{"runs in"}, {"mappings", kRight}, {"exhausted", kRight}, {"kind"}, {"rule"},
-                     {"of"}});
+    TextTable rules({{"runs in"}, {"connections", kRight}, {"kind"}, {"rule"}, {"of"}});
     for (const NatRuleView& r : view.rules) {
-      rules.AddRow({OrDash(r.where), Grouped(r.mappings), Grouped(r.exhausted), r.kind, r.text,
+      rules.AddRow({OrDash(r.where), r.connections ? Grouped(*r.connections) : "-", r.kind, r.text,
                     RuleName(r)});
     }
     out = rules.Render();
   }
   if (!view.addresses.empty()) {
-    TextTable addresses({{"address"},
-                         {"mappings", kRight},
-                         {"exhausted", kRight},
-                         {"worker", kRight},
-                         {"ports"},
-                         {"used", kRight}});
+    TextTable addresses({{"address"}, {"connections", kRight}, {"by worker"}});
     for (const NatAddressView& a : view.addresses) {
-      std::vector<std::string> row = {a.address, Grouped(a.mappings), Grouped(a.exhausted), "-",
-                                      "-", "-"};
-      if (a.ports.empty()) addresses.AddRow(row);
-      for (const NatPortsView& p : a.ports) {
-        row[3] = std::to_string(p.worker);
-        row[4] = std::to_string(p.first) + "-" + std::to_string(p.last);
-        row[5] = Grouped(p.used);
-        addresses.AddRow(row);
-        row = {"", "", "", "", "", ""};
-      }
+      std::string by_worker;
+      for (const uint64_t n : a.by_worker) by_worker += (by_worker.empty() ? "" : " ") + Grouped(n);
+      addresses.AddRow({a.address, Grouped(a.mappings), by_worker});
     }
     out += "\nAddresses\n" + addresses.Render();
   }
@@ -162,7 +149,8 @@ std::string ToTable(const NatView& view) {
     out += "\nConnections\n" + flows.Render();
   }
   out += "\n" + Grouped(view.mappings) + " connections translated, " + Grouped(view.exhausted) +
-         " refused for want of a port";
+         " refused for want of a port (ports " + std::to_string(view.ports_first) + "-" +
+         std::to_string(view.ports_last) + ")";
   if (view.truncated) out += "; more than shown, see --limit and show flows";
   return out + "\n";
 }

@@ -190,7 +190,7 @@ class ViewSource {
   virtual std::vector<DropView> Drops() = 0;
   virtual absl::StatusOr<RulesView> Rules() = 0;
   virtual absl::StatusOr<FlowsView> Flows(const FlowQuery& query) = 0;
-  virtual NatView Nat(const NatQuery& query) = 0;
+  virtual absl::StatusOr<NatView> Nat(const NatQuery& query) = 0;
   virtual absl::StatusOr<ExplainView> Explain(const ExplainRequest& request) = 0;
   // ResourceExhausted while another trace runs. The stream is read on a thread of the server and
   // destroyed where Trace was called; or by the server's thread once Sluice ends.

@@ -5,13 +5,15 @@ Beside the router's own solicitations and reports (normalise.py), these are free
   IP id, flow label of ICMP and of TCP resets   the router's own, whatever address they carry
   id in IPv6 fragment headers                   random in both
   the order of those among other frames         a router may take its time to complain
-  the order of IPv4 and IPv6 among each other   they are handled in bursts of their own
+  the order between different pairs of hosts    what Sluice gives to the kernel comes out later, such
+  and of packets with options or extensions     as packets with IP options
   addresses and ports that a NAT rule leaves    the kernel's choice stands for the other's, always
   to the router                                 the same one, and both are in the rule's range
 
 Checksums are compared, after the other side's choice has been replaced by the kernel's.
 """
 
+import collections
 import dataclasses
 import ipaddress
 import struct
@@ -129,20 +131,33 @@ def outputs(kernel_frames, other_frames, choices):
             theirs = other.get(link, ([], []))[kind]
             if ours == theirs:
                 continue
-            ours, theirs = sorted(ours, key=_family), sorted(theirs, key=_family)
+            if kind == 0:
+                ours, theirs = sorted(ours, key=_pair), sorted(theirs, key=_pair)
             if choices is not NO_CHOICES and len(ours) == len(theirs):
                 if kind == 1:
                     ours, theirs = sorted(ours, key=_shape), sorted(theirs, key=_shape)
                 theirs = [chosen.adopt(k, o) for k, o in zip(ours, theirs)]
             if kind == 1:
-                ours, theirs = sorted(ours), sorted(theirs)
+                ours, theirs = _without_common(ours, theirs)
             if ours != theirs:
                 lines += _explain(link, ours, theirs)
     return lines + chosen.complaints
 
 
-def _family(frame):
-    return frame[12:14]
+def _pair(frame):
+    """Frames of one of these stay in order: two hosts, a protocol, a kind of header."""
+    parts = wire.layout(frame[14:])
+    if parts is None:
+        return b"", b"", 0, 0
+    return parts.source, parts.destination, parts.protocol, frame[14] if parts.version == 4 else (
+        frame[20])
+
+
+def _without_common(ours, theirs):
+    """What each of two lists has that the other has not."""
+    mine, others = collections.Counter(ours), collections.Counter(theirs)
+    return (sorted((mine - others).elements(), key=_shape),
+            sorted((others - mine).elements(), key=_shape))
 
 
 def _shape(frame):

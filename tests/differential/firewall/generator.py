@@ -109,6 +109,8 @@ class _Scenario:
         story = self._tcp() if kind == "tcp" else self._datagrams(kind)
         if r.random() < 0.25:
             story.insert(r.randrange(1, len(story) + 1), self._error(flow["family"]))
+        if not flow["destination"]:  # what the router itself would say, nobody else may
+            story = [event for event in story if not event.get("back") and event["do"] != "error"]
         for event in story:
             event["flow"] = number
             if r.random() < 0.15:

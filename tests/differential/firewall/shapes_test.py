@@ -35,9 +35,9 @@ def connect(flow):
 
 def test_every_kind_of_traffic(twins, shape):
     for family in (4, 6):
-        mixed(twins, family)
+        mixed(twins, family, odd="limit rate" not in twins.ruleset)
     twins.check(shape, compare.ANY_PORT)
-    assert sum(1 for count in twins.kernel.counts().values() if count[0]) >= 4
+    assert sum(1 for count in twins.kernel.counts().values() if count[0]) >= 3
 
 
 def test_connections_from_inside_and_outside(twins, shape):

@@ -84,9 +84,9 @@ class FakeViews : public telemetry::ViewSource {
     view.flows.push_back({.protocol = "tcp", .state = "ESTABLISHED", .conntrack = "tcp      6 1 x"});
     return view;
   }
-  telemetry::NatView Nat(const telemetry::NatQuery& query) override {
+  absl::StatusOr<telemetry::NatView> Nat(const telemetry::NatQuery& query) override {
     last_nat_query = query;
-    return {.mappings = 3, .exhausted = 4};
+    return telemetry::NatView{.mappings = 3, .exhausted = 4};
   }
   absl::StatusOr<telemetry::ExplainView> Explain(
       const telemetry::ExplainRequest& request) override {

@@ -260,7 +260,25 @@ TEST(FlowCollectorTest, NatOnlyAndCutOff) {
   collector.TakeInto(&view);
   EXPECT_EQ(view.flows.size(), 2u);
   EXPECT_TRUE(view.truncated);
+  EXPECT_EQ(view.mappings, 3u);
   EXPECT_THAT(view.rules, IsEmpty());
+}
+
+TEST(NatAddressesTest, CountsConnectionsByAddressAndWorker) {
+  NatAddresses addresses(2);
+  Flow other = Masqueraded();
+  other.tuple(FlowDirection::kReply).destination = Ipv6(0, Ipv4(192, 0, 2, 9).value);
+  for (int i = 0; i < 3; ++i) addresses.Add(other, WorkerId{1});
+  addresses.Add(Masqueraded(), WorkerId{0});
+  addresses.Add(Established(), WorkerId{0});
+  telemetry::NatView view;
+  addresses.TakeInto(&view);
+  ASSERT_EQ(view.addresses.size(), 2u);
+  EXPECT_EQ(view.addresses[0].address, "192.0.2.9");
+  EXPECT_EQ(view.addresses[0].mappings, 3u);
+  EXPECT_THAT(view.addresses[0].by_worker, ElementsAre(0, 3));
+  EXPECT_EQ(view.addresses[1].address, "192.0.2.1");
+  EXPECT_THAT(view.addresses[1].by_worker, ElementsAre(1, 0));
 }
 
 }  // namespace

@@ -123,6 +123,14 @@ TEST_F(TracerTest, ForgottenAndReusedFramesSayNothingWrong) {
   EXPECT_EQ(session_.lost.Read(), 0u);
 }
 
+TEST_F(TracerTest, APacketWithoutAFrameIsNoPacket) {
+  tracer_.Use(&session_);
+  const packet::Packet given_away = PacketOf(packet::kNoFrame, 0);
+  tracer_.End(given_away, TraceOutcome::kLocal);
+  EXPECT_EQ(tracer_.RulesOf(given_away, 1), nullptr);
+  EXPECT_TRUE(Records().empty());
+}
+
 TEST_F(TracerTest, CountsWhatItCannotKeep) {
   tracer_.Use(&session_);
   const packet::Packet one = PacketOf(3, 1), other = PacketOf(3 + kOpenTraces, 2);

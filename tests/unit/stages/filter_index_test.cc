@@ -16,7 +16,8 @@ const char* const kAddresses6[] = {"2001:db8::1", "2001:db8::2", "2001:db8:1::1"
 
 class Generator {
  public:
-  explicit Generator(uint64_t seed) : rng_(seed) {}
+  // One rule in `rarity` or so has each kind of verdict.
+  Generator(uint64_t seed, uint64_t rarity) : rng_(seed), rarity_(rarity) {}
 
   RulesetModel Ruleset(size_t rules) {
     RulesetModel m(nft::TableFamily::kInet);
@@ -86,13 +87,15 @@ class Generator {
       nft::Set& named = m.AddSet("named" + std::to_string(i), 0, 4);
       named.elements.insert(Key(Addr(Pick(kAddresses))));
     }
-    nft::Set& verdicts = m.AddSet("verdicts", 0xb, 2);
-    verdicts.data_type = 0xffffff00;
-    for (uint16_t port = 1; port < 6; ++port) {
-      nft::SetElement e = Key(Net16(port));
-      e.verdict = {port == 1 ? 1 : port == 2 ? 0 : port == 3 ? -1 : port == 4 ? -5 : -3,
-                   port == 5 ? "c2" : ""};
-      verdicts.elements.insert(e);
+    for (const bool jumps : {false, true}) {
+      nft::Set& verdicts = m.AddSet(jumps ? "jumps" : "verdicts", 0xb, 2);
+      verdicts.data_type = 0xffffff00;
+      for (uint16_t port = 1; port < 5; ++port) {
+        nft::SetElement e = Key(Net16(port));
+        e.verdict = {port == 1 ? 1 : port == 2 ? 0 : port == 3 ? -1 : -5, ""};
+        if (jumps && port > 2) e.verdict = {-3, "c2"};
+        verdicts.elements.insert(e);
+      }
     }
   }
 
@@ -139,7 +142,8 @@ class Generator {
       case 4:
         return out + Exprs{load, Cmp(rng_.Chance(1, 2) ? kLt : kGt, Net16(Port()))};
       default:
-        return out + Exprs{load, VerdictMap("verdicts")};
+        if (!rng_.Chance(6, rarity_)) return out;
+        return out + Exprs{load, VerdictMap(level_ < 3 && rng_.Chance(1, 2) ? "jumps" : "verdicts")};
     }
   }
 
@@ -185,12 +189,13 @@ class Generator {
 
   // `level`: 0 the base chain, 1 to 3 chains that may only jump further down.
   Exprs Rule(int level) {
+    level_ = level;
     Exprs out;
     const size_t matches = 1 + rng_.Below(3);
     if (rng_.Chance(1, 20)) out.push_back(nft::CounterExpr{});
     for (size_t i = 0; i < matches; ++i) out = out + Match();
     if (rng_.Chance(1, 2)) out.push_back(nft::CounterExpr{});
-    switch (rng_.Below(12)) {
+    switch (rng_.Below(rarity_)) {
       case 0:
         out.push_back(Drop());
         break;
@@ -229,11 +234,13 @@ class Generator {
   }
 
   Rng rng_;
+  const uint64_t rarity_;
+  int level_ = 0;  // of the rule being made
 };
 
 void Check(uint64_t seed, size_t rules, size_t packets) {
   SCOPED_TRACE("seed " + std::to_string(seed));
-  Generator generator(seed);
+  Generator generator(seed, rules < 100 ? 12 : rules / 2);
   const RulesetModel model = generator.Ruleset(rules);
   FilterWorld linear;
   FilterWorld indexed;

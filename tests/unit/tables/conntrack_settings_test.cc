@@ -8,18 +8,6 @@
 namespace sluice::tables {
 namespace {
 
-TEST(ConntrackSettings, OverridesChangeWhatTheyName) {
-  ConntrackSettings settings;
-  ApplyOverrides({}, settings);
-  EXPECT_EQ(settings, ConntrackSettings());
-  ApplyOverrides({.tcp_established = Seconds(3600), .udp_stream = Seconds(7), .max = 5}, settings);
-  EXPECT_EQ(settings.tcp_timeout(TcpState::kEstablished), Seconds(3600));
-  EXPECT_EQ(settings.tcp_timeout(TcpState::kFinWait), Seconds(120));
-  EXPECT_EQ(settings.udp_stream, Seconds(7));
-  EXPECT_EQ(settings.udp, Seconds(30));
-  EXPECT_EQ(settings.max, 5u);
-}
-
 TEST(ConntrackSettings, EveryTimeoutHasAName) {
   ConntrackSettings settings;
   std::set<std::string_view> names;

@@ -96,6 +96,7 @@ class Source : public MetricSource {
     s.workers[0].nat_translations = 21;
     s.workers[0].nat_port_changes = 22;
     s.workers[0].nat_exhausted = 23;
+    s.workers[0].log_lost = 24;
     s.firewall = {.generation = 31,
                   .rules = {{"xdp", 1}, {"worker", 8}, {"kernel", 2}},
                   .compile_seconds = 0.25,
@@ -162,6 +163,7 @@ TEST(RenderMetricsTest, ReadsTheCountersWhereTheyAre) {
         "sluice_nat_translations_total{worker=\"0\"} 21\n",
         "sluice_nat_port_changes_total{worker=\"0\"} 22\n",
         "sluice_nat_exhausted_total{worker=\"0\"} 23\n",
+        "sluice_log_lost_packets_total{worker=\"0\"} 24\n",
         "sluice_ruleset_generation 31\n",
         "sluice_ruleset_rules{where=\"xdp\"} 1\n",
         "sluice_ruleset_rules{where=\"kernel\"} 2\n",

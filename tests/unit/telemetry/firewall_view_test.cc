@@ -55,28 +55,28 @@ icmpv6  -                 30.0s  2001:db8::1 > 2001:db8::2 type 128 code 0 id 7 
 }
 
 TEST(FirewallViewTest, Nat) {
-  NatView v{.mappings = 5, .exhausted = 1, .truncated = true};
-  v.rules = {{"inet", "nat", "post", 17, "oifname \"wan0\" masquerade", "masquerade", "worker", 5, 1}};
-  v.addresses = {{"192.0.2.1", 5, 1, {{0, 49'152, 57'343, 3}, {1, 57'344, 65'535, 2}}},
-                 {"192.0.2.9", 0, 0, {}}};
+  NatView v{.mappings = 5, .exhausted = 1, .ports_first = 49'152, .ports_last = 65'535,
+            .truncated = true};
+  v.rules = {{"inet", "nat", "post", 17, "oifname \"wan0\" masquerade", "masquerade", "worker", 7},
+             {"ip", "nat", "pre", 3, "tcp dport 80 dnat to 10.0.0.5", "dnat", "kernel", {}}};
+  v.addresses = {{"192.0.2.1", 5, {3, 2}}};
   v.flows = {{"tcp", "10.0.0.5:4000 > 1.1.1.1:443", "192.0.2.1:4000 > 1.1.1.1:443", "masquerade", 60}};
-  EXPECT_EQ(ToTable(v), R"(runs in  mappings  exhausted  kind        rule                       of
-worker          5          1  masquerade  oifname "wan0" masquerade  inet nat post handle 17
+  EXPECT_EQ(ToTable(v), R"(runs in  connections  kind        rule                           of
+worker             7  masquerade  oifname "wan0" masquerade      inet nat post handle 17
+kernel             -  dnat        tcp dport 80 dnat to 10.0.0.5  ip nat pre handle 3
 
 Addresses
-address    mappings  exhausted  worker  ports        used
-192.0.2.1         5          1       0  49152-57343     3
-                                     1  57344-65535     2
-192.0.2.9         0          0       -  -               -
+address    connections  by worker
+192.0.2.1            5  3 2
 
 Connections
 proto  from                         becomes                       nat         timeout
 tcp    10.0.0.5:4000 > 1.1.1.1:443  192.0.2.1:4000 > 1.1.1.1:443  masquerade    1m 0s
 
-5 connections translated, 1 refused for want of a port; more than shown, see --limit and show flows
+5 connections translated, 1 refused for want of a port (ports 49152-65535); more than shown, see --limit and show flows
 )");
   EXPECT_EQ(ToTable(NatView{}),
-            "no rule translates\n\n0 connections translated, 0 refused for want of a port\n");
+            "no rule translates\n\n0 connections translated, 0 refused for want of a port (ports 0-0)\n");
   const auto back = FromJson<NatView>(ToJson(v));
   ASSERT_TRUE(back.ok());
   EXPECT_EQ(ToTable(*back), ToTable(v));

@@ -118,8 +118,7 @@ Result Rt(const nlattr* data) {
 
 Result Fib(const nlattr* data) {
   ExprAttributes<NFTA_FIB_FLAGS> a(data);
-  return a.Done(
-      FibExpr{a.Register(NFTA_FIB_DREG), a.U32(NFTA_FIB_RESULT), a.U32(NFTA_FIB_FLAGS)});
+  return a.Done(FibExpr{a.Register(NFTA_FIB_DREG), a.U32(NFTA_FIB_RESULT), a.U32(NFTA_FIB_FLAGS)});
 }
 
 Result Lookup(const nlattr* data) {
@@ -141,8 +140,7 @@ Result Limit(const nlattr* data) {
 
 Result Counter(const nlattr* data) {
   ExprAttributes<NFTA_COUNTER_PAD> a(data);
-  return a.Done(
-      CounterExpr{a.U64Or(NFTA_COUNTER_PACKETS, 0), a.U64Or(NFTA_COUNTER_BYTES, 0)});
+  return a.Done(CounterExpr{a.U64Or(NFTA_COUNTER_PACKETS, 0), a.U64Or(NFTA_COUNTER_BYTES, 0)});
 }
 
 Result Quota(const nlattr* data) {
@@ -157,9 +155,7 @@ Result Connlimit(const nlattr* data) {
                               (a.U32Or(NFTA_CONNLIMIT_FLAGS, 0) & NFT_CONNLIMIT_F_INV) != 0});
 }
 
-Result Last(const nlattr* data) {
-  return ExprAttributes<NFTA_LAST_PAD>(data).Done(LastExpr{});
-}
+Result Last(const nlattr* data) { return ExprAttributes<NFTA_LAST_PAD>(data).Done(LastExpr{}); }
 
 Result Log(const nlattr* data) {
   ExprAttributes<NFTA_LOG_FLAGS> a(data);

@@ -1,8 +1,8 @@
 // nf_tables' expressions from netlink attributes (NFTA_RULE_EXPRESSIONS and the like).
 //
 // What an attribute means follows the dump functions in the kernel's net/netfilter/nft_*.c. An
-// expression that the model has no struct for, or whose attributes are not all understood, comes out
-// as UnsupportedExpr with its name; iptables' matches and targets with the extension's name too
+// expression that the model has no struct for, or whose attributes are not all understood, comes
+// out as UnsupportedExpr with its name; iptables' matches and targets with the extension's name too
 // ("match conntrack", "target MASQUERADE").
 //
 // Thread: any; no state. Never fails: nonsense becomes an UnsupportedExpr as well.

@@ -11,7 +11,7 @@
 namespace sluice::control::nft {
 namespace {
 
-constexpr int kDevicePrefix = 2;        // NFTA_DEVICE_PREFIX (kernel 6.16): a name with a wildcard
+constexpr int kDevicePrefix = 2;         // NFTA_DEVICE_PREFIX (kernel 6.16): a name with a wildcard
 constexpr uint8_t kUserdataComment = 0;  // NFTNL_UDATA_RULE_COMMENT of libnftnl
 
 std::optional<TableFamily> FamilyOf(const nlmsghdr& message) {
@@ -179,13 +179,13 @@ std::optional<RuleMessage> ParseRule(const nlmsghdr& message) {
   if (!family || !handle || !a.has(NFTA_RULE_TABLE) || !a.has(NFTA_RULE_CHAIN)) {
     return std::nullopt;
   }
-  return RuleMessage{.family = *family,
-                     .table = a.String(NFTA_RULE_TABLE),
-                     .chain = a.String(NFTA_RULE_CHAIN),
-                     .rule = {*handle, ParseExpressions(a[NFTA_RULE_EXPRESSIONS]),
-                              Comment(a[NFTA_RULE_USERDATA])},
-                     .after = Be64(a, NFTA_RULE_POSITION),
-                     .append = (message.nlmsg_flags & NLM_F_APPEND) != 0};
+  return RuleMessage{
+      .family = *family,
+      .table = a.String(NFTA_RULE_TABLE),
+      .chain = a.String(NFTA_RULE_CHAIN),
+      .rule = {*handle, ParseExpressions(a[NFTA_RULE_EXPRESSIONS]), Comment(a[NFTA_RULE_USERDATA])},
+      .after = Be64(a, NFTA_RULE_POSITION),
+      .append = (message.nlmsg_flags & NLM_F_APPEND) != 0};
 }
 
 std::optional<SetMessage> ParseSet(const nlmsghdr& message) {

@@ -1,7 +1,7 @@
 // A libnftables context whose output and errors go to memory. Internal to control/nft.
 //
-// Thread: control. libnftables opens its own netlink sockets in the namespace of the calling thread,
-// per command, and blocks until the kernel has answered.
+// Thread: control. libnftables opens its own netlink sockets in the namespace of the calling
+// thread, per command, and blocks until the kernel has answered.
 #ifndef SLUICE_CONTROL_NFT_NFT_CONTEXT_H_
 #define SLUICE_CONTROL_NFT_NFT_CONTEXT_H_
 

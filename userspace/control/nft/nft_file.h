@@ -1,5 +1,5 @@
-// Loads a file of nft commands into the kernel, as `nft -f FILE` does: one transaction, all of it or
-// nothing. `include` in the file is looked for where nft looks, and in the file's own directory.
+// Loads a file of nft commands into the kernel, as `nft -f FILE` does: one transaction, all of it
+// or nothing. `include` in the file is looked for where nft looks, and in the file's own directory.
 //
 // Thread: control; blocks until the kernel has answered. Needs CAP_NET_ADMIN, the check too.
 #ifndef SLUICE_CONTROL_NFT_NFT_FILE_H_

@@ -48,8 +48,8 @@ bool SameTables(const Ruleset& a, const Ruleset& b) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<NftMirror>> NftMirror::Open(
-    Nanos now, const NftMirrorOptions& mirror_options) {
+absl::StatusOr<std::unique_ptr<NftMirror>> NftMirror::Open(Nanos now,
+                                                           const NftMirrorOptions& mirror_options) {
   std::unique_ptr<NftMirror> mirror(new NftMirror);
   NetlinkOptions options;
   options.protocol = NETLINK_NETFILTER;
@@ -100,8 +100,8 @@ absl::Status NftMirror::ReadEvents(Nanos now) {
   // While all is read, the kernel keeps what happens meanwhile.
   more_events_ = false;
   if (state_ == State::kReadingAll) return absl::OkStatus();
-  const auto read = events_->Read(
-      kDatagramsPerRun, [&](const nlmsghdr& message) { TakeEvent(message, now); });
+  const auto read =
+      events_->Read(kDatagramsPerRun, [&](const nlmsghdr& message) { TakeEvent(message, now); });
   if (!read.ok()) return read.status();
   if (*read == NetlinkSocket::ReadResult::kOverflow) {
     ++stats_.overflows;
@@ -203,8 +203,8 @@ void NftMirror::InstallStructure() {
     for (auto& [name, set] : table.sets) {
       Set* const known = FindSet(ruleset_, table, set);
       if (known != nullptr) set.elements = std::move(known->elements);
-      set.version = known != nullptr && SameDefinition(*known, set) ? known->version
-                                                                    : editor_.NextVersion();
+      set.version =
+          known != nullptr && SameDefinition(*known, set) ? known->version : editor_.NextVersion();
     }
   }
   ruleset_ = std::exchange(structure_, {});

@@ -1,11 +1,13 @@
 // Follows nf_tables' ruleset of a network namespace: read once, then by its notifications.
 //
-// A transaction's messages are kept until the kernel closes it (NFT_MSG_NEWGEN) and then applied, so
-// ruleset() is always one generation as a whole. What cannot be applied exactly is read again:
+// A transaction's messages are kept until the kernel closes it (NFT_MSG_NEWGEN) and then applied,
+// so ruleset() is always one generation as a whole. What cannot be applied exactly is read again:
 //   - the structure, when ruleset_editor.h says so, while elements are still followed. It may be of
 //     a newer generation than the messages so far; it is put in place when they have come to it;
-//   - everything, after lost messages (ENOBUFS), a gap between generations, or when the audit, every
-//     ten seconds, finds other tables than ours: a table of a process that died goes without a word.
+//   - everything, after lost messages (ENOBUFS), a gap between generations, or when the audit,
+//   every
+//     ten seconds, finds other tables than ours: a table of a process that died goes without a
+//     word.
 //
 // Elements with a timeout vanish from the kernel without a word, and from ruleset() within a minute
 // after; whoever uses them looks at `expires_at`. Elements that the kernel's own packet path adds
@@ -33,10 +35,10 @@
 namespace sluice::control::nft {
 
 struct NftMirrorStats {
-  uint64_t transactions = 0;       // applied by their messages
+  uint64_t transactions = 0;  // applied by their messages
   uint64_t structure_readings = 0;
-  uint64_t full_readings = 0;      // with the first one
-  uint64_t overflows = 0;          // messages lost
+  uint64_t full_readings = 0;  // with the first one
+  uint64_t overflows = 0;      // messages lost
 };
 
 struct NftMirrorOptions {

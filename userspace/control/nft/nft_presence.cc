@@ -22,9 +22,8 @@ void JudgeChain(const Table& table, const Chain& chain, FirewallPresence& presen
   if (chain.rules.empty() && accepts) return;
   if (table.family == TableFamily::kNetdev && chain.base->hook == NF_NETDEV_EGRESS) {
     presence.forward4 = presence.forward6 = true;
-    presence.reasons.push_back(absl::StrCat("nft table ", FamilyName(table.family), " ",
-                                            table.name, ", chain ", chain.name,
-                                            ": Sluice has no egress hook"));
+    presence.reasons.push_back(absl::StrCat("nft table ", FamilyName(table.family), " ", table.name,
+                                            ", chain ", chain.name, ": Sluice has no egress hook"));
   } else if (SeesInput(table.family, chain.base->hook)) {
     presence.input4 |= v4;
     presence.input6 |= v6;

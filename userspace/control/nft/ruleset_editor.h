@@ -69,7 +69,7 @@ class RulesetEditor {
   // Chains (by the handles of table and chain) whose first or last rule this transaction deleted.
   std::set<std::pair<uint64_t, uint64_t>> first_deleted_;
   std::set<std::pair<uint64_t, uint64_t>> last_deleted_;
-  size_t rule_changes_ = 0;               // of this transaction
+  size_t rule_changes_ = 0;  // of this transaction
   uint64_t order_ = kFirstOrder;
   uint64_t version_ = 0;
 

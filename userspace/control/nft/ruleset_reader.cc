@@ -15,7 +15,7 @@
 namespace sluice::control::nft {
 namespace {
 
-constexpr int kMaxAttempts = 100;        // of Read: a ruleset that changes faster than it is read
+constexpr int kMaxAttempts = 100;  // of Read: a ruleset that changes faster than it is read
 constexpr int kMaxTableAttempts = 3;
 constexpr size_t kDatagramsAtOnce = 64;  // for Read
 

@@ -1,15 +1,15 @@
 // Reads nf_tables' ruleset of a network namespace by dumps over nfnetlink.
 //
 // In steps, since a set may have very many elements: each Step takes at most a given number of
-// datagrams (up to 32 KiB each; the kernel fills them while it is asked, nothing is waited for). The
-// generation is asked for before and after; when it moved, or the kernel marked a dump as torn
+// datagrams (up to 32 KiB each; the kernel fills them while it is asked, nothing is waited for).
+// The generation is asked for before and after; when it moved, or the kernel marked a dump as torn
 // (NLM_F_DUMP_INTR), or something vanished while it was read, all is read again.
 //
 // A kernel without nf_tables has an empty ruleset of generation 0. Families, tables and chains come
 // in the kernel's order. Counts in the expressions are those of the moment.
 //
-// Cost (6.18, one core): 2 to 3 us per element of a large set, half of it in the kernel, 5 us per rule.
-// Threads: the control thread only, in the namespace of Open.
+// Cost (6.18, one core): 2 to 3 us per element of a large set, half of it in the kernel, 5 us per
+// rule. Threads: the control thread only, in the namespace of Open.
 #ifndef SLUICE_CONTROL_NFT_RULESET_READER_H_
 #define SLUICE_CONTROL_NFT_RULESET_READER_H_
 
@@ -31,8 +31,7 @@ namespace sluice::control::nft {
 class RulesetReader {
  public:
   // Which sets' elements are read; the others come out empty.
-  using WantsElements =
-      std::function<bool(const Table& table, const Set& set)>;
+  using WantsElements = std::function<bool(const Table& table, const Set& set)>;
 
   // Unavailable when the kernel has no nfnetlink.
   static absl::StatusOr<RulesetReader> Open();
@@ -83,16 +82,16 @@ class RulesetReader {
   std::vector<SetName> wanted_;  // sets whose elements are still to be read
   Phase phase_ = Phase::kDone;
   bool tables_only_ = false;
-  bool asked_ = false;           // the request of this phase is sent
-  bool answered_ = false;        // and its answer complete
+  bool asked_ = false;     // the request of this phase is sent
+  bool answered_ = false;  // and its answer complete
   bool torn_ = false;
   uint32_t sequence_ = 0;
-  uint32_t generation_ = 0;      // as the last GETGEN said
-  int error_ = 0;                // errno of the answer
+  uint32_t generation_ = 0;  // as the last GETGEN said
+  int error_ = 0;            // errno of the answer
   int attempts_ = 0;
-  uint64_t order_ = 0;           // of elements
-  Set* set_ = nullptr;           // whose elements are coming
-  Chain* chain_ = nullptr;       // whose rules are coming
+  uint64_t order_ = 0;      // of elements
+  Set* set_ = nullptr;      // whose elements are coming
+  Chain* chain_ = nullptr;  // whose rules are coming
   const Table* chain_table_ = nullptr;
 };
 

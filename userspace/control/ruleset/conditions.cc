@@ -291,7 +291,7 @@ class Analysis {
     Add(value->load, std::move(intervals));
   }
 
-  // False when the elements have statements of their own: what follows must be evaluated.
+  // False when what follows need not be passed, or the lookup itself has an effect.
   bool Lookup(const Op& op) {
     const SetFacts facts = sets_(op.set);
     const ElementSet* set = facts.constant;
@@ -310,8 +310,7 @@ class Analysis {
       }
     }
     if (writes) Forget(op.dreg, op.length);
-    // Behind a verdict map nothing is evaluated that was not found.
-    return true;
+    return op.code != OpCode::kLookupVerdict;  // an element's verdict ends the rule
   }
 
   // The condition that the set has for the load at byte `at` of the key.

@@ -267,11 +267,11 @@ void RulesetBuild::BuildRule(const nft::Rule& rule, uint32_t chain, uint32_t pla
     program_->unsupported.push_back({index, lowering.unsupported()});
   }
   program_->rules.push_back({.chain = chain,
-                             .first_op = static_cast<uint32_t>(program_->ops.size()),
                              .handle = rule.handle,
                              .owner = memory_.owner,
                              .counter = lowering.first_counter(),
                              .comment = rule.comment});
+  program_->first_ops.push_back(static_cast<uint32_t>(program_->ops.size()));
   CollectConditions(ops, place);
   const std::vector<Op> fused = Fuse(ops, program_->constants);
   program_->ops.insert(program_->ops.end(), fused.begin(), fused.end());

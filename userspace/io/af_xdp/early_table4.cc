@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <tuple>
 #include <utility>
 
 namespace sluice::io::af_xdp {
@@ -14,8 +13,10 @@ using tables::EarlySet4;
 namespace {
 
 constexpr uint32_t kPageLines = SLUICE_EARLY_PAGE_LINES;
-constexpr uint32_t kHashPage = 1 + EarlyTable4::kLinePages;
-constexpr uint32_t kSmallestHash = 1024;
+constexpr uint32_t kDetailPage = 1 + EarlyTable4::kLinePages;
+constexpr uint32_t kHashPage = kDetailPage + EarlyTable4::kDetailPages;
+constexpr uint32_t kSmallestHash = 256;  // lines of eight entries
+constexpr int kSparse = 16;              // a /16 with more exceptions than that gets a line
 
 template <typename T>
 void Publish(T& word, T value) {
@@ -77,14 +78,20 @@ absl::StatusOr<sluice_early_line*> EarlyTable4::Line(uint32_t relative) {
 }
 
 absl::StatusOr<uint16_t> EarlyTable4::NewLine() {
-  if (lines_used_ == SLUICE_EARLY_NO_LINE) return absl::ResourceExhaustedError("no line is left");
+  if (lines_used_ == SLUICE_EARLY_IN_HASH) return absl::ResourceExhaustedError("no line is left");
   return static_cast<uint16_t>(lines_used_++);
 }
 
-absl::StatusOr<uint32_t> EarlyTable4::NewBlock4() {
-  if (spare_used_ + 4 > kPageLines) return absl::ResourceExhaustedError("no block is left");
-  spare_used_ += 4;
-  return spare_used_ - 4;
+// Lines that follow each other: what is left of the first page, then pages of their own.
+absl::StatusOr<uint32_t> EarlyTable4::NewDetail(uint32_t lines) {
+  constexpr uint32_t kFirst = kPageLines - SLUICE_EARLY_ROOT_LINES;
+  if (details_used_ < kFirst && details_used_ + lines > kFirst) details_used_ = kFirst;
+  if (details_used_ + lines > kFirst + kDetailPages * kPageLines) {
+    return absl::ResourceExhaustedError("too many /24 networks are divided");
+  }
+  const uint32_t at = details_used_;
+  details_used_ += lines;
+  return at < kFirst ? SLUICE_EARLY_ROOT_LINES + at : kDetailPage * kPageLines + at - kFirst;
 }
 
 absl::Status EarlyTable4::Build(const Sets& sets) {
@@ -171,7 +178,7 @@ absl::Status EarlyTable4::WriteBlock(const Sets& sets, uint32_t block_number) {
   absl::StatusOr<sluice_early_line*> root = Line(block_number / 16);
   if (!root.ok()) return root.status();
   uint32_t& word = (*root)->words[block_number % 16];
-  std::array<uint8_t, 256> classes{};
+  Classes classes{};
   for (size_t i = 0; i < (uneven ? 256u : 1u); ++i) {
     if (block.divided[i]) continue;
     absl::StatusOr<uint8_t> number = classes_.Get(block.sets[i]);
@@ -179,11 +186,38 @@ absl::Status EarlyTable4::WriteBlock(const Sets& sets, uint32_t block_number) {
     classes[i] = *number;
   }
   if (!uneven) {
-    Publish(word, SLUICE_EARLY_ROOT_WORD(SLUICE_EARLY_NO_LINE, classes[0], classes[0]));
+    Publish(word, SLUICE_EARLY_ROOT_WORD(SLUICE_EARLY_ALL_A, classes[0], classes[0]));
     return absl::OkStatus();
   }
-  // A line that is in use keeps its two classes, so that its codes can change one by one.
-  bool fresh = building_ || (word & 0xffff) == SLUICE_EARLY_NO_LINE;
+  const uint32_t place = building_ ? SLUICE_EARLY_ALL_A : word & 0xffff;
+  if (place != SLUICE_EARLY_ALL_A && place != SLUICE_EARLY_IN_HASH) {
+    return WriteLine(sets, block_number, block, classes, word);
+  }
+  // A block that is in the hash stays there, and keeps its class.
+  const uint8_t a = place == SLUICE_EARLY_IN_HASH ? static_cast<uint8_t>(word >> 16)
+                                                  : CommonestTwo(classes, &block.divided).first;
+  int exceptions = 0;
+  for (size_t i = 0; i < 256; ++i) exceptions += block.divided[i] || classes[i] != a;
+  if (place == SLUICE_EARLY_ALL_A && exceptions > kSparse) {
+    return WriteLine(sets, block_number, block, classes, word);
+  }
+  for (uint32_t i = 0; i < 256; ++i) {
+    const uint32_t key24 = block_number << 8 | i;
+    const bool exception = block.divided[i] || classes[i] != a;
+    if (building_ && exception) waiting_.push_back(key24);
+    if (building_) continue;
+    // What is no exception any more is still in the hash.
+    if (!exception && !in_hash_.contains(key24)) continue;
+    if (absl::Status s = WriteHost(sets, key24, block); !s.ok()) return s;
+  }
+  Publish(word, SLUICE_EARLY_ROOT_WORD(SLUICE_EARLY_IN_HASH, a, a));
+  return absl::OkStatus();
+}
+
+// A line that is in use keeps its two classes, so that its codes can change one by one.
+absl::Status EarlyTable4::WriteLine(const Sets& sets, uint32_t block_number, const Block& block,
+                                    const Classes& classes, uint32_t& word) {
+  const bool fresh = building_ || (word & 0xffff) == SLUICE_EARLY_ALL_A;
   auto [a, b] = CommonestTwo(classes, &block.divided);
   if (!fresh) {
     a = static_cast<uint8_t>(word >> 16);
@@ -205,7 +239,7 @@ absl::Status EarlyTable4::WriteBlock(const Sets& sets, uint32_t block_number) {
     }
     codes[i / 32] |= code << (i % 32 * 2);
   }
-  uint16_t number = static_cast<uint16_t>(word & 0xffff);
+  auto number = static_cast<uint16_t>(word & 0xffff);
   if (fresh) {
     absl::StatusOr<uint16_t> added = NewLine();
     if (!added.ok()) return added.status();
@@ -218,29 +252,51 @@ absl::Status EarlyTable4::WriteBlock(const Sets& sets, uint32_t block_number) {
   return absl::OkStatus();
 }
 
+// Three to six entries in a line of eight.
 absl::Status EarlyTable4::SizeHash(size_t hosts) {
-  const size_t lines = std::max<size_t>(kSmallestHash, std::bit_ceil(hosts * 5 / 2));
+  const size_t lines = std::max<size_t>(kSmallestHash, std::bit_ceil(hosts / 6 + 1));
   if (lines > size_t{kHashPages} * kPageLines) {
-    return absl::ResourceExhaustedError("too many /24 networks are divided");
+    return absl::ResourceExhaustedError("too many /24 networks differ from their neighbours");
   }
   description_.hash_mask = static_cast<uint32_t>(lines - 1);
   return absl::OkStatus();
 }
 
-// The line of this /24, or a free one for it (key 0).
-absl::StatusOr<sluice_early_host_line*> EarlyTable4::FindHost(uint32_t key24) {
-  const uint32_t key = key24 + 1;
-  for (uint32_t i = 0; i < SLUICE_EARLY_PROBES; ++i) {
-    absl::StatusOr<sluice_early_line*> line =
-        Line(kHashPage * kPageLines + (SLUICE_EARLY_PLACE(key, i) & description_.hash_mask));
-    if (!line.ok()) return line.status();
-    auto* host = reinterpret_cast<sluice_early_host_line*>(*line);
-    if (host->key == key || host->key == 0) return host;
+// The usual cases: no set divides the /24, or one does with one range.
+absl::StatusOr<uint64_t> EarlyTable4::SimpleEntry(const Sets& sets, uint32_t key24,
+                                                  const Block& block) {
+  const uint64_t base = block.sets[key24 & 255];
+  const absl::StatusOr<uint8_t> a = classes_.Get(base);
+  if (!a.ok()) return a.status();
+  if (!block.divided[key24 & 255]) {
+    return SLUICE_EARLY_ENTRY(key24, SLUICE_EARLY_RANGE, SLUICE_EARLY_RANGE_VALUE(0, 255, *a, *a));
   }
-  return absl::ResourceExhaustedError("the hash of divided /24 networks is full");
+  const uint32_t from = key24 << 8;
+  const EarlyRange<Ipv4>* only = nullptr;
+  uint64_t with = base;
+  for (size_t i = 0; i < sets.size(); ++i) {
+    if (sets[i] == nullptr || (base >> i & 1) != 0) continue;
+    const EarlyRanges<Ipv4>& ranges = *sets[i];
+    size_t at = FirstReaching(ranges, from);
+    for (; at < ranges.size() && ranges[at].first.value <= (from | 255); ++at) {
+      if (only != nullptr) return 0;
+      only = &ranges[at];
+      with = base | uint64_t{1} << i;
+    }
+  }
+  const absl::StatusOr<uint8_t> b = classes_.Get(with);
+  if (!b.ok()) return b.status();
+  if (only == nullptr) return 0;
+  return SLUICE_EARLY_ENTRY(
+      key24, SLUICE_EARLY_RANGE,
+      SLUICE_EARLY_RANGE_VALUE(std::max(only->first.value, from) & 255,
+                               std::min(only->last.value, from | 255) & 255, *a, *b));
 }
 
 absl::Status EarlyTable4::WriteHost(const Sets& sets, uint32_t key24, const Block& block) {
+  const absl::StatusOr<uint64_t> simple = SimpleEntry(sets, key24, block);
+  if (!simple.ok()) return simple.status();
+  if (*simple != 0) return PutEntry(key24, *simple);
   std::array<uint64_t, 256> masks;
   masks.fill(block.sets[key24 & 255]);
   const uint32_t from = key24 << 8;
@@ -254,65 +310,69 @@ absl::Status EarlyTable4::WriteHost(const Sets& sets, uint32_t key24, const Bloc
       for (uint32_t a = first; a <= last; ++a) masks[a] |= uint64_t{1} << i;
     }
   }
-  std::array<uint8_t, 256> classes;
+  Classes classes;
   for (size_t i = 0; i < 256; ++i) {
+    if (i > 0 && masks[i] == masks[i - 1]) {
+      classes[i] = classes[i - 1];
+      continue;
+    }
     absl::StatusOr<uint8_t> number = classes_.Get(masks[i]);
     if (!number.ok()) return number.status();
     classes[i] = *number;
   }
-  absl::StatusOr<sluice_early_host_line*> host = FindHost(key24);
-  if (!host.ok()) return host.status();
-  if ((*host)->key != 0) return ChangeHost(**host, classes);
-  return FillHost(**host, key24, classes);
+  absl::StatusOr<uint64_t> entry = MakeEntry(key24, classes);
+  if (!entry.ok()) return entry.status();
+  return PutEntry(key24, *entry);
 }
 
-absl::Status EarlyTable4::FillHost(sluice_early_host_line& host, uint32_t key24,
-                                   const std::array<uint8_t, 256>& classes) {
-  ++hosts_used_;
-  if (!building_ && hosts_used_ > (description_.hash_mask + 1) / 2) {
-    return absl::ResourceExhaustedError("the hash of divided /24 networks is full");
+// The simplest form that says it. Details are new lines each time: readers may be in the old ones.
+absl::StatusOr<uint64_t> EarlyTable4::MakeEntry(uint32_t key24, const Classes& classes) {
+  const uint8_t a = classes[0] == classes[255] ? classes[0] : CommonestTwo(classes, nullptr).first;
+  const auto is_a = [a](uint8_t c) { return c == a; };
+  const auto first = std::find_if_not(classes.begin(), classes.end(), is_a);
+  if (first == classes.end()) {
+    return SLUICE_EARLY_ENTRY(key24, SLUICE_EARLY_RANGE, SLUICE_EARLY_RANGE_VALUE(0, 255, a, a));
   }
-  std::tie(host.a, host.b) = CommonestTwo(classes, nullptr);
-  const auto is_a_or_b = [&](uint8_t c) { return c == host.a || c == host.b; };
-  if (std::all_of(classes.begin(), classes.end(), is_a_or_b)) {
-    for (size_t i = 0; i < 256; ++i) {
-      if (classes[i] != host.a) host.bits[i / 64] |= __u64{1} << (i % 64);
-    }
-  } else if (absl::Status s = ChangeHost(host, classes); !s.ok()) {
-    return s;
+  const uint8_t b = *first;
+  const auto behind = std::find_if(first, classes.end(), [b](uint8_t c) { return c != b; });
+  if (std::all_of(behind, classes.end(), is_a)) {
+    return SLUICE_EARLY_ENTRY(
+        key24, SLUICE_EARLY_RANGE,
+        SLUICE_EARLY_RANGE_VALUE(first - classes.begin(), behind - classes.begin() - 1, a, b));
   }
-  Publish(host.key, key24 + 1);
-  return absl::OkStatus();
-}
-
-// Of a line that is in use: its two classes are kept, or bytes take over.
-absl::Status EarlyTable4::ChangeHost(sluice_early_host_line& host,
-                                     const std::array<uint8_t, 256>& classes) {
-  const auto is_a_or_b = [&](uint8_t c) { return c == host.a || c == host.b; };
-  if (host.many == 0 && std::all_of(classes.begin(), classes.end(), is_a_or_b)) {
-    std::array<__u64, 4> bits{};
-    for (size_t i = 0; i < 256; ++i) {
-      if (classes[i] != host.a) bits[i / 64] |= __u64{1} << (i % 64);
-    }
-    for (size_t i = 0; i < 4; ++i) Publish(host.bits[i], bits[i]);
-    return absl::OkStatus();
-  }
-  uint32_t relative = host.block - description_.root;
-  if (host.many == 0) {
-    absl::StatusOr<uint32_t> block = NewBlock4();
-    if (!block.ok()) return block.status();
-    relative = *block;
-  }
+  const bool two =
+      std::all_of(classes.begin(), classes.end(), [a, b](uint8_t c) { return c == a || c == b; });
+  absl::StatusOr<uint32_t> detail = NewDetail(two ? 1 : 4);
+  if (!detail.ok()) return detail.status();
   for (uint32_t i = 0; i < 256; ++i) {
-    absl::StatusOr<sluice_early_line*> line = Line(relative + i / 64);
+    absl::StatusOr<sluice_early_line*> line = Line(*detail + (two ? 0 : i / 64));
     if (!line.ok()) return line.status();
-    Publish<__u8>((*line)->bytes[i % 64], classes[i]);
+    if (two) {
+      auto* bits = reinterpret_cast<sluice_early_bits*>(*line);
+      bits->a = a;
+      bits->b = b;
+      if (classes[i] == b) bits->bits[i / 64] |= __u64{1} << (i % 64);
+    } else {
+      (*line)->bytes[i % 64] = classes[i];
+    }
   }
-  if (host.many == 0) {
-    Publish(host.block, description_.root + relative);
-    Publish<__u8>(host.many, 1);
+  return SLUICE_EARLY_ENTRY(key24, two ? SLUICE_EARLY_BITS : SLUICE_EARLY_BYTES,
+                            description_.root + *detail);
+}
+
+absl::Status EarlyTable4::PutEntry(uint32_t key24, uint64_t entry) {
+  for (uint32_t i = 0; i < SLUICE_EARLY_PROBES; ++i) {
+    absl::StatusOr<sluice_early_line*> line =
+        Line(kHashPage * kPageLines + (SLUICE_EARLY_PLACE(key24, i) & description_.hash_mask));
+    if (!line.ok()) return line.status();
+    for (__u64& place : (*line)->longs) {
+      if (place != 0 && place >> 40 != key24) continue;
+      if (place == 0) in_hash_.insert(key24);
+      Publish<__u64>(place, entry);
+      return absl::OkStatus();
+    }
   }
-  return absl::OkStatus();
+  return absl::ResourceExhaustedError("the hash of /24 networks is full");
 }
 
 }  // namespace sluice::io::af_xdp

@@ -2,14 +2,14 @@
 // that bpf/include/early_abi.h describes.
 //
 // Built once for given sets, then changed in place, one /16 at a time, while the XDP program reads:
-// a line is filled before a word leads to it, and what a reader may still see is never given
-// another meaning. So lines are used up by changes; when they run out (or the hash does, or there
-// are more than 256 classes) a change fails with kResourceExhausted, and the caller builds a new
-// table aside. Memory is lent by the caller, page by page: 1 MiB for the root, 64 bytes per /16
-// that sets divide, and 160 to 320 bytes per /24 that they divide.
+// what a word leads to is filled before the word is written, and what a reader may still see is
+// never given another meaning. So changes use up room; when there is none (or there are more than
+// 256 classes) a change fails with kResourceExhausted, and the caller builds a new table aside.
+// Memory is lent by the caller, page by page: 1 MiB for the root, 16 to 32 bytes per /24 that sets
+// divide or that differs from most of its /16, 64 bytes per /16 with more than 16 of those.
 //
 // Cost: a build looks at each /16 and each range once; a change at what lies in the /16s that it
-// touches. Up to 209,000 divided /24s.
+// touches. Up to a million /24s in the hash.
 //
 // Thread: one writer (control); readers are BPF programs.
 #ifndef SLUICE_IO_AF_XDP_EARLY_TABLE4_H_
@@ -21,6 +21,7 @@
 #include <map>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "bpf/include/early_abi.h"
@@ -49,8 +50,9 @@ class EarlyTable4 {
  public:
   // Pages that a table may ask for, counted from its first.
   static constexpr uint32_t kLinePages = 4;
-  static constexpr uint32_t kHashPages = 32;
-  static constexpr uint32_t kPages = 1 + kLinePages + kHashPages;
+  static constexpr uint32_t kDetailPages = 8;  // bits and bytes of single addresses
+  static constexpr uint32_t kHashPages = 16;
+  static constexpr uint32_t kPages = 1 + kLinePages + kDetailPages + kHashPages;
 
   // Page `number` (from `first_page`), zeroed; called once for each. The first page is asked for by
   // Build, the others when they are needed.
@@ -74,15 +76,18 @@ class EarlyTable4 {
     std::array<bool, 256> divided{};
   };
 
+  using Classes = std::array<uint8_t, 256>;
+
   absl::Status WriteBlock(const Sets& sets, uint32_t block_number);
   bool DescribeBlock(const Sets& sets, uint32_t block_number, Block& block);
+  absl::Status WriteLine(const Sets& sets, uint32_t block_number, const Block& block,
+                         const Classes& classes, uint32_t& word);
   absl::Status WriteHost(const Sets& sets, uint32_t key24, const Block& block);
-  absl::Status FillHost(sluice_early_host_line& host, uint32_t key24,
-                        const std::array<uint8_t, 256>& classes);
-  absl::Status ChangeHost(sluice_early_host_line& host, const std::array<uint8_t, 256>& classes);
-  absl::StatusOr<sluice_early_host_line*> FindHost(uint32_t key24);
+  absl::StatusOr<uint64_t> SimpleEntry(const Sets& sets, uint32_t key24, const Block& block);
+  absl::StatusOr<uint64_t> MakeEntry(uint32_t key24, const Classes& classes);
+  absl::Status PutEntry(uint32_t key24, uint64_t entry);
   absl::Status SizeHash(size_t hosts);
-  absl::StatusOr<uint32_t> NewBlock4();
+  absl::StatusOr<uint32_t> NewDetail(uint32_t lines);
   absl::StatusOr<uint16_t> NewLine();
   absl::StatusOr<sluice_early_line*> Line(uint32_t relative);
 
@@ -95,8 +100,8 @@ class EarlyTable4 {
   bool building_ = false;
   std::vector<uint32_t> waiting_;  // while building: /24s for the hash
   uint32_t lines_used_ = 0;
-  uint32_t spare_used_ = SLUICE_EARLY_ROOT_LINES;  // of the first page, behind the root
-  uint32_t hosts_used_ = 0;
+  uint32_t details_used_ = 0;
+  absl::flat_hash_set<uint32_t> in_hash_;  // /24s
 };
 
 }  // namespace sluice::io::af_xdp

@@ -186,7 +186,10 @@ FlowIndex Conntrack::Begin(const Context& c, Packet& p, Verdict& verdict) {
     return tables::kNoFlow;
   }
   const FlowIndex index =
-      table_.Allocate(c.now, [this](FlowIndex) { counters_.early_dropped.Add(); });
+      table_.Allocate(c.now, [this](FlowIndex gone) {
+        counters_.early_dropped.Add();
+        TellForeign(table_.at(gone));
+      });
   if (index == tables::kNoFlow) {
     counters_.full.Add();
     verdict = Verdict::Drop(DropReason::kConntrackFull);
@@ -268,6 +271,7 @@ Verdict Conntrack::Apply(const Context& c, Packet& p, tables::FlowTable::Found f
 }
 
 void Conntrack::End(FlowIndex flow) {
+  TellForeign(table_.at(flow));
   table_.Remove(flow);
   CountFlows();
 }
@@ -318,8 +322,11 @@ void Conntrack::Untrack(Packet& p) {
 }
 
 bool Conntrack::Expire(Nanos now, size_t max_visits) {
-  const bool done =
-      table_.Expire(now, [this](FlowIndex) { counters_.expired.Add(); }, max_visits);
+  const auto expired = [this](FlowIndex flow) {
+    counters_.expired.Add();
+    TellForeign(table_.at(flow));
+  };
+  const bool done = table_.Expire(now, expired, max_visits);
   CountFlows();
   return done;
 }

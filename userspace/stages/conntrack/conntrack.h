@@ -70,6 +70,16 @@ class Conntrack {
   bool Expire(Nanos now, size_t max_visits = 64);
   Nanos NextDeadline() const { return table_.NextDeadline(); }
 
+  // Called with each flow that ends and has kFlowForeignReply; must not touch the table.
+  class ForeignSink {
+   public:
+    virtual ~ForeignSink() = default;
+    virtual void Ended(const tables::Flow& flow) = 0;
+  };
+  void set_foreign_sink(ForeignSink* sink) { foreign_ = sink; }
+  // Ends a confirmed flow before its time.
+  void Remove(tables::FlowIndex flow) { End(flow); }
+
   tables::FlowTable& table() { return table_; }
   const tables::FlowTable& table() const { return table_; }
 
@@ -87,10 +97,14 @@ class Conntrack {
   packet::Verdict Apply(const Context& c, packet::Packet& p, tables::FlowTable::Found found,
                         bool fresh, bool& again);
   void End(tables::FlowIndex flow);
+  void TellForeign(const tables::Flow& flow) {
+    if (foreign_ != nullptr && flow.Has(tables::kFlowForeignReply)) foreign_->Ended(flow);
+  }
   void CountFlows() { counters_.current.Set(table_.size()); }
 
   tables::FlowTable& table_;
   ConntrackCounters& counters_;
+  ForeignSink* foreign_ = nullptr;
 };
 
 }  // namespace sluice::stages

@@ -202,10 +202,11 @@ TagCheck CheckTag(Step& step, const ChunkView& chunk) {
 }
 
 // Notes the tag that an INIT or INIT ACK asks the other side to use.
-bool NoteTag(Step& step, bool is_ack, uint32_t tag) {
+bool NoteTag(Step& step, bool is_ack, bool first, uint32_t tag) {
   SctpTracking& sctp = step.sctp;
   uint32_t& wanted = sctp.tags[step.to];
   if (!is_ack) {
+    if (wanted == tag && !first) return true;  // a repetition
     if (sctp.init[step.from] && sctp.init[step.to]) sctp.init[step.to] = false;
     sctp.init[step.from] = true;
   } else {
@@ -230,7 +231,8 @@ bool BeginSctp(const Packet& p, const FrameArena& arena, SctpTracking& tracking)
     const uint8_t next = NextState(FlowDirection::kOriginal, 0, chunk.type);
     if (next == 0 || next == kInvalidState) return false;
     if (chunk.type == kInit) return packet_tag == 0 && InitTag(p, arena, chunk, tracking.tags[1]);
-    tracking.tags[chunk.type == kHeartbeat ? 0 : 1] = packet_tag;
+    if (chunk.type == kHeartbeat) tracking.tags[0] = packet_tag;
+    if (chunk.type == kShutdownAck) tracking.tags[1] = packet_tag;
     return true;
   });
 }
@@ -260,7 +262,8 @@ TrackResult TrackSctp(tables::Flow& flow, FlowDirection direction, const Packet&
     if (next == kInvalidState) return false;
     if (chunk.type == kInit || chunk.type == kInitAck) {
       uint32_t tag = 0;
-      if (!InitTag(p, arena, chunk, tag) || !NoteTag(step, chunk.type == kInitAck, tag)) {
+      if (!InitTag(p, arena, chunk, tag) ||
+          !NoteTag(step, chunk.type == kInitAck, !flow.Has(tables::kFlowConfirmed), tag)) {
         return false;
       }
     }

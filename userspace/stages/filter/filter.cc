@@ -111,6 +111,10 @@ void Evaluation::LoadKeys(const tables::Classifier& index) {
   }
 }
 
+// The first rules are tried before an index is asked: rulesets begin with what decides about most
+// packets (`ct state established accept`), which then costs no loading of keys.
+constexpr uint32_t kWalkedRules = 2;
+
 // nft_do_chain.
 bool Evaluation::RunBaseChain(uint32_t base) {
   struct Frame {
@@ -136,7 +140,7 @@ bool Evaluation::RunBaseChain(uint32_t base) {
   };
   for (;;) {
     Step step = Step::kBreak;
-    if (index != nullptr) {
+    if (index != nullptr && next >= kWalkedRules) {
       if (!keys_loaded) {
         LoadKeys(*index);
         keys_loaded = true;
@@ -146,7 +150,7 @@ bool Evaluation::RunBaseChain(uint32_t base) {
     if (next < chain->rule_count) {
       rule_ = chain->first_rule + next++;
       const uint32_t before = modifications_;
-      step = Execute(program_.rules[rule_].first_op);
+      step = Execute(program_.first_ops[rule_]);
       if (before != modifications_) keys_loaded = false;
       if (step == Step::kBreak) continue;
       if (trace != nullptr) trace->RuleMatched(rule_);

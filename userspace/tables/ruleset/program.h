@@ -125,7 +125,6 @@ struct DynsetOp {
 
 struct RuleInfo {
   uint32_t chain = kNoChain;
-  uint32_t first_op = 0;
   uint64_t handle = 0;
   uint64_t owner = 0;            // identity of its state; the same for an unchanged rule
   StateCell* counter = nullptr;  // of its first `counter` statement
@@ -169,7 +168,8 @@ struct NamedObject {
 
 struct Program {
   std::vector<Op> ops;
-  std::vector<RuleInfo> rules;    // in the order of chains
+  std::vector<uint32_t> first_ops;  // by rule
+  std::vector<RuleInfo> rules;      // in the order of chains
   std::vector<ChainInfo> chains;  // the compiler keeps a chain's index while the chain exists
   std::vector<std::array<uint8_t, 16>> constants;
   std::vector<StatefulExpr> stateful;

@@ -45,8 +45,7 @@ Buffer Value(uint16_t type, const Buffer& bytes) {
   return Attribute(type, Attribute(NFTA_DATA_VALUE, bytes));
 }
 Buffer Expression(const std::string& name, const Buffer& data) {
-  return Attribute(NFTA_LIST_ELEM,
-                   String(NFTA_EXPR_NAME, name) + Attribute(NFTA_EXPR_DATA, data));
+  return Attribute(NFTA_LIST_ELEM, String(NFTA_EXPR_NAME, name) + Attribute(NFTA_EXPR_DATA, data));
 }
 std::string Parsed(const Buffer& expression) {
   return test::Text(ParseExpression(reinterpret_cast<const nlattr*>(expression.data())));
@@ -75,10 +74,10 @@ TEST(Expressions, OperationsBeyondTheModelAreUnsupported) {
                      Value(NFTA_BITWISE_DATA, {1, 0, 0, 0});
     EXPECT_EQ(Parsed(Expression("bitwise", e)), "[ bitwise ]") << op;
   }
-  EXPECT_EQ(Parsed(Expression("lookup", String(NFTA_LOOKUP_SET, "s") +
-                                            U32(NFTA_LOOKUP_SREG, NFT_REG_1) +
-                                            U32(NFTA_LOOKUP_FLAGS, 2))),
-            "[ lookup ]");
+  EXPECT_EQ(
+      Parsed(Expression("lookup", String(NFTA_LOOKUP_SET, "s") + U32(NFTA_LOOKUP_SREG, NFT_REG_1) +
+                                      U32(NFTA_LOOKUP_FLAGS, 2))),
+      "[ lookup ]");
 }
 
 TEST(Expressions, NonsenseIsUnsupported) {
@@ -109,10 +108,10 @@ TEST(Expressions, NonsenseIsUnsupported) {
 }
 
 TEST(Expressions, ExtensionsOfIptablesHaveTheirNames) {
-  EXPECT_EQ(Parsed(Expression("match", String(NFTA_MATCH_NAME, "statistic") +
-                                           U32(NFTA_MATCH_REV, 0) +
-                                           Attribute(NFTA_MATCH_INFO, Buffer(24)))),
-            "[ match statistic ]");
+  EXPECT_EQ(
+      Parsed(Expression("match", String(NFTA_MATCH_NAME, "statistic") + U32(NFTA_MATCH_REV, 0) +
+                                     Attribute(NFTA_MATCH_INFO, Buffer(24)))),
+      "[ match statistic ]");
   EXPECT_EQ(Parsed(Expression("target", String(NFTA_TARGET_NAME, "TTL"))), "[ target TTL ]");
 }
 
@@ -137,18 +136,17 @@ std::vector<std::pair<uint16_t, Buffer>> SomeMessages() {
                                    Attribute(NFTA_DYNSET_EXPRESSIONS, Expression("counter", {}))) +
           Expression("match", String(NFTA_MATCH_NAME, "x")));
   const Buffer handle = Attribute(NFTA_RULE_HANDLE, {0, 0, 0, 0, 0, 0, 0, 3});
-  const Buffer element =
-      Attribute(NFTA_LIST_ELEM,
-                Value(NFTA_SET_ELEM_KEY, {1, 2, 3, 4}) + Value(NFTA_SET_ELEM_KEY_END, {1, 2, 3, 9}) +
-                    U32(NFTA_SET_ELEM_FLAGS, 1) +
-                    Attribute(NFTA_SET_ELEM_EXPIRATION, {0, 0, 0, 0, 0, 0, 1, 0}) +
-                    Attribute(NFTA_SET_ELEM_EXPRESSIONS, Expression("counter", {})));
+  const Buffer element = Attribute(
+      NFTA_LIST_ELEM, Value(NFTA_SET_ELEM_KEY, {1, 2, 3, 4}) +
+                          Value(NFTA_SET_ELEM_KEY_END, {1, 2, 3, 9}) + U32(NFTA_SET_ELEM_FLAGS, 1) +
+                          Attribute(NFTA_SET_ELEM_EXPIRATION, {0, 0, 0, 0, 0, 0, 1, 0}) +
+                          Attribute(NFTA_SET_ELEM_EXPRESSIONS, Expression("counter", {})));
   const Buffer hook =
       Attribute(NFTA_CHAIN_HOOK, U32(NFTA_HOOK_HOOKNUM, 0) + U32(NFTA_HOOK_PRIORITY, 5) +
                                      Attribute(NFTA_HOOK_DEVS, String(1, "lo") + String(2, "eth")));
   return {
-      {NFT_MSG_NEWTABLE, String(NFTA_TABLE_NAME, "t") +
-                             Attribute(NFTA_TABLE_HANDLE, {0, 0, 0, 0, 0, 0, 0, 1})},
+      {NFT_MSG_NEWTABLE,
+       String(NFTA_TABLE_NAME, "t") + Attribute(NFTA_TABLE_HANDLE, {0, 0, 0, 0, 0, 0, 0, 1})},
       {NFT_MSG_NEWCHAIN, String(NFTA_CHAIN_TABLE, "t") + String(NFTA_CHAIN_NAME, "c") + hook +
                              String(NFTA_CHAIN_TYPE, "filter") + U32(NFTA_CHAIN_POLICY, 0)},
       {NFT_MSG_NEWRULE, String(NFTA_RULE_TABLE, "t") + String(NFTA_RULE_CHAIN, "c") + handle +
@@ -164,16 +162,15 @@ std::vector<std::pair<uint16_t, Buffer>> SomeMessages() {
                                Attribute(NFTA_SET_ELEM_LIST_ELEMENTS, element + element)},
       {NFT_MSG_NEWOBJ, String(NFTA_OBJ_TABLE, "t") + String(NFTA_OBJ_NAME, "o") +
                            U32(NFTA_OBJ_TYPE, 1) + Attribute(NFTA_OBJ_DATA, {})},
-      {NFT_MSG_DELRULE,
-       String(NFTA_RULE_TABLE, "t") + String(NFTA_RULE_CHAIN, "c") + handle},
+      {NFT_MSG_DELRULE, String(NFTA_RULE_TABLE, "t") + String(NFTA_RULE_CHAIN, "c") + handle},
       {NFT_MSG_DELSETELEM, String(NFTA_SET_ELEM_LIST_TABLE, "t") +
                                String(NFTA_SET_ELEM_LIST_SET, "s") +
                                Attribute(NFTA_SET_ELEM_LIST_ELEMENTS, element)},
       {NFT_MSG_DELSET, String(NFTA_SET_TABLE, "t") + String(NFTA_SET_NAME, "s")},
       {NFT_MSG_DELCHAIN, String(NFTA_CHAIN_TABLE, "t") + String(NFTA_CHAIN_NAME, "c")},
       {NFT_MSG_DELOBJ, String(NFTA_OBJ_TABLE, "t") + String(NFTA_OBJ_NAME, "o")},
-      {NFT_MSG_DELTABLE, String(NFTA_TABLE_NAME, "t") +
-                             Attribute(NFTA_TABLE_HANDLE, {0, 0, 0, 0, 0, 0, 0, 1})},
+      {NFT_MSG_DELTABLE,
+       String(NFTA_TABLE_NAME, "t") + Attribute(NFTA_TABLE_HANDLE, {0, 0, 0, 0, 0, 0, 0, 1})},
       {NFT_MSG_NEWGEN, U32(NFTA_GEN_ID, 7)},
   };
 }

@@ -45,8 +45,9 @@ class NftFileTest : public testing::Test {
 
 TEST_F(NftFileTest, LoadsAsOneTransaction) {
   Write("more.nft", "table ip6 b { }\n");
-  const std::string file = Write(
-      "rules.nft", "flush ruleset\ninclude \"more.nft\"\ntable inet a { \n chain c { accept; }\n}\n");
+  const std::string file =
+      Write("rules.nft",
+            "flush ruleset\ninclude \"more.nft\"\ntable inet a { \n chain c { accept; }\n}\n");
   NetworkNamespace::Nft("table ip old { }\n");
   const absl::Status checked = CheckNftFile(file);
   EXPECT_TRUE(checked.ok()) << checked;
@@ -61,14 +62,15 @@ TEST_F(NftFileTest, LoadsAsOneTransaction) {
 TEST_F(NftFileTest, AnErrorIsOneLineWithItsPlace) {
   const std::string bad_syntax = Write("syntax.nft", "table inet a {\n  chain c { jumpp x; }\n}\n");
   // The kernel finds this one: a base chain cannot be jumped to.
-  const std::string refused = Write(
-      "refused.nft",
-      "table ip a { }\ntable inet b {\n  chain f { type filter hook forward priority 0; }\n"
-      "  chain c { jump f; }\n}\n");
+  const std::string refused =
+      Write("refused.nft",
+            "table ip a { }\ntable inet b {\n  chain f { type filter hook forward priority 0; }\n"
+            "  chain c { jump f; }\n}\n");
   for (const std::string& file : {bad_syntax, refused}) {
     for (const absl::Status& status : {CheckNftFile(file), LoadNftFile(file)}) {
       ASSERT_FALSE(status.ok()) << file;
-      EXPECT_THAT(std::string(status.message()), AllOf(HasSubstr(file + ":"), Not(HasSubstr("\n"))));
+      EXPECT_THAT(std::string(status.message()),
+                  AllOf(HasSubstr(file + ":"), Not(HasSubstr("\n"))));
     }
     EXPECT_THAT(Tables(), SizeIs(0)) << "a part of " << file << " was loaded";
   }

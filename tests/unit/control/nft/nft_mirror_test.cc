@@ -14,8 +14,8 @@
 #include <vector>
 
 #include "control/nft/ruleset_reader.h"
-#include "unit/control/nft/nft_text.h"
 #include "support/network_namespace.h"
+#include "unit/control/nft/nft_text.h"
 
 namespace sluice::control::nft {
 namespace {
@@ -195,9 +195,10 @@ class Script {
       const Chain* c = FindChain(t, chain);
       if (c == nullptr || c->rules.empty()) continue;
       const int which = Below(3);  // the first and the last one most often
-      const size_t at = which == 0   ? 0
-                        : which == 1 ? c->rules.size() - 1
-                                     : static_cast<size_t>(Below(static_cast<int>(c->rules.size())));
+      const size_t at = which == 0 ? 0
+                        : which == 1
+                            ? c->rules.size() - 1
+                            : static_cast<size_t>(Below(static_cast<int>(c->rules.size())));
       return absl::StrCat(c->rules[at].handle);
     }
     return "";
@@ -229,8 +230,8 @@ class Script {
       case 10:
       case 11:
         if (handle.empty()) break;
-        return absl::StrCat("replace rule ", table, " ", chain, " handle ", handle, " ",
-                            RuleText(), "\n");
+        return absl::StrCat("replace rule ", table, " ", chain, " handle ", handle, " ", RuleText(),
+                            "\n");
       case 12:
       case 13:
         if (handle.empty()) break;
@@ -445,7 +446,8 @@ TEST_F(NftMirrorTest, FollowsWhileItIsChangedAllTheTime) {
   std::string commands;
   for (int i = 0; i < 300; ++i) {
     absl::StrAppend(&commands, "nft 'add element ip t s { 10.0.", i >> 8, ".", i & 255, " }';");
-    if (i % 10 == 0) absl::StrAppend(&commands, "nft 'insert rule ip t c drop; insert rule ip t c accept';");
+    if (i % 10 == 0)
+      absl::StrAppend(&commands, "nft 'insert rule ip t c drop; insert rule ip t c accept';");
   }
   FILE* script = popen(commands.c_str(), "w");
   for (int i = 0; i < 100; ++i) Follow();

@@ -68,20 +68,20 @@ struct Printer {
                         Reg(e.sreg), " ", Hex(e.data));
   }
   std::string operator()(const RangeExpr& e) const {
-    return absl::StrCat("range ", Name({"eq", "neq"}, e.op), " reg ", Reg(e.sreg), " ",
-                        Hex(e.from), Hex(e.to));
+    return absl::StrCat("range ", Name({"eq", "neq"}, e.op), " reg ", Reg(e.sreg), " ", Hex(e.from),
+                        Hex(e.to));
   }
   std::string operator()(const BitwiseExpr& e) const {
     if (e.op == 0) {
-      return absl::StrCat("bitwise reg ", Reg(e.dreg), " = ( reg ", Reg(e.sreg), " & ",
-                          Hex(e.mask), ") ^ ", Hex(e.xor_value));
+      return absl::StrCat("bitwise reg ", Reg(e.dreg), " = ( reg ", Reg(e.sreg), " & ", Hex(e.mask),
+                          ") ^ ", Hex(e.xor_value));
     }
     return absl::StrCat("bitwise reg ", Reg(e.dreg), " = ( reg ", Reg(e.sreg),
                         e.op == 1 ? " << " : " >> ", absl::StrFormat("0x%08x ) ", e.shift));
   }
   std::string operator()(const ByteorderExpr& e) const {
-    return absl::StrCat("byteorder reg ", Reg(e.dreg), " = ", Name({"ntoh", "hton"}, e.op),
-                        "(reg ", Reg(e.sreg), ", ", e.size, ", ", e.length, ") ");
+    return absl::StrCat("byteorder reg ", Reg(e.dreg), " = ", Name({"ntoh", "hton"}, e.op), "(reg ",
+                        Reg(e.sreg), ", ", e.size, ", ", e.length, ") ");
   }
   std::string operator()(const PayloadExpr& e) const {
     const char* base = Name({"link", "network", "transport", "inner"}, e.base);
@@ -106,21 +106,23 @@ struct Printer {
                         e.flags != 0 ? " present" : "", " => reg ", Reg(e.dreg), " ");
   }
   std::string operator()(const MetaExpr& e) const {
-    const char* key = Name(
-        {"len", "protocol", "priority", "mark", "iif", "oif", "iifname", "oifname", "iiftype",
-         "oiftype", "skuid", "skgid", "nftrace", "rtclassid", "secmark", "nfproto", "l4proto",
-         "bri_iifname", "bri_oifname", "pkttype", "cpu", "iifgroup", "oifgroup", "cgroup",
-         "prandom", "secpath", "iifkind", "oifkind", "bri_iifpvid", "bri_iifvproto", "time",
-         "day", "hour", "sdif", "sdifname"},
-        e.key);
+    const char* key =
+        Name({"len",         "protocol",  "priority", "mark",     "iif",         "oif",
+              "iifname",     "oifname",   "iiftype",  "oiftype",  "skuid",       "skgid",
+              "nftrace",     "rtclassid", "secmark",  "nfproto",  "l4proto",     "bri_iifname",
+              "bri_oifname", "pkttype",   "cpu",      "iifgroup", "oifgroup",    "cgroup",
+              "prandom",     "secpath",   "iifkind",  "oifkind",  "bri_iifpvid", "bri_iifvproto",
+              "time",        "day",       "hour",     "sdif",     "sdifname"},
+             e.key);
     return e.sreg != kNoRegister ? absl::StrCat("meta set ", key, " with reg ", Reg(e.sreg), " ")
                                  : absl::StrCat("meta load ", key, " => reg ", Reg(e.dreg), " ");
   }
   std::string operator()(const CtExpr& e) const {
     const char* key =
-        Name({"state", "direction", "status", "mark", "secmark", "expiration", "helper",
-              "l3protocol", "src", "dst", "protocol", "proto_src", "proto_dst", "label", "packets",
-              "bytes", "avgpkt", "zone", "event", "src_ip", "dst_ip", "src_ip6", "dst_ip6"},
+        Name({"state",     "direction",  "status",  "mark",    "secmark",  "expiration",
+              "helper",    "l3protocol", "src",     "dst",     "protocol", "proto_src",
+              "proto_dst", "label",      "packets", "bytes",   "avgpkt",   "zone",
+              "event",     "src_ip",     "dst_ip",  "src_ip6", "dst_ip6"},
              e.key);
     const std::string direction =
         e.direction ? absl::StrCat(", dir ", Name({"original", "reply"}, *e.direction), " ") : "";
@@ -174,8 +176,8 @@ struct Printer {
       return absl::StrCat(out, "group ", *e.group, " snaplen ", e.snaplen, " qthreshold 5 ");
     }
     absl::StrAppend(&out, "level ", e.level, " ");
-    const std::vector<const char*> flags = {"tcpseq", "tcpopt", "ipopt", "uid", "nflog",
-                                            "macdecode"};
+    const std::vector<const char*> flags = {"tcpseq", "tcpopt", "ipopt",
+                                            "uid",    "nflog",  "macdecode"};
     for (uint32_t i = 0; i < flags.size(); ++i) {
       if ((e.flags & 1u << i) != 0) absl::StrAppend(&out, flags[i], " ");
     }
@@ -205,15 +207,14 @@ struct Printer {
                         Optional("proto_max", e.proto_max), Flags(e.flags));
   }
   std::string operator()(const NumgenExpr& e) const {
-    return absl::StrCat("numgen reg ", Reg(e.dreg), " = ", Name({"inc", "random"}, e.type),
-                        " mod ", e.modulus, " ",
+    return absl::StrCat("numgen reg ", Reg(e.dreg), " = ", Name({"inc", "random"}, e.type), " mod ",
+                        e.modulus, " ",
                         e.offset != 0 ? absl::StrCat("offset ", e.offset, " ") : "");
   }
   std::string operator()(const HashExpr& e) const {
-    const std::string of =
-        e.type == 0 ? absl::StrCat("jhash(reg ", Reg(e.sreg), ", ", e.length, ", 0x",
-                                   absl::Hex(e.seed), ")")
-                    : "symhash()";
+    const std::string of = e.type == 0 ? absl::StrCat("jhash(reg ", Reg(e.sreg), ", ", e.length,
+                                                      ", 0x", absl::Hex(e.seed), ")")
+                                       : "symhash()";
     return absl::StrCat("hash reg ", Reg(e.dreg), " = ", of, " % mod ", e.modulus, " ");
   }
   std::string operator()(const NotrackExpr&) const { return "notrack "; }
@@ -223,10 +224,9 @@ struct Printer {
   }
   std::string operator()(const UnsupportedExpr& e) const { return e.name + " "; }
   std::string operator()(const std::shared_ptr<const DynsetExpr>& e) const {
-    std::string out =
-        absl::StrCat("dynset ", Name({"add", "update", "delete"}, e->op), " reg_key ",
-                     Reg(e->sreg_key), " set ", e->set, " ", Optional("data", e->sreg_data),
-                     "timeout ", e->timeout_ms.value_or(0), "ms ");
+    std::string out = absl::StrCat(
+        "dynset ", Name({"add", "update", "delete"}, e->op), " reg_key ", Reg(e->sreg_key), " set ",
+        e->set, " ", Optional("data", e->sreg_data), "timeout ", e->timeout_ms.value_or(0), "ms ");
     for (const Expr& inner : e->exprs) absl::StrAppend(&out, "expr ", Text(inner), " ");
     return out;
   }
@@ -263,8 +263,7 @@ inline std::vector<std::string> Lines(const Ruleset& ruleset) {
   std::vector<std::string> out;
   for (const Table& table : ruleset.tables) {
     const std::string name = absl::StrCat(FamilyName(table.family), " ", table.name);
-    out.push_back(
-        absl::StrCat("table ", name, " ", table.handle, table.dormant ? " dormant" : ""));
+    out.push_back(absl::StrCat("table ", name, " ", table.handle, table.dormant ? " dormant" : ""));
     for (const Chain& chain : table.chains) {
       out.push_back(absl::StrCat("chain ", name, " ", chain.name, " ", chain.handle,
                                  chain.anonymous ? " anonymous" : ""));

@@ -121,8 +121,9 @@ TEST_F(RuleTextTest, TextOfOneRule) {
   };
   EXPECT_THAT(text(0), HasSubstr("ip saddr 1.2.3.4 counter packets 3 bytes 4 log prefix"));
   EXPECT_THAT(text(0), testing::EndsWith("comment \"x { counter packets 5 bytes 6 # handle 9\""));
-  EXPECT_EQ(text(4), "jump { ip saddr 1.1.1.1 counter packets 0 bytes 0 accept "
-                     "ip saddr 2.2.2.2 drop }");
+  EXPECT_EQ(text(4),
+            "jump { ip saddr 1.1.1.1 counter packets 0 bytes 0 accept "
+            "ip saddr 2.2.2.2 drop }");
   EXPECT_EQ(text(5), "tcp dport { 22, 80 } jump sub");
   EXPECT_EQ(RuleText(listing_, TableFamily::kInet, "t", "c", 9999), "");
   EXPECT_EQ(RuleText(listing_, TableFamily::kIp6, "t", "c", chain.rules[5].handle), "");
@@ -146,8 +147,9 @@ TEST(ParseListing, ATableOfAProcess) {
 }
 
 TEST(ParseListing, NonsenseIsNoRule) {
-  for (const char* text : {"", "\n\n", "}\n}\n", "{{{{", "# handle 5", "x # handle 99999999999999999999999",
-                           "table\n", "table inet {\n x # handle 5", "chain c {\n} # handle 3\n"}) {
+  for (const char* text :
+       {"", "\n\n", "}\n}\n", "{{{{", "# handle 5", "x # handle 99999999999999999999999", "table\n",
+        "table inet {\n x # handle 5", "chain c {\n} # handle 3\n"}) {
     for (const ListingLine& line : ParseListing(text)) {
       EXPECT_EQ(line.kind, ListingLine::Kind::kOther) << text;
       EXPECT_THAT(line.counters, IsEmpty());

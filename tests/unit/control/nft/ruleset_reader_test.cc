@@ -62,7 +62,8 @@ std::map<std::string, std::vector<std::string>> RulesByNft() {
 
 std::string Normalised(std::string text, const Expr& expr) {
   // What libnftnl knows of an expression that Sluice does not is more than its name.
-  if (std::holds_alternative<UnsupportedExpr>(expr)) text = text.substr(0, text.find(' ', 2)) + " ]";
+  if (std::holds_alternative<UnsupportedExpr>(expr))
+    text = text.substr(0, text.find(' ', 2)) + " ]";
   while (absl::StrContains(text, "  ]")) text.erase(text.find("  ]"), 1);
   return text;
 }
@@ -70,7 +71,8 @@ std::string Normalised(std::string text, const Expr& expr) {
 TEST(RulesetReader, ReadsEveryStatementAsLibnftnlDoes) {
   const NetworkNamespace inside;
   NetworkNamespace::Nft(test::kBaseRuleset);
-  for (const char* rule : test::kRules) NetworkNamespace::Nft(absl::StrCat("add rule ", rule, "\n"));
+  for (const char* rule : test::kRules)
+    NetworkNamespace::Nft(absl::StrCat("add rule ", rule, "\n"));
   const Ruleset ruleset = Read();
   const auto by_nft = RulesByNft();
   size_t compared = 0;
@@ -99,7 +101,8 @@ TEST(RulesetReader, OnlyWhatTheModelLacksIsUnsupported) {
   const NetworkNamespace inside;
   NetworkNamespace::Nft(test::kBaseRuleset);
   std::set<std::string> unsupported;
-  for (const char* rule : test::kRules) NetworkNamespace::Nft(absl::StrCat("add rule ", rule, "\n"));
+  for (const char* rule : test::kRules)
+    NetworkNamespace::Nft(absl::StrCat("add rule ", rule, "\n"));
   const Ruleset ruleset = Read();
   for (const Table& table : ruleset.tables) {
     for (const Chain& chain : table.chains) {
@@ -110,8 +113,8 @@ TEST(RulesetReader, OnlyWhatTheModelLacksIsUnsupported) {
       }
     }
   }
-  EXPECT_THAT(unsupported, ElementsAre("dup", "fwd", "osf", "socket", "synproxy", "tproxy",
-                                       "xfrm"));
+  EXPECT_THAT(unsupported,
+              ElementsAre("dup", "fwd", "osf", "socket", "synproxy", "tproxy", "xfrm"));
 }
 
 TEST(RulesetReader, NothingIsThereAtFirst) {
@@ -124,9 +127,10 @@ TEST(RulesetReader, TablesAndChains) {
   NetworkNamespace::Nft(test::kBaseRuleset);
   const Ruleset ruleset = Read();
   std::vector<std::string> names;
-  for (const Table& t : ruleset.tables) names.push_back(absl::StrCat(FamilyName(t.family), " ", t.name));
-  EXPECT_THAT(names, ElementsAre("inet t", "netdev n", "arp a", "bridge b", "ip dorm", "ip6 t6",
-                                 "ip old"));
+  for (const Table& t : ruleset.tables)
+    names.push_back(absl::StrCat(FamilyName(t.family), " ", t.name));
+  EXPECT_THAT(
+      names, ElementsAre("inet t", "netdev n", "arp a", "bridge b", "ip dorm", "ip6 t6", "ip old"));
   EXPECT_TRUE(FindTable(ruleset, TableFamily::kIp, "dorm")->dormant);
   const Table& t = ruleset.tables[0];
   EXPECT_FALSE(t.dormant);
@@ -161,18 +165,18 @@ TEST(RulesetReader, SetsAndMaps) {
   // Intervals come in order: where each begins and where it has ended.
   std::vector<std::string> interval;
   for (const SetElement& e : sets.at("i4").elements) interval.push_back(test::Text(e));
-  EXPECT_THAT(interval, ElementsAre("element 00000000 : interval_end ", "element 0000000a : ",
-                                    "element 0000000b : interval_end ", "element 0000000b : ",
-                                    "element 0a00000b : interval_end ", "element 0100a8c0 : ",
-                                    "element 0200a8c0 : interval_end "));
+  EXPECT_THAT(interval, ElementsAre("element 00000000 : interval_end ",
+                                    "element 0000000a : ", "element 0000000b : interval_end ",
+                                    "element 0000000b : ", "element 0a00000b : interval_end ",
+                                    "element 0100a8c0 : ", "element 0200a8c0 : interval_end "));
 
   const Set& cc = sets.at("cc");
   EXPECT_EQ(cc.flags, 0x84u);
   EXPECT_THAT(cc.field_lengths, ElementsAre(4, 2));
   ASSERT_THAT(cc.elements, SizeIs(2));
-  const SetElement& oldest = *std::min_element(
-      cc.elements.begin(), cc.elements.end(),
-      [](const SetElement& a, const SetElement& b) { return a.order < b.order; });
+  const SetElement& oldest =
+      *std::min_element(cc.elements.begin(), cc.elements.end(),
+                        [](const SetElement& a, const SetElement& b) { return a.order < b.order; });
   EXPECT_THAT(oldest.key, ElementsAre(10, 0, 0, 0, 0, 80, 0, 0));
   EXPECT_THAT(*oldest.key_end, ElementsAre(10, 255, 255, 255, 0, 90, 0, 0));
 
@@ -194,8 +198,8 @@ TEST(RulesetReader, SetsAndMaps) {
   std::vector<std::string> verdicts;
   for (const SetElement& v : sets.at("vm").elements) verdicts.push_back(test::Text(v));
   EXPECT_EQ(sets.at("vm").data_type, 0xffffff00u);
-  EXPECT_THAT(verdicts, ElementsAre("element 00001600 : accept ", "element 00001700 : ",
-                                    "element 00001800 : jump -> sub "));
+  EXPECT_THAT(verdicts, ElementsAre("element 00001600 : accept ",
+                                    "element 00001700 : ", "element 00001800 : jump -> sub "));
   EXPECT_EQ(sets.at("om").object_type, 1u);
   EXPECT_EQ(sets.at("om").elements.begin()->object, "c1");
   EXPECT_THAT(sets.at("dm").elements.begin()->data, ElementsAre(10, 0, 0, 1, 0x1f, 0x90, 0, 0));
@@ -210,18 +214,18 @@ TEST(RulesetReader, Objects) {
   for (const Object& o : ruleset.tables[0].objects) {
     objects.push_back(absl::StrCat(o.type, " ", o.name, " ", test::Text(o.value)));
   }
-  EXPECT_THAT(objects,
-              testing::UnorderedElementsAre(
-                  "1 c1 [ counter pkts 5 bytes 7 ]",
-                  "2 q1 [ quota bytes 26214400 consumed 0 flags 1 ]",
-                  "4 l1 [ limit rate 5120/second burst 100 type bytes flags 0x1 ]",
-                  "3 ftp [ ct helper ]", "7 ctt [ ct timeout ]", "9 cte [ ct expectation ]",
-                  "10 sp [ synproxy ]"));
+  EXPECT_THAT(
+      objects,
+      testing::UnorderedElementsAre(
+          "1 c1 [ counter pkts 5 bytes 7 ]", "2 q1 [ quota bytes 26214400 consumed 0 flags 1 ]",
+          "4 l1 [ limit rate 5120/second burst 100 type bytes flags 0x1 ]", "3 ftp [ ct helper ]",
+          "7 ctt [ ct timeout ]", "9 cte [ ct expectation ]", "10 sp [ synproxy ]"));
 }
 
 TEST(RulesetReader, ARuleHasItsComment) {
   const NetworkNamespace inside;
-  NetworkNamespace::Nft("table ip t {\n chain c {\n  accept comment \"hello world\"\n  drop\n }\n}\n");
+  NetworkNamespace::Nft(
+      "table ip t {\n chain c {\n  accept comment \"hello world\"\n  drop\n }\n}\n");
   const Ruleset ruleset = Read();
   const std::vector<Rule>& rules = ruleset.tables[0].chains[0].rules;
   ASSERT_THAT(rules, SizeIs(2));

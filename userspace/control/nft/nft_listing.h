@@ -2,8 +2,8 @@
 // (of which there may be a hundred thousand).
 //
 // Thread: control, in the namespace whose rules are listed. Blocks for some 10 ms per thousand rules.
-#ifndef SLUICE_CONTROL_NETFILTER_NFT_LISTING_H_
-#define SLUICE_CONTROL_NETFILTER_NFT_LISTING_H_
+#ifndef SLUICE_CONTROL_NFT_NFT_LISTING_H_
+#define SLUICE_CONTROL_NFT_NFT_LISTING_H_
 
 #include <string>
 
@@ -16,4 +16,4 @@ absl::StatusOr<std::string> ListNftRuleset();
 
 }  // namespace sluice::control
 
-#endif  // SLUICE_CONTROL_NETFILTER_NFT_LISTING_H_
+#endif  // SLUICE_CONTROL_NFT_NFT_LISTING_H_

@@ -1,4 +1,4 @@
-#include "control/netfilter/nft_listing.h"
+#include "control/nft/nft_listing.h"
 
 #include <nftables/libnftables.h>
 
