@@ -100,7 +100,7 @@ void Firewall::UseSnapshot(const Snapshot& snapshot, Nanos now) {
   next_element_tick_ = elements ? now + kElementTick : Nanos::Max();
   for (const Family family : {Family::kIpv4, Family::kIpv6}) {
     const size_t i = family == Family::kIpv6;
-    tracks_[i] = nats_[i] = active_[i] = answers_[i] = false;
+    tracks_[i] = nats_[i] = active_[i] = answers_[i] = raw_[i] = false;
     if (ruleset_ == nullptr) continue;
     tracks_[i] = ruleset_->needs_conntrack(family);
     nats_[i] = ruleset_->has_nat(family);
@@ -111,6 +111,8 @@ void Firewall::UseSnapshot(const Snapshot& snapshot, Nanos now) {
       if (here && static_cast<HookPoint>(hook) != HookPoint::kForward) answers_[i] = true;
     }
     active_[i] = tracks_[i] || any;
+    raw_[i] = ruleset_->Has(HookPoint::kIngress, family) ||
+              ruleset_->Has(HookPoint::kPreroutingRaw, family);
   }
 }
 
@@ -340,7 +342,8 @@ bool Firewall::ForeseesDestination(Pass& pass, const Key& key, IpAddress& destin
   dry.scratch = &flow;
   if (!Run(HookPoint::kPreroutingEarly, dry).accepted() ||
       !Run(HookPoint::kPreroutingNat, dry).accepted() || !dry.wants_nat ||
-      stages::Nat::ManipOf(dry.wanted.kind) != NatManip::kDestination) {
+      stages::Nat::ManipOf(dry.wanted.kind) != NatManip::kDestination ||
+      !conntrack_.WouldTrack(pass.p, key.tuple, {}, pass.snapshot.conntrack, arena_, pass.now)) {
     return false;
   }
   const auto address = nat_.Foresee(
@@ -360,10 +363,23 @@ bool Firewall::IsOwnSource(const Pass& pass) const {
   return id.valid() && tables_.routes.Get(id).type == RouteType::kLocal;
 }
 
+bool Firewall::FollowsFlow(const Pass& pass, const Key& key,
+                           const tables::FlowTable::Found& found) const {
+  if (!key.error) {
+    return conntrack_.WouldTrack(pass.p, key.tuple, found, pass.snapshot.conntrack, arena_,
+                                 pass.now);
+  }
+  return DestinationOf(pass.p, pass.family).bits == key.tuple.destination;
+}
+
 // A packet without a connection here.
 bool Firewall::IsKernelsWithoutFlow(Pass& pass, const Key& key, PuntReason& reason) {
   if (key.hash != 0 && !key.error && IsOwnSource(pass)) {
     reason = PuntReason::kLocal;
+    return true;
+  }
+  if (key.error && kernel_flows_) {  // it may be about one of those
+    reason = PuntReason::kUnsupportedRule;
     return true;
   }
   const bool kernels = IsKernels(DestinationOf(pass.p, pass.family), pass.snapshot, reason);
@@ -387,12 +403,18 @@ Judgement Firewall::BeforeRouting(Packet& p, const Key& key, const Interface& in
   Pass pass{.p = p, .family = family, .snapshot = snapshot, .in = &in, .now = now};
   const tables::FlowTable::Found found =
       key.hash != 0 ? flows_.Find(key.tuple, key.hash) : tables::FlowTable::Found{};
+  PuntReason reason;
   if (!found.found() || flows_.at(found.flow).expires <= now) {
-    PuntReason reason;
     if (IsKernelsWithoutFlow(pass, key, reason)) return Judgement::Punt(reason);
   } else if (flows_.at(found.flow).Has(tables::kFlowKernel)) [[unlikely]] {
     if (!key.error) Claim(pass, key);
     return Judgement::Punt(PuntReason::kUnsupportedRule);
+  } else if (raw_[family == Family::kIpv6] &&
+             stages::NeedsTranslation(flows_.at(found.flow), found.direction,
+                                      NatManip::kDestination) &&
+             !FollowsFlow(pass, key, found) &&
+             IsKernels(DestinationOf(p, family), snapshot, reason)) {
+    return Judgement::Punt(reason);  // it will not be translated
   }
   return BeforeRoutingForReal(pass, key);
 }
@@ -408,6 +430,11 @@ Judgement Firewall::BeforeRoutingForReal(Pass& pass, const Key& key) {
     judgement = ToJudgement(conntrack_.Track(pass.p, key.error ? of_error : key.tuple, key.hash,
                                              pass.snapshot.conntrack, arena_, pass.now));
     if (!judgement.accepted()) return judgement;
+    PuntReason reason;
+    if (IsState(pass.p, CtState::kInvalid) && !raw_[pass.family == Family::kIpv6] &&
+        IsKernels(DestinationOf(pass.p, pass.family), pass.snapshot, reason)) {
+      return Judgement::Punt(reason);
+    }
   }
   judgement = Run(HookPoint::kPreroutingEarly, pass);
   if (judgement.accepted()) {
@@ -481,14 +508,31 @@ void Firewall::TrackOwn(Packet& message, Family family) {
   message.ct_direction = static_cast<uint8_t>(found.direction);
 }
 
-Judgement Firewall::OfOurOwn(Packet& message, const Packet* connection_of, const Interface& out,
-                             const IpAddress& next_hop, const Snapshot& snapshot, Nanos now) {
+// ip_route_me_harder. False: not by an interface of ours.
+bool Firewall::Reroute(Pass& pass) const {
+  const IpAddress destination = DestinationOf(pass.p, pass.family);
+  const tables::RouteId id = destination.is_v4() ? tables_.fib4.Lookup(destination.v4())
+                                                 : tables_.fib6.Lookup(destination.v6());
+  if (!id.valid()) return false;
+  const tables::Route& route = tables_.routes.Get(id);
+  if (route.type != RouteType::kUnicast || route.paths.empty()) return false;
+  const auto hash = static_cast<uint32_t>(destination.bits.lo * 0x9e3779b97f4a7c15ull >> 32);
+  const tables::Path& path = tables::SelectPath(route, hash);
+  if (!path.slot.valid() || !pass.snapshot.at(path.slot).up) return false;
+  pass.out = &pass.snapshot.at(path.slot);
+  pass.p.out = path.slot;
+  pass.next_hop = path.has_gateway ? path.gateway : destination;
+  return true;
+}
+
+Judgement Firewall::OfOurOwn(Packet& message, const Packet* connection_of, IpAddress& next_hop,
+                             const Snapshot& snapshot, Nanos now) {
   const Family family = FamilyOf(message);
   Pass pass{.p = message,
             .family = family,
             .snapshot = snapshot,
             .in = nullptr,
-            .out = &out,
+            .out = &snapshot.at(message.out),
             .next_hop = next_hop,
             .now = now};
   if (connection_of != nullptr && connection_of->flow != packet::kNoFlowIndex) {
@@ -501,8 +545,13 @@ Judgement Firewall::OfOurOwn(Packet& message, const Packet* connection_of, const
   if (!judgement.accepted()) return judgement;
   if (tracks(family) && IsState(message, CtState::kNone)) TrackOwn(message, family);
   judgement = Run(HookPoint::kOutput, pass);
+  const IpAddress destination = DestinationOf(message, family);
   if (judgement.accepted()) {
     judgement = Translate(HookPoint::kOutputNat, NatManip::kDestination, pass);
+  }
+  if (judgement.accepted() && DestinationOf(message, family) != destination) {
+    if (!Reroute(pass)) judgement = Judgement::Drop(DropReason::kNoRoute);
+    next_hop = pass.next_hop;
   }
   if (judgement.accepted()) judgement = ToTheWire(pass);
   message.flow = packet::kNoFlowIndex;  // it neither confirms nor abandons the connection
@@ -522,6 +571,7 @@ void Firewall::LeaveToKernel(Packet& p, Nanos now) {
   if (flow == nullptr) return;
   RestoreOriginal(p);
   flow->status |= tables::kFlowKernel;
+  kernel_flows_ = true;
   if (flow->Has(tables::kFlowConfirmed)) return;
   flow->status &= ~uint32_t{tables::kFlowNatMask};
   static_cast<void>(stages::InvertTuple(flow->tuple(FlowDirection::kOriginal),
