@@ -389,6 +389,23 @@ bool Firewall::FollowsFlow(const Pass& pass, const Key& key,
   return DestinationOf(pass.p, pass.family).bits == key.tuple.destination;
 }
 
+// Whether no rule before routing ends it, as one that is invalid. (The kernel, which does not know
+// the connection, may take it for the first packet of another.)
+bool Firewall::PassesWithoutFlow(const Pass& pass) {
+  Packet p = pass.p;
+  Pass dry{.p = p,
+           .family = pass.family,
+           .snapshot = pass.snapshot,
+           .in = pass.in,
+           .now = pass.now,
+           .dry = true};
+  const bool reaches = ReachesConntrack(dry);
+  if (!reaches && !IsState(p, CtState::kUntracked)) return false;
+  if (reaches) p.ct_state = static_cast<uint8_t>(CtState::kInvalid);
+  return Run(HookPoint::kPreroutingEarly, dry).accepted() &&
+         Run(HookPoint::kPreroutingLate, dry).accepted();
+}
+
 // A packet without a connection here.
 bool Firewall::IsKernelsWithoutFlow(Pass& pass, const Key& key, PuntReason& reason) {
   if (key.hash != 0 && !key.error && IsOwnSource(pass)) {
@@ -426,7 +443,7 @@ Judgement Firewall::BeforeRouting(Packet& p, const Key& key, const Interface& in
              stages::NeedsTranslation(flows_.at(found.flow), found.direction,
                                       NatManip::kDestination) &&
              !FollowsFlow(pass, key, found) &&
-             IsKernels(DestinationOf(p, family), snapshot, reason)) {
+             IsKernels(DestinationOf(p, family), snapshot, reason) && PassesWithoutFlow(pass)) {
     return Judgement::Punt(reason);  // it will not be translated
   }
   return BeforeRoutingForReal(pass, key);
@@ -445,7 +462,8 @@ Judgement Firewall::BeforeRoutingForReal(Pass& pass, const Key& key) {
     if (!judgement.accepted()) return judgement;
     PuntReason reason;
     if (IsState(pass.p, CtState::kInvalid) && !raw_[pass.family == Family::kIpv6] &&
-        IsKernels(DestinationOf(pass.p, pass.family), pass.snapshot, reason)) {
+        IsKernels(DestinationOf(pass.p, pass.family), pass.snapshot, reason) &&
+        PassesWithoutFlow(pass)) {
       return Judgement::Punt(reason);
     }
   }

@@ -178,6 +178,7 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
                                 Rehearsal& r);
   void LeaveToKernel(packet::Packet& p, Nanos now);
   bool ReachesConntrack(Pass& dry);
+  bool PassesWithoutFlow(const Pass& pass);
   bool FollowsFlow(const Pass& pass, const Key& key, const tables::FlowTable::Found& found);
   bool Reroute(Pass& pass) const;
   void Claim(Pass& pass, const Key& key);

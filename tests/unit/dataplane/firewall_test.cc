@@ -45,7 +45,7 @@ class FirewallTest : public PipelineFixture {
     dnat.family = 2;
     dnat.addr_min = 0;
     m.Base("pre", kPrerouting, -100, 1, "nat")
-        .Rule(Counted(TcpDport(80) + Exprs{test::Set(test::Addr(address))}, dnat));
+        .Rule(Counted(test::operator+(TcpDport(80), {test::Set(test::Addr(address))}), dnat));
     return m;
   }
   static Bytes Tcp(const char* to, uint8_t flags, uint8_t ttl = 64) {
