@@ -51,7 +51,8 @@ absl::StatusOr<bool> FirewallControl::Run(Nanos now) {
   bool changed = false;
   if (change->has_value() && mirror_->consistent()) changed = Compile(**change, now);
   if (!events_.empty()) {
-    auto with = compiler_.ApplyEvents(events_, now);
+    // Without a ruleset in force they are of one that has gone, and must not bring it back.
+    auto with = current_ != nullptr ? compiler_.ApplyEvents(events_, now) : nullptr;
     events_.clear();
     if (with != nullptr) changed |= Install(std::move(with));
   }

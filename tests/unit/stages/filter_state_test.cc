@@ -390,8 +390,7 @@ TEST(FilterStateTest, ADryRunChangesNothing) {
     EXPECT_EQ(v.kind, Kind::kDrop);
     EXPECT_EQ(v.rule, 5u);
     EXPECT_EQ(w.Frame(), kPacket);
-    // The caller's copies of what later hooks may ask for.
-    EXPECT_EQ(w.p.mark, 9u);
+    EXPECT_EQ(w.p.mark, 9u);  // and so do later hooks
     EXPECT_EQ(w.p.ct_state, static_cast<uint8_t>(tables::CtState::kUntracked));
   }
   EXPECT_EQ(w.ruleset->RuleCount(0).packets, 0u);
