@@ -24,7 +24,7 @@ table inet raw {
   set denied6 { type ipv6_addr; flags interval; elements = { fd77:0:0:1:6::/80 }; }
   chain prerouting {
     type filter hook prerouting priority -300; policy accept;
-    ip6 saddr @denied6 counter drop comment "denied6"
+    ip6 saddr @denied6 meta l4proto udp counter drop comment "denied6"
     udp dport 7002 meter flood { ip saddr limit rate over 1/minute burst 5 packets } counter drop comment "flood"
   }
 }
@@ -47,7 +47,7 @@ TARGET = {4: "10.77.2.2", 6: "fd77:0:0:2::2"}
 def router(request):
     with Rig() as rig:
         rig.batch("h1", f"address add {DENIED}/24 dev eth0", f"address add {ADDED}/24 dev eth0",
-                  f"address add {DENIED6}/64 dev eth0 nodad")
+                  f"address add {DENIED6}/64 dev eth0 nodad preferred_lft 0")
         nft(rig, RULES)
         with Sluice(rig, early_filter=request.param) as sluice:
             rig.ping("h1", TARGET[4])
@@ -205,7 +205,7 @@ def test_an_interface_that_returns_gets_its_rules(router):
     # The kernel has taken the device's chain along with it.
     rig.add_pair("h1")
     rig.batch("h1", f"address add {DENIED}/24 dev eth0", f"address add {ADDED}/24 dev eth0",
-              f"address add {DENIED6}/64 dev eth0 nodad")
+              f"address add {DENIED6}/64 dev eth0 nodad preferred_lft 0")
     sluice.wait_interface("h1")
     nft(rig, RULES)
     place = "xdp" if early else "worker"
