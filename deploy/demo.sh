@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Sluice at work, in under a minute after the build: two hosts with a Sluice router between them
 # (network namespaces joined by veth pairs with the default offloads), ping, a download and iperf3
-# through it, its counters, and the same without it.
+# through it, its counters; a home router's firewall and NAT (config/home-router.nft), with a
+# connection that outlives Sluice; and the same without Sluice.
 #
 #   sudo deploy/demo.sh [--keep]
 #
@@ -19,11 +20,11 @@ BUILD=${SLUICE_BUILD:-build}  # the build directory, for who has another
 NAME=sluice-demo
 WORK=/var/cache/sluice-demo
 CONTROL=$WORK/sluice.sock
-LEFT4=10.77.1.2
+LEFT4=10.77.1.2 OUTSIDE4=10.77.2.1
 RIGHT4=10.77.2.2 RIGHT6=fd77:0:0:2::2
 FILE_MIB=64
 KEEP=no
-SLUICE_PID='' NGINX_PID='' IPERF_PID=''
+SLUICE_PID='' NGINX_PID='' LAN_NGINX_PID='' IPERF_PID=''
 FAILED=()
 REASON=
 declare -A SPEED
@@ -31,7 +32,7 @@ declare -A SPEED
 case "${1:-}" in
   '') ;;
   --keep) KEEP=yes ;;
-  *) sed -n '2,11s/^# \{0,1\}//p' "$0"; [ "$1" = --help ] || [ "$1" = -h ] || exit 2; exit 0 ;;
+  *) sed -n '2,12s/^# \{0,1\}//p' "$0"; [ "$1" = --help ] || [ "$1" = -h ] || exit 2; exit 0 ;;
 esac
 
 BOLD='' DIM='' RED='' GREEN='' PLAIN=''
@@ -92,6 +93,7 @@ clean_up() {
   stop_process "$SLUICE_PID"
   stop_process "$IPERF_PID"
   stop_process "$NGINX_PID"
+  stop_process "$LAN_NGINX_PID"
   deploy/rig.sh down --name "$NAME"
   rm -rf "$WORK"
 }
@@ -112,7 +114,7 @@ finish() {
   fi
   echo
   if [ "$status" -eq 0 ] && [ -z "$REASON" ]; then
-    printf '%sPASS%s: Sluice forwarded, accounted for every packet, and the kernel carried on.\n' \
+    printf '%sPASS%s: Sluice forwarded, filtered, translated, and the kernel carried on.\n' \
       "$BOLD$GREEN" "$PLAIN"
     exit 0
   fi
@@ -139,7 +141,7 @@ say_how_to_look_around() {
   cat <<END
     sudo deploy/rig.sh exec --name $NAME left ping $RIGHT4
     sudo deploy/rig.sh exec --name $NAME router bash
-    sudo $BUILD/sluice --control $CONTROL show interfaces
+    sudo $BUILD/sluice --control $CONTROL show rules        # or flows, nat, interfaces, ...
     sudo deploy/rig.sh exec --name $NAME router curl -s http://127.0.0.1:9470/metrics
   Log: $WORK/sluice.log. To take it all away:
     sudo deploy/rig.sh down --name $NAME && sudo rm -r $WORK
@@ -169,9 +171,20 @@ make_network() {
   mkdir -p "$WORK/www"
   chmod 755 "$WORK" "$WORK/www"
   head -c "$((FILE_MIB << 20))" /dev/urandom > "$WORK/www/file"
-  cat > "$WORK/nginx.conf" <<END
+  NGINX_PID=$(serve right 8080)
+  LAN_NGINX_PID=$(serve left 80)
+  ip netns exec "$NAME-right" iperf3 -s >/dev/null 2>&1 5>&- 9>&- &
+  IPERF_PID=$!
+  wait_listening right 8080
+  wait_listening right 5201
+  wait_listening left 80
+}
+
+# serve HOST PORT : a web server that also tells who asks; prints its process id.
+serve() {
+  cat > "$WORK/nginx-$1.conf" <<END
 worker_processes 1;
-pid $WORK/nginx.pid;
+pid $WORK/nginx-$1.pid;
 error_log $WORK/nginx.log;
 events { worker_connections 64; }
 http {
@@ -182,26 +195,25 @@ http {
   fastcgi_temp_path $WORK/nginx-fastcgi;
   uwsgi_temp_path $WORK/nginx-uwsgi;
   scgi_temp_path $WORK/nginx-scgi;
-  server { listen 8080; listen [::]:8080; root $WORK/www; }
+  server {
+    listen $2; listen [::]:$2; root $WORK/www;
+    location /who { return 200 "\$server_addr was asked by \$remote_addr\\n"; }
+  }
 }
 END
   # Not through quietly_on: $! has to be the program, not a shell around it.
-  ip netns exec "$NAME-right" \
-    nginx -e "$WORK/nginx.log" -c "$WORK/nginx.conf" -g 'daemon off;' 5>&- 9>&- &
-  NGINX_PID=$!
-  ip netns exec "$NAME-right" iperf3 -s >/dev/null 2>&1 5>&- 9>&- &
-  IPERF_PID=$!
-  wait_listening 8080
-  wait_listening 5201
+  ip netns exec "$NAME-$1" nginx -e "$WORK/nginx.log" -c "$WORK/nginx-$1.conf" -g 'daemon off;' \
+    >/dev/null 2>&1 5>&- 9>&- &
+  echo "$!"
 }
 
 wait_listening() {
   local tries
   for ((tries = 0; tries < 400; tries++)); do
-    [ -z "$(quietly_on right ss -Hltn "sport = :$1")" ] || return 0
+    [ -z "$(quietly_on "$1" ss -Hltn "sport = :$2")" ] || return 0
     sleep 0.05
   done
-  give_up "nothing listens on port $1 in the right host"
+  give_up "nothing listens on port $2 in the $1 host"
 }
 
 start_sluice() {
@@ -214,6 +226,10 @@ start_sluice() {
   on router "$BUILD/sluice" --control "$CONTROL" wait-ready --timeout 60 ||
     give_up "Sluice does not become ready"
 }
+
+# ask WORDS... : of the running Sluice.
+ask() { show_on router "$BUILD/sluice" --control "$CONTROL" "$@"; }
+quietly_ask() { quietly_on router "$BUILD/sluice" --control "$CONTROL" "$@"; }
 
 scrape() {
   quietly_on router curl -sS --max-time 5 http://127.0.0.1:9470/metrics > "$1"
@@ -299,19 +315,98 @@ both_families() {
   check "iperf3 over IPv6 $2" bulk "$1" v6 "$RIGHT6"
 }
 
+# --- The firewall and NAT: left is the LAN, right the world ---
+
+write_rules() {
+  sed "s|^define LAN = .*|define LAN = \"left\"|; s|^define WAN = .*|define WAN = \"right\"|
+       s|^define LAN4 = .*|define LAN4 = 10.77.1.0/24|; s|^define SERVER = .*|define SERVER = $LEFT4|
+       s|^define LAN6 = .*|define LAN6 = fd77:0:0:1::/64|" config/home-router.nft > "$WORK/rules.nft"
+}
+
+load_rules() {
+  local tries
+  on router nft -f "$WORK/rules.nft" || return 1
+  for ((tries = 0; tries < 200; tries++)); do
+    quietly_ask show status | grep -E '^firewall .* [1-9][0-9]* in workers' | indent && return 0
+    sleep 0.05
+  done
+  return 1
+}
+
+# who HOST URL ANSWER : the answer that the web server there must give.
+who() {
+  on "$1" curl -sS --max-time 5 "$2" > "$WORK/out" && indent < "$WORK/out" &&
+    [ "$(cat "$WORK/out")" = "$3" ]
+}
+
+# The rules drop it, so nothing comes back; the reason is counted.
+refused() {
+  ! on right curl -sS --max-time 1 "http://$LEFT4/who" > "$WORK/out" 2>&1 || return 1
+  indent < "$WORK/out"
+  quietly_ask show drops | tee "$WORK/out" | indent
+  grep -q firewall_rule "$WORK/out"
+}
+explained() {
+  ask explain --in right ip saddr "$RIGHT4" ip daddr "$LEFT4" tcp dport 80 tcp flags syn \
+    > "$WORK/out" && sed -n '/forward/,$p' "$WORK/out" &&
+    grep -q 'dropped: firewall_rule' "$WORK/out"
+}
+translated() {
+  ask show flows --sort bytes > "$WORK/out" && head -n 6 "$WORK/out" &&
+    grep -q masquerade "$WORK/out"
+}
+rules_counted() {
+  on router "$BUILD/sluice" --control "$CONTROL" show rules > "$WORK/out" || return 1
+  grep -E 'counter packets [1-9]' "$WORK/out" | sed 's/[[:space:]]\{2,\}/  /' | indent
+  tail -n 1 "$WORK/out" | indent
+  [ "$(grep -cE 'counter packets [1-9].*(masquerade|dnat|drop)' "$WORK/out")" -eq 3 ]
+}
+
+firewall_and_nat() {
+  check "a home router's rules, loaded by nft, are in force" load_rules
+  check "the LAN is seen by one address" \
+    who left "http://$RIGHT4:8080/who" "$RIGHT4 was asked by $OUTSIDE4"
+  check "the forwarded port is reached from outside" \
+    who right "http://$OUTSIDE4:8080/who" "$LEFT4 was asked by $RIGHT4"
+  check "an unsolicited connection is refused" refused
+  check "explain names the rule" explained
+  through_nat sluice "through Sluice"
+  check "show flows" translated
+  check "show rules counts" rules_counted
+}
+through_nat() {
+  check "download through NAT $2" download "$1" nat "$RIGHT4"
+  check "iperf3 through NAT $2" bulk "$1" nat "$RIGHT4"
+}
+
+# A download through NAT that takes longer than Sluice has left to run.
+long_download() {
+  rm -f "$WORK/long"
+  on left curl -sS --max-time 30 --limit-rate 24M -o "$WORK/long" "http://$RIGHT4:8080/file"
+}
+long_download_lived() {
+  wait "$LONG_PID" || return 1
+  printf '    %s MiB, sha256 %.16s...\n' "$FILE_MIB" "$(sha256sum < "$WORK/long")"
+  [ "$(sha256sum < "$WORK/long")" = "$FILE_SUM" ]
+}
+
 # A ping every 20 ms while Sluice ends: what the handover to the kernel costs.
 stop_sluice() {
-  local status=0 ping_pid
+  local status=0 ping_pid got
+  long_download &
+  LONG_PID=$!
   ip netns exec "$NAME-left" ping -q -i 0.02 -c 100 -W 1 "$RIGHT4" > "$WORK/ping" 2>&1 5>&- 9>&- &
   ping_pid=$!
   sleep 0.7
-  echo "  kill -TERM $SLUICE_PID   (while left pings right every 20 ms)"
+  got=$(stat -c %s "$WORK/long")
+  echo "  kill -TERM $SLUICE_PID   (while left pings right every 20 ms, and has $((got >> 20)) MiB)"
   kill -TERM "$SLUICE_PID"
   wait "$SLUICE_PID" || status=$?
   SLUICE_PID=
   verdict_on "Sluice ends cleanly on SIGTERM" "$status"
   wait "$ping_pid" || true
   grep -E 'transmitted' "$WORK/ping" | indent
+  check "the download through NAT went on without Sluice" long_download_lived
   check "nothing is left attached" no_xdp_left
 }
 no_xdp_left() {
@@ -322,9 +417,10 @@ print_table() {
   local what family
   printf '\n    %-18s %12s %12s %18s\n' 'Mbit/s' 'Sluice' 'kernel' 'kernel, 1500-byte'
   for what in download iperf3; do
-    for family in v4 v6; do
-      printf '    %-18s %12s %12s %18s\n' "$what IP$family" "${SPEED[sluice,$what,$family]:--}" \
-        "${SPEED[kernel,$what,$family]:--}" "${SPEED[wire,$what,$family]:--}"
+    for family in v4 v6 nat; do
+      printf '    %-18s %12s %12s %18s\n' "$what $(sed 's/^v/IPv/; s/nat/IPv4 NAT/' <<<"$family")" \
+        "${SPEED[sluice,$what,$family]:--}" "${SPEED[kernel,$what,$family]:--}" \
+        "${SPEED[wire,$what,$family]:--}"
     done
   done
   cat <<'END'
@@ -367,8 +463,15 @@ on router curl -s http://127.0.0.1:9470/metrics >/dev/null || true
 check "the conservation law holds on every interface" conservation_holds
 check "the counters moved with the traffic" show_movement
 
+title "A home router's firewall and NAT"
+write_rules
+firewall_and_nat
+check "the conservation law holds still" conservation_holds
+
 title "Sluice stops, the kernel carries on"
 stop_sluice
+through_nat kernel "through the kernel"
+quietly_on router nft flush ruleset
 both_families kernel "through the kernel"
 
 title "The kernel once more, with frames as on a wire"
@@ -377,6 +480,8 @@ for host in left right; do
   quietly_on router ethtool -K "$host" gro off >/dev/null
 done
 both_families wire "through the kernel, 1500-byte frames"
+on router nft -f "$WORK/rules.nft"
+through_nat wire "through the kernel, 1500-byte frames"
 
 title "Speed, side by side"
 print_table

@@ -38,6 +38,14 @@ struct sluice_early_frame {
   const __u8* end;
 };
 
+/* For an index that the compiler knows to be in bounds and Linux 6.1's verifier does not (it loses
+ * them when bits are put together).
+ */
+SLUICE_INLINE __u32 sluice_early_bounded(__u32 value, __u32 mask) {
+  __asm__ volatile("" : "+r"(value));
+  return value & mask;
+}
+
 /* The class that an entry of the hash gives an address. */
 SLUICE_INLINE __u32 sluice_early_class_of_entry(__u64 entry, __u32 address, __u32 otherwise) {
   const __u32 value = (__u32)entry;
@@ -97,13 +105,16 @@ SLUICE_INLINE __u64 sluice_early_l4_rules(const struct sluice_early_core* core, 
   rules &= bytes >= 1 && l4 + 1 <= end ? core->byte0_rules[l4[0]] : core->no_byte0;
   rules &= bytes >= 2 && l4 + 2 <= end ? core->byte1_rules[l4[1]] : core->no_byte1;
   if (core->has_port[0]) {
-    rules &= bytes >= 2 && l4 + 2 <= end
-                 ? core->port_rules[0][core->port_classes[0][sluice_be16(l4)]]
-                 : core->no_port[0];
+    rules &=
+        bytes >= 2 && l4 + 2 <= end
+            ? core->port_rules[0]
+                              [core->port_classes[0][sluice_early_bounded(sluice_be16(l4), 0xffff)]]
+            : core->no_port[0];
   }
   if (core->has_port[1]) {
     rules &= bytes >= 4 && l4 + 4 <= end
-                 ? core->port_rules[1][core->port_classes[1][sluice_be16(l4 + 2)]]
+                 ? core->port_rules[1][core->port_classes[1][sluice_early_bounded(
+                       sluice_be16(l4 + 2), 0xffff)]]
                  : core->no_port[1];
   }
   return rules & (bytes >= 14 && l4 + 14 <= end ? core->flags_rules[l4[13]] : core->no_flags);
@@ -265,7 +276,8 @@ SLUICE_INLINE __u32 sluice_early_rules4(const struct sluice_early_core* core, co
                                         struct sluice_xdp_stats* stats) {
   const __u32 fragment = sluice_be16(ip + 6);
   __u64 rules = core->family_rules[SLUICE_EARLY_IPV4] & core->protocol_rules[ip[9]];
-  rules &= core->fragment_rules[fragment >> 13 << 1 | ((fragment & 0x1fff) != 0)];
+  rules &= core->fragment_rules[sluice_early_bounded(
+      fragment >> 13 << 1 | ((fragment & 0x1fff) != 0), 15)];
   if (!rules) return SLUICE_EARLY_PASS;
   if (core->has_address[SLUICE_EARLY_SRC4]) {
     rules &= core->address_rules[SLUICE_EARLY_SRC4]

@@ -42,6 +42,16 @@ def layers():
     return markdown(["folder", "holds", "may include", "and these libraries"], rows)
 
 
+def nftables():
+    words = (SOURCE / "tests/unit/control/ruleset/nft_words.inc").read_text(encoding="utf-8")
+    rows = re.findall(r'^SLUICE_NFT\((\w+), "(\w+)", "((?:[^"\\]|\\.)*)", R"\(\n.*?\n\)"\)$', words,
+                      re.MULTILINE | re.DOTALL)
+    assert len(rows) == len(re.findall(r"^SLUICE_NFT\(", words, re.MULTILINE)) > 5
+    return markdown(["", "a rule may say", "carried out by"],
+                    [[kind, text.replace('\\"', '"'), {"kSluice": "Sluice", "kKernel": "the kernel"}[who]]
+                     for who, kind, text in rows])
+
+
 TABLES = {
     "drop reasons": lambda: reasons("SLUICE_DROP", "base/drop_reasons.inc"),
     "punt reasons": lambda: reasons("SLUICE_PUNT", "base/punt_reasons.inc"),
@@ -49,6 +59,7 @@ TABLES = {
         ["`action`", "`reason`", "which packets"],
         [[f"`{action}`", f"`{label}`", text] for _, action, label, text in xdp_reasons()]),
     "layers": layers,
+    "nftables": nftables,
 }
 
 PLACE = re.compile(r"(<!-- table: ([\w ]+) -->\n)(.*?)(<!-- /table -->)", re.DOTALL)

@@ -140,6 +140,8 @@ struct Snapshot {
   const Ruleset* ruleset = nullptr;
   // What of it XDP has applied to packets before they come here; null: nothing.
   std::shared_ptr<const EarlyLeftOut> left_out;
+  // The wall clock (local time, for `meta hour` and `meta day`) minus the monotonic one.
+  Nanos wall_offset;
 
   // By slot; a slot whose interface is away or unknown has slot.valid() == false.
   std::array<Interface, kMaxInterfaces> interfaces;
