@@ -25,7 +25,8 @@ table inet raw {
   chain prerouting {
     type filter hook prerouting priority -300; policy accept;
     ip6 saddr @denied6 meta l4proto udp counter drop comment "denied6"
-    udp dport 7002 meter flood { ip saddr limit rate over 1/minute burst 5 packets } counter drop comment "flood"
+    udp dport 7002 meter flood { ip saddr limit rate over 1/minute burst 5 packets } \
+      counter drop comment "flood"
   }
 }
 table inet filter {
@@ -43,16 +44,18 @@ DENIED6 = "fd77:0:0:1:6::2"
 TARGET = {4: "10.77.2.2", 6: "fd77:0:0:2::2"}
 
 
-@pytest.fixture(params=["auto", "off"])
+@pytest.fixture(params=[("auto", 1), ("off", 1), ("on", 2)],
+                ids=["xdp", "off", "xdp-two-workers"])
 def router(request):
-    with Rig() as rig:
+    choice, workers = request.param
+    with Rig(queues=workers) as rig:
         rig.batch("h1", f"address add {DENIED}/24 dev eth0", f"address add {ADDED}/24 dev eth0",
                   f"address add {DENIED6}/64 dev eth0 nodad preferred_lft 0")
         nft(rig, RULES)
-        with Sluice(rig, early_filter=request.param) as sluice:
+        with Sluice(rig, early_filter=choice, workers={"count": workers}) as sluice:
             rig.ping("h1", TARGET[4])
             rig.ping("h1", TARGET[6])
-            early = request.param != "off"
+            early = choice != "off"
             wait_for(lambda: rule(sluice, "denied")["where"] == ("xdp" if early else "worker"),
                      lambda: f"{rule(sluice, 'denied')}\n{sluice.log()}")
             yield rig, sluice, early

@@ -170,9 +170,8 @@ void EarlyControl::SetChecks(Served served, const control::Sysctls& sysctls) {
     if (filter == nullptr) continue;
     const auto found = sysctls.interfaces.find(interface.config.name);
     const bool known = found != sysctls.interfaces.end();
-    filter->SetChecks({.headers = true,
-                       .martians = true,
-                       .loopback = known && !found->second.route_localnet});
+    filter->SetChecks(
+        {.headers = true, .martians = true, .loopback = known && !found->second.route_localnet});
   }
 }
 

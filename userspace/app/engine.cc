@@ -70,8 +70,7 @@ absl::Status Engine::Turn() {
                   {firewall_->fd(), POLLIN, 0}};
   const Nanos deadline =
       std::min({next_housekeeping_, mirror_->NextDeadline(), netfilter_->NextDeadline(),
-                firewall_->NextDeadline(), next_drain_,
-                EarlyDeadline(now)});
+                firewall_->NextDeadline(), next_drain_, EarlyDeadline(now)});
   const Nanos wait = std::max(deadline - now, Nanos(0));
   const timespec timeout{.tv_sec = wait.count() / Seconds(1).count(),
                          .tv_nsec = wait.count() % Seconds(1).count()};

@@ -102,7 +102,7 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   void MeetSnapshot();  // returns when every worker uses the one in force
   // --- The early filter (engine_early.cc) ---
   absl::Status CreateEarlyFilter();
-  bool PrepareEarly(bool rules_changed);  // true: XDP is to run something else, InstallEarly follows
+  bool PrepareEarly(bool rules_changed);  // true: InstallEarly is to follow
   void InstallEarly();
   Nanos EarlyDeadline(Nanos now) const;
   void SettleEarly();

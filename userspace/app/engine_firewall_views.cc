@@ -46,9 +46,9 @@ absl::StatusOr<telemetry::RulesView> Engine::Rules() {
   const tables::Ruleset* const ruleset = firewall_->current();
   telemetry::RulesView view;
   view.firewall = FirewallState();
-  view.lines = telemetry::AnnotateListing(
-      *listing, ruleset == nullptr ? telemetry::RuleStatusSource()
-                                    : StatusSourceOf(*ruleset, CountsInXdp()));
+  view.lines = telemetry::AnnotateListing(*listing, ruleset == nullptr
+                                                        ? telemetry::RuleStatusSource()
+                                                        : StatusSourceOf(*ruleset, CountsInXdp()));
   return view;
 }
 
@@ -124,8 +124,9 @@ absl::StatusOr<telemetry::ExplainView> Engine::Explain(const telemetry::ExplainR
   const tables::Ruleset* const ruleset = firewall_->current();
   const auto left_out =
       early_ == nullptr || ruleset == nullptr ? nullptr : early_->LeftOut(*ruleset);
-  return ExplainWalk(request, *walk, {.interface = name, .ruleset = firewall_->current(),
-                                      .left_out = left_out.get()});
+  return ExplainWalk(
+      request, *walk,
+      {.interface = name, .ruleset = firewall_->current(), .left_out = left_out.get()});
 }
 
 absl::StatusOr<std::unique_ptr<telemetry::TraceStream>> Engine::Trace(

@@ -86,11 +86,10 @@ std::string HookDetail(const Walk& walk, const WalkStep& step, const WalkNames& 
   if (step.rule != stages::kNoRule) {
     decided = absl::StrCat("decided by ", RuleName(names, step.rule));
   } else if (step.chain != tables::kNoChain) {
-    decided = absl::StrCat("decided by the policy of table ", ruleset.chain(step.chain).table,
-                           ", chain ", ruleset.chain(step.chain).name,
-                           names.left_out != nullptr && names.left_out->policy(step.chain)
-                               ? ", in XDP"
-                               : "");
+    decided = absl::StrCat(
+        "decided by the policy of table ", ruleset.chain(step.chain).table, ", chain ",
+        ruleset.chain(step.chain).name,
+        names.left_out != nullptr && names.left_out->policy(step.chain) ? ", in XDP" : "");
   }
   if (!decided.empty()) absl::StrAppend(&detail, detail.empty() ? "" : "\n", decided);
   return detail;

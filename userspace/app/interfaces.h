@@ -60,8 +60,7 @@ class Interfaces {
   // are to leave it out from then on, so that packets towards it go to the kernel and none is lost.
   void set_before_detach(std::function<void()> callback) { before_detach_ = std::move(callback); }
 
-  // Called before an interface is attached: whose rules XDP has applied is not known of its frames
-  // at first.
+  // Called before an interface is attached, at first without rules in XDP.
   void set_before_attach(std::function<void()> callback) { before_attach_ = std::move(callback); }
   // For the early filter; without, there is none.
   void set_early_limits(io::af_xdp::EarlyLimits* limits) { early_limits_ = limits; }

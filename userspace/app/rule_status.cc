@@ -123,16 +123,14 @@ RuleNames RuleNamesOf(const Ruleset& ruleset) {
 
 telemetry::RuleStatusSource StatusSourceOf(const Ruleset& ruleset, EarlyCounts early) {
   telemetry::RuleStatusSource source;
-  source.rule = [&ruleset,
-                 early = std::move(early)](const telemetry::RuleId& id) -> std::optional<RuleStatus> {
+  source.rule = [&ruleset, early = std::move(early)](
+                    const telemetry::RuleId& id) -> std::optional<RuleStatus> {
     const uint32_t rule =
         ruleset.FindRule(TableFamilyOf(id.family), id.table, id.chain, id.handle);
     if (rule == tables::kNoRule) return {};
     RuleStatus status;
     status.reason = UnsupportedReason(ruleset, rule);
-    status.where = early.in_xdp(rule)      ? "xdp"
-                   : status.reason.empty() ? "worker"
-                                           : "kernel";
+    status.where = early.in_xdp(rule) ? "xdp" : status.reason.empty() ? "worker" : "kernel";
     if (ruleset.rule(rule).counter != nullptr) {
       const PacketCount count = CountOf(ruleset, rule, early);
       status.counts = true;
@@ -171,8 +169,8 @@ telemetry::FirewallView FirewallViewOf(const Ruleset& ruleset,
   unsupported.erase(std::unique(unsupported.begin(), unsupported.end()), unsupported.end());
   view.unsupported = unsupported.size();
   if (left_out != nullptr) {
-    view.in_xdp = static_cast<uint64_t>(
-        std::count_if(left_out->rules.begin(), left_out->rules.end(), [](uint8_t b) { return b != 0; }));
+    view.in_xdp = static_cast<uint64_t>(std::count_if(
+        left_out->rules.begin(), left_out->rules.end(), [](uint8_t b) { return b != 0; }));
   }
   view.in_workers = view.rules - view.unsupported - view.in_xdp;
   view.tracking4 = ruleset.needs_conntrack(Family::kIpv4);

@@ -1,6 +1,6 @@
-// What `show rules`, `show nat`, traces and metrics say about a compiled ruleset: names, where rules
-// run, and counts. Everything is read out of tables::Ruleset, whose counters workers write, and out
-// of what the early filter has counted in XDP.
+// What `show rules`, `show nat`, traces and metrics say about a compiled ruleset: names, where
+// rules run, and counts. Everything is read out of tables::Ruleset, whose counters workers write,
+// and out of what the early filter has counted in XDP.
 //
 // Thread: control, which keeps the Ruleset alive. Cost: linear in the rules; a look-up by handle is
 // logarithmic.

@@ -1,6 +1,6 @@
-// Which rules of the published ruleset XDP has applied to packets before a worker sees them, so that
-// the worker leaves them out: see early_program.h for what that wants of a change. Published in
-// the snapshot together with the ruleset whose indexes it uses.
+// Which rules of the published ruleset XDP has applied to packets before a worker sees them, so
+// that the worker leaves them out: see early_program.h for what that wants of a change. Published
+// in the snapshot together with the ruleset whose indexes it uses.
 //
 // Immutable once published. Any thread; a byte per rule and chain.
 #ifndef SLUICE_TABLES_EARLY_LEFT_OUT_H_
