@@ -198,14 +198,11 @@ void Engine::PublishSnapshot() {
   auto snapshot = std::make_unique<tables::Snapshot>(control::BuildSnapshot(
       mirror_->state(), sysctls_, served, presence_, ++generation_));
   snapshot->ruleset = firewall_->current();
-<<<<<<< HEAD
   if (early_ != nullptr) {
     if (snapshot->ruleset != nullptr) snapshot->left_out = early_->LeftOut(*snapshot->ruleset);
     early_->SetChecks(interfaces_->all(), sysctls_);
   }
-=======
   snapshot->wall_offset = WallOffset();
->>>>>>> main
   ApplyTimeouts(config_.timeouts, snapshot->conntrack);
   if (config_.limits.flows) snapshot->conntrack.max = 0;  // the table's size is the limit
   if (config_.limits.neighbor_queue) {
