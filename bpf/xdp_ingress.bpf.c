@@ -55,10 +55,12 @@ static long decide_step(__u32 index, void* decision) {
 /* bpf_loop and not a loop, as the verifier would go through all its turns. */
 __attribute__((noinline)) __u32 sluice_early_decide_rest(struct sluice_early_packet* p) {
   const __u32 zero = 0;
-  struct sluice_early_decision d = {.packet = p, .reason = SLUICE_EARLY_PASS};
+  struct sluice_early_packet packet; /* Linux 6.1 takes a key of a map from the stack only */
+  struct sluice_early_decision d = {.packet = &packet, .reason = SLUICE_EARLY_PASS};
   __u32 index;
   if (!p) return SLUICE_EARLY_PASS;
-  index = p->core;
+  __builtin_memcpy(&packet, p, sizeof(packet));
+  index = packet.core;
   d.core = bpf_map_lookup_elem(&early_cores, &index);
   d.stats = bpf_map_lookup_elem(&stats, &zero);
   if (!d.core || !d.stats) return SLUICE_EARLY_PASS;

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/rng.h"
+#include "benchmarks/micro/memory_port.h"
 #include "dataplane/worker.h"
 #include "stages/parse/parse.h"
 #include "stages/rewrite/rewrite.h"
@@ -33,7 +34,7 @@ const Mac kIn{{2, 0, 0, 0, 0, 1}};
 const Mac kOut{{2, 0, 0, 0, 0, 2}};
 const Mac kNextHop{{2, 0, 0, 0, 0, 3}};
 
-using Header = std::array<uint8_t, 60>;
+using Header = std::array<uint8_t, kFrameLength>;
 
 Header Ipv4Frame(Ipv4 destination) {
   Header h{};
@@ -55,41 +56,16 @@ Header Ipv6Frame(const Ipv6& destination) {
   return h;
 }
 
-// Receives from a list of headers, round and round; what is transmitted is free again at once.
-class MemoryPort {
- public:
-  explicit MemoryPort(IfaceSlot slot) : slot_(slot) {}
-
-  void set_traffic(std::vector<Header> headers) { headers_ = std::move(headers); }
-  IfaceSlot slot() const { return slot_; }
-  size_t RxBurst(std::span<packet::Packet> out, packet::FramePool& pool, InterfaceCounters&) {
-    if (headers_.empty()) return 0;
-    for (packet::Packet& p : out) {
-      p = packet::Packet{};
-      p.frame = pool.Alloc();
-      p.data = pool.arena().Chunk(p.frame) + packet::kHeadroom;
-      std::memcpy(p.data, headers_[at_].data(), headers_[at_].size());
-      at_ = at_ + 1 == headers_.size() ? 0 : at_ + 1;
-      p.length = 60;
-      p.segment_length = 60;
-      p.in = slot_;
-    }
-    return out.size();
+// A list of headers, round and round.
+struct HeaderList {
+  void operator()(uint8_t* frame) {
+    std::memcpy(frame, headers[at].data(), headers[at].size());
+    at = at + 1 == headers.size() ? 0 : at + 1;
   }
-  size_t TxBurst(std::span<packet::Packet> packets, packet::FramePool& pool) {
-    for (const packet::Packet& p : packets) pool.Free(p.frame);
-    return packets.size();
-  }
-  void Flush(packet::FramePool&, InterfaceCounters&) {}
-  uint32_t frames_in_fill() const { return 0; }
-  uint32_t frames_in_tx() const { return 0; }
-  bool Punt(const packet::FrameArena&, const packet::Packet&) { return true; }
-
- private:
-  const IfaceSlot slot_;
-  std::vector<Header> headers_;
-  size_t at_ = 0;
+  std::vector<Header> headers;
+  size_t at = 0;
 };
+using Port = MemoryPort<HeaderList>;
 
 // A router with two interfaces: everything comes in by 0 and leaves by 1 over one gateway.
 struct Router {
@@ -116,12 +92,13 @@ struct Router {
     mailboxes.push_back(std::make_unique<dataplane::Mailbox>(1));
     const dataplane::Shared shared{current, epochs, mailboxes};
     const dataplane::PipelineConfig config{.tables = {fib4, fib6, table}, .start = now};
-    worker = std::make_unique<dataplane::Worker<MemoryPort>>(WorkerId{0}, shared, config, pool);
+    worker = std::make_unique<dataplane::Worker<Port>>(WorkerId{0}, shared, config, pool);
     worker->AddPort(&in);
     worker->AddPort(&out);
     worker->pipeline().ApplyKernelNeighbor(IfaceSlot{1}, gateway, kNextHop,
                                            stages::kNudPermanent, snapshot, now);
-    in.set_traffic(Traffic(v6, destinations));
+    in.source().headers = Traffic(v6, destinations);
+    in.set_receiving(true);
   }
 
   void AddRoutes(bool v6, size_t routes) {
@@ -176,10 +153,10 @@ struct Router {
   std::atomic<const tables::Snapshot*> current{nullptr};
   std::unique_ptr<packet::FrameArena> arena;
   packet::FramePool pool;
-  MemoryPort in;
-  MemoryPort out;
+  Port in;
+  Port out;
   std::vector<std::unique_ptr<dataplane::Mailbox>> mailboxes;
-  std::unique_ptr<dataplane::Worker<MemoryPort>> worker;
+  std::unique_ptr<dataplane::Worker<Port>> worker;
   IpAddress gateway;
   std::vector<Ipv4> prefixes4;
   std::vector<Ipv6> prefixes6;

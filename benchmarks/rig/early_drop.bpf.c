@@ -1,4 +1,4 @@
-// For early_drop.cc: a bare XDP_DROP program, and Sluice's own with a packet that differs each time.
+// For early_drop.cc: a bare XDP_DROP program, and Sluice's with another packet each time.
 #include "../../bpf/xdp_ingress.bpf.c"
 
 #include "rig_abi.h"

@@ -113,7 +113,8 @@ void Install(Loaded& l, const tables::EarlyProgram& program) {
 std::vector<uint8_t> Frame() {
   std::vector<uint8_t> frame(60);
   std::memcpy(frame.data(), kMac, 6);
-  const uint8_t header[] = {8, 0, 0x45, 0, 0, 46, 0, 0, 0x40, 0, 64, 17, 0, 0, 0, 0, 0, 0, 10, 0, 0, 1};
+  const uint8_t header[] = {8,  0, 0x45, 0, 0, 46, 0, 0,  0x40, 0, 64,
+                            17, 0, 0,    0, 0, 0,  0, 10, 0,    0, 1};
   std::copy(std::begin(header), std::end(header), frame.begin() + 12);
   return frame;
 }

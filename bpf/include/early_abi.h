@@ -27,8 +27,9 @@
 #include "abi.h"
 
 #define SLUICE_EARLY_CLASSES 256 /* per dimension: a byte */
-#define SLUICE_EARLY_LIMITS 256 /* token buckets of rules */
-#define SLUICE_EARLY_SOURCES 65536 /* buckets of single senders, the least recently used make room */
+#define SLUICE_EARLY_LIMITS 256  /* token buckets of rules */
+#define SLUICE_EARLY_SOURCES \
+  65536 /* buckets of single senders, the least recently used make room */
 
 /* Lines come in pages, each a map of its own, so that there are only those in use. */
 #define SLUICE_EARLY_PAGE_LINES 16384u /* 1 MiB */
@@ -52,13 +53,13 @@ struct sluice_early_line {
 };
 
 /* A word of the root: class A, class B, and a line relative to the table's first, or one of two. */
-#define SLUICE_EARLY_ALL_A 0xffffu  /* the whole /16 */
+#define SLUICE_EARLY_ALL_A 0xffffu   /* the whole /16 */
 #define SLUICE_EARLY_IN_HASH 0xfffeu /* /24s that are not in the hash are A */
 #define SLUICE_EARLY_ROOT_WORD(line, a, b) ((__u32)(line) | (__u32)(a) << 16 | (__u32)(b) << 24)
 enum { SLUICE_EARLY_CODE_A, SLUICE_EARLY_CODE_B, SLUICE_EARLY_CODE_HASH };
 
-/* An entry of the hash is one word: the /24 in its upper 24 bits, a kind, and 32 bits; 0 is free, and
- * then so are those behind it in the line. Entries are never removed.
+/* An entry of the hash is one word: the /24 in its upper 24 bits, a kind, and 32 bits; 0 is free,
+ * and then so are those behind it in the line. Entries are never removed.
  */
 #define SLUICE_EARLY_ENTRY(key24, kind, value) \
   ((__u64)(key24) << 40 | (__u64)(kind) << 32 | (__u32)(value))
@@ -95,16 +96,15 @@ enum { SLUICE_EARLY_COUNT_LAST, SLUICE_EARLY_COUNT_FIRST };
 enum { SLUICE_EARLY_NO_LIMIT, SLUICE_EARLY_LIMIT_RULE, SLUICE_EARLY_LIMIT_SOURCE };
 
 struct sluice_early_rule {
-  __u64 rest;    /* END_OF_CHAIN: the rules that may still match, those of later chains */
-  __u64 cost_ns; /* of one packet: the unit of time by the rate */
+  __u64 rest;     /* END_OF_CHAIN: the rules that may still match, those of later chains */
+  __u64 cost_ns;  /* of one packet: the unit of time by the rate */
   __u64 depth_ns; /* of a full bucket */
   __u8 action;
-  __u8 reason; /* enum sluice_xdp_reason of a drop */
   __u8 count;
   __u8 slot; /* its counter */
   __u8 limit;
   __u8 over; /* `limit rate over`: matches what the bucket does not cover */
-  __u8 reserved[2];
+  __u8 reserved[3];
   __u32 bucket; /* number of its token bucket, or what tells its senders' buckets from others */
   __u32 reserved2;
 };
@@ -118,9 +118,9 @@ struct sluice_early_core {
   __u64 l4_rules;      /* that look behind the IP header */
   __u64 fragment_rules[16]; /* by reserved bit, DF, MF and "offset is not 0", from 8 to 1 */
   __u64 protocol_rules[256];
-  __u64 byte0_rules[256]; /* of the L4 header: ICMP type */
-  __u64 byte1_rules[256]; /* ICMP code */
-  __u64 flags_rules[256]; /* of TCP */
+  __u64 byte0_rules[256];             /* of the L4 header: ICMP type */
+  __u64 byte1_rules[256];             /* ICMP code */
+  __u64 flags_rules[256];             /* of TCP */
   __u64 no_byte0, no_byte1, no_flags; /* when the packet ends before */
   __u64 no_port[2];
   __u64 port_rules[2][SLUICE_EARLY_CLASSES];

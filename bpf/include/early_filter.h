@@ -1,10 +1,10 @@
 /* The early filter's decision about one frame that is otherwise a worker's: dropped, and why, or
  * not. Plain C over early_abi.h's tables, so that tests run it natively.
  *
- * Order, as in the kernel: what ip_rcv_core and ip6_rcv_core drop (also before ingress chains, which
- * have nothing to say about a broken header), the rules of ingress and then of prerouting chains,
- * and what ip_route_input drops by the addresses alone. A header checksum costs more than all the
- * rest, so it is looked at only when a prerouting rule is about to have an effect.
+ * Order, as in the kernel: what ip_rcv_core and ip6_rcv_core drop (also before ingress chains,
+ * which have nothing to say about a broken header), the rules of ingress and then of prerouting
+ * chains, and what ip_route_input drops by the addresses alone. A header checksum costs more than
+ * all the rest, so it is looked at only when a prerouting rule is about to have an effect.
  *
  * Not judged here, but by workers as if there were no early filter: IPv6 with extension headers,
  * and, by prerouting rules, fragments when the kernel would have reassembled them before
@@ -37,6 +37,14 @@ struct sluice_early_frame {
   const __u8* l4;
   const __u8* end;
 };
+
+/* For an index that the compiler knows to be in bounds and Linux 6.1's verifier does not (it loses
+ * them when bits are put together).
+ */
+SLUICE_INLINE __u32 sluice_early_bounded(__u32 value, __u32 mask) {
+  __asm__ volatile("" : "+r"(value));
+  return value & mask;
+}
 
 /* The class that an entry of the hash gives an address. */
 SLUICE_INLINE __u32 sluice_early_class_of_entry(__u64 entry, __u32 address, __u32 otherwise) {
@@ -97,19 +105,23 @@ SLUICE_INLINE __u64 sluice_early_l4_rules(const struct sluice_early_core* core, 
   rules &= bytes >= 1 && l4 + 1 <= end ? core->byte0_rules[l4[0]] : core->no_byte0;
   rules &= bytes >= 2 && l4 + 2 <= end ? core->byte1_rules[l4[1]] : core->no_byte1;
   if (core->has_port[0]) {
-    rules &= bytes >= 2 && l4 + 2 <= end
-                 ? core->port_rules[0][core->port_classes[0][sluice_be16(l4)]]
-                 : core->no_port[0];
+    rules &=
+        bytes >= 2 && l4 + 2 <= end
+            ? core->port_rules[0]
+                              [core->port_classes[0][sluice_early_bounded(sluice_be16(l4), 0xffff)]]
+            : core->no_port[0];
   }
   if (core->has_port[1]) {
     rules &= bytes >= 4 && l4 + 4 <= end
-                 ? core->port_rules[1][core->port_classes[1][sluice_be16(l4 + 2)]]
+                 ? core->port_rules[1][core->port_classes[1][sluice_early_bounded(
+                       sluice_be16(l4 + 2), 0xffff)]]
                  : core->no_port[1];
   }
   return rules & (bytes >= 14 && l4 + 14 <= end ? core->flags_rules[l4[13]] : core->no_flags);
 }
 
-/* Restricts `rules` by what is behind the IP header. An ingress chain still sees Ethernet's padding, a prerouting chain no more.
+/* Restricts `rules` by what is behind the IP header. An ingress chain still sees Ethernet's
+ * padding, a prerouting chain no more.
  */
 SLUICE_INLINE __u64 sluice_early_match_l4(const struct sluice_early_core* core, __u64 rules,
                                           const struct sluice_early_frame* f,
@@ -117,8 +129,7 @@ SLUICE_INLINE __u64 sluice_early_match_l4(const struct sluice_early_core* core, 
   __u64 ingress = rules & core->ingress_rules;
   __u64 prerouting = rules & ~core->ingress_rules;
   if (!(rules & core->l4_rules)) return rules;
-  if (ingress)
-    ingress &= sluice_early_l4_rules(core, f->l4, f->end, SLUICE_EARLY_WHOLE_FRAME);
+  if (ingress) ingress &= sluice_early_l4_rules(core, f->l4, f->end, SLUICE_EARLY_WHOLE_FRAME);
   if (prerouting) prerouting &= sluice_early_l4_rules(core, f->l4, f->end, p->l4_bytes);
   return ingress | prerouting;
 }
@@ -180,16 +191,16 @@ SLUICE_INLINE int sluice_early_limit(const struct sluice_early_rule* rule,
 }
 
 SLUICE_INLINE void sluice_early_count_packet(const struct sluice_early_core* core, __u32 number,
-                                      const struct sluice_early_packet* p,
-                                      struct sluice_xdp_stats* stats) {
+                                             const struct sluice_early_packet* p,
+                                             struct sluice_xdp_stats* stats) {
   struct sluice_early_count* count =
       &stats->early[core->rules[number].slot & (SLUICE_EARLY_COUNTERS - 1)];
   ++count->packets;
   count->bytes += core->ingress_rules >> number & 1 ? p->frame_bytes : p->ip_bytes;
 }
 
-/* The number of the lowest bit, without branches, which would multiply the verifier's work. (clang 14
- * has no code for __builtin_ctzll.) Counts the bits below it, as in Hacker's Delight 5-1.
+/* The number of the lowest bit, without branches, which would multiply the verifier's work. (clang
+ * 14 has no code for __builtin_ctzll.) Counts the bits below it, as in Hacker's Delight 5-1.
  */
 SLUICE_INLINE __u32 sluice_early_lowest(__u64 rules) {
   __u64 below = (rules & (0 - rules)) - 1;
@@ -217,14 +228,17 @@ SLUICE_INLINE int sluice_early_step(struct sluice_early_decision* d) {
   p->rules &= p->rules - 1;
   rule = &core->rules[number];
   if (rule->limit != SLUICE_EARLY_NO_LIMIT) {
-    if (rule->count == SLUICE_EARLY_COUNT_FIRST) sluice_early_count_packet(core, number, p, d->stats);
+    if (rule->count == SLUICE_EARLY_COUNT_FIRST)
+      sluice_early_count_packet(core, number, p, d->stats);
     if (!sluice_early_limit(rule, &p->source)) return 0;
-    if (rule->count != SLUICE_EARLY_COUNT_FIRST) sluice_early_count_packet(core, number, p, d->stats);
+    if (rule->count != SLUICE_EARLY_COUNT_FIRST)
+      sluice_early_count_packet(core, number, p, d->stats);
   } else {
     sluice_early_count_packet(core, number, p, d->stats);
   }
   if (rule->action == SLUICE_EARLY_DROP) {
-    d->reason = rule->reason;
+    d->reason =
+        rule->limit == SLUICE_EARLY_NO_LIMIT ? SLUICE_XDP_EARLY_RULE : SLUICE_XDP_RATE_LIMIT;
     return 1;
   }
   if (rule->action == SLUICE_EARLY_END_OF_CHAIN) p->rules &= rule->rest;
@@ -242,7 +256,7 @@ SLUICE_INLINE __u32 sluice_early_decide(const struct sluice_early_core* core,
   if (rule->limit != SLUICE_EARLY_NO_LIMIT || rule->action != SLUICE_EARLY_DROP)
     return sluice_early_decide_rest(p);
   sluice_early_count_packet(core, number, p, stats);
-  return rule->reason;
+  return SLUICE_XDP_EARLY_RULE;
 }
 
 SLUICE_INLINE __u32 sluice_early_martian4(__u32 flags, __u32 source, __u32 destination) {
@@ -262,7 +276,8 @@ SLUICE_INLINE __u32 sluice_early_rules4(const struct sluice_early_core* core, co
                                         struct sluice_xdp_stats* stats) {
   const __u32 fragment = sluice_be16(ip + 6);
   __u64 rules = core->family_rules[SLUICE_EARLY_IPV4] & core->protocol_rules[ip[9]];
-  rules &= core->fragment_rules[fragment >> 13 << 1 | ((fragment & 0x1fff) != 0)];
+  rules &= core->fragment_rules[sluice_early_bounded(
+      fragment >> 13 << 1 | ((fragment & 0x1fff) != 0), 15)];
   if (!rules) return SLUICE_EARLY_PASS;
   if (core->has_address[SLUICE_EARLY_SRC4]) {
     rules &= core->address_rules[SLUICE_EARLY_SRC4]
@@ -346,13 +361,13 @@ SLUICE_INLINE __u32 sluice_early_ipv6(const struct sluice_early_core* core, __u3
   rules = core->family_rules[SLUICE_EARLY_IPV6] & core->protocol_rules[ip[6]];
   if (!rules) return SLUICE_EARLY_PASS;
   if (core->has_address[SLUICE_EARLY_SRC6]) {
-    rules &= core->address_rules[SLUICE_EARLY_SRC6]
-                                [sluice_early_class6(core->trie[0], ip + 8) & 255];
+    rules &=
+        core->address_rules[SLUICE_EARLY_SRC6][sluice_early_class6(core->trie[0], ip + 8) & 255];
     if (!rules) return SLUICE_EARLY_PASS;
   }
   if (core->has_address[SLUICE_EARLY_DST6]) {
-    rules &= core->address_rules[SLUICE_EARLY_DST6]
-                                [sluice_early_class6(core->trie[1], ip + 24) & 255];
+    rules &=
+        core->address_rules[SLUICE_EARLY_DST6][sluice_early_class6(core->trie[1], ip + 24) & 255];
     if (!rules) return SLUICE_EARLY_PASS;
   }
   f->l4 = ip + 40;

@@ -1,5 +1,7 @@
 // The early filter: random programs over random frames, by BPF_PROG_TEST_RUN and by the same C
 // compiled natively, against a plain evaluation of the rules.
+#include "io/af_xdp/early_filter.h"
+
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <gtest/gtest.h>
@@ -10,7 +12,6 @@
 #include <vector>
 
 #include "base/rng.h"
-#include "io/af_xdp/early_filter.h"
 #include "io/af_xdp/early_limits.h"
 #include "sluice_bpf/xdp_ingress.skel.h"
 #include "support/early_oracle.h"

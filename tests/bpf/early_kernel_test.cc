@@ -48,8 +48,8 @@ T Pick(Rng& rng, std::initializer_list<T> of) {
 
 std::string Address4(Rng& rng) { return ToString(test::RandomAddress4(rng)); }
 std::string Prefix4(Rng& rng) {
-  return ToString(Ipv4Prefix{test::RandomAddress4(rng), static_cast<uint8_t>(8 + rng.Below(25))}
-                      .Canonical());
+  return ToString(
+      Ipv4Prefix{test::RandomAddress4(rng), static_cast<uint8_t>(8 + rng.Below(25))}.Canonical());
 }
 std::string Range4(Rng& rng) {
   const Ipv4 a = test::RandomAddress4(rng);
@@ -59,8 +59,8 @@ std::string Range4(Rng& rng) {
 }
 std::string Address6(Rng& rng) { return ToString(test::RandomAddress6(rng)); }
 std::string Prefix6(Rng& rng) {
-  return ToString(Ipv6Prefix{test::RandomAddress6(rng), static_cast<uint8_t>(16 + rng.Below(113))}
-                      .Canonical());
+  return ToString(
+      Ipv6Prefix{test::RandomAddress6(rng), static_cast<uint8_t>(16 + rng.Below(113))}.Canonical());
 }
 std::string Port(Rng& rng) { return std::to_string(Pick(rng, {53, 80, 443, 8080})); }
 
@@ -120,8 +120,8 @@ std::string MatchL4(Rng& rng) {
     case 3:
       return "tcp dport 50-100";
     case 4:
-      return Pick(rng, {"tcp flags syn", "tcp flags & (syn|ack) == syn", "tcp flags & (fin|rst) != 0",
-                        "tcp flags != 0"});
+      return Pick(rng, {"tcp flags syn", "tcp flags & (syn|ack) == syn",
+                        "tcp flags & (fin|rst) != 0", "tcp flags != 0"});
     case 5:
       return "meta l4proto { tcp, udp }";
     case 6:
@@ -138,16 +138,16 @@ std::string MatchL4(Rng& rng) {
 std::string RandomRule(Rng& rng, const std::string& family, int number) {
   std::string rule;
   const bool v4 = family == "ip" || (family != "ip6" && rng.Chance(1, 2));
-  if (rng.Chance(1, 6)) rule += Pick(rng, {"iifname \"near\" ", "iifname \"ne*\" ",
-                                           "iifname \"other\" ", "iif \"near\" "});
+  if (rng.Chance(1, 6))
+    rule +=
+        Pick(rng, {"iifname \"near\" ", "iifname \"ne*\" ", "iifname \"other\" ", "iif \"near\" "});
   // nft refuses a rule that names two protocols.
   bool protocol = false;
   const auto add = [&](const std::string& match) {
-    const bool names = match.find("icmp") != std::string::npos ||
-                       match.find("proto") != std::string::npos ||
-                       match.find("nexthdr") != std::string::npos ||
-                       match.find("dp ") != std::string::npos ||
-                       match.find("tcp ") != std::string::npos;
+    const bool names =
+        match.find("icmp") != std::string::npos || match.find("proto") != std::string::npos ||
+        match.find("nexthdr") != std::string::npos || match.find("dp ") != std::string::npos ||
+        match.find("tcp ") != std::string::npos;
     if (names && protocol) return;
     protocol = protocol || names;
     rule += match + " ";
@@ -158,7 +158,8 @@ std::string RandomRule(Rng& rng, const std::string& family, int number) {
   if (rule.empty()) rule += v4 ? "meta protocol ip " : "meta protocol ip6 ";
   std::string limit;
   if (rng.Chance(1, 6)) {
-    limit = Pick(rng, {"limit rate 3/hour burst 2 packets ", "limit rate over 2/hour burst 4 packets "});
+    limit = Pick(rng,
+                 {"limit rate 3/hour burst 2 packets ", "limit rate over 2/hour burst 4 packets "});
   } else if (rng.Chance(1, 8)) {
     limit = "update @meter" + std::to_string(number) + (v4 ? " { ip saddr " : " { ip6 saddr ") +
             "limit rate over 2/hour burst 1 packets } ";
@@ -175,7 +176,8 @@ std::string RandomRuleset(Rng& rng, bool ingress) {
         ingress ? Pick(rng, {"netdev", "netdev", "inet"}) : Pick(rng, {"ip", "ip6", "inet"});
     std::string sets = "set addresses4 { type ipv4_addr; flags interval; auto-merge; elements = { ";
     for (int i = 0; i < 8; ++i) sets += Pick(rng, {Prefix4(rng), Range4(rng)}) + ", ";
-    sets += "9.9.9.9 } }\nset addresses6 { type ipv6_addr; flags interval; auto-merge; elements = { ";
+    sets +=
+        "9.9.9.9 } }\nset addresses6 { type ipv6_addr; flags interval; auto-merge; elements = { ";
     for (int i = 0; i < 5; ++i) sets += Prefix6(rng) + ", ";
     sets += "9::9 } }\n";
     std::string rules;
@@ -192,8 +194,8 @@ std::string RandomRuleset(Rng& rng, bool ingress) {
     const std::string priority = std::to_string(ingress ? -500 + t : -300 + t);
     text += "table " + family + " t" + std::to_string(t) + " {\n" + sets + "chain c {\n" +
             "  type filter hook " + (ingress ? "ingress device \"near\"" : "prerouting") +
-            " priority " + priority + "; policy " + (rng.Chance(1, 8) ? "drop" : "accept") +
-            ";\n" + rules + "}\n}\n";
+            " priority " + priority + "; policy " + (rng.Chance(1, 8) ? "drop" : "accept") + ";\n" +
+            rules + "}\n}\n";
   }
   return text;
 }

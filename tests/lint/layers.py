@@ -46,7 +46,7 @@ LAYERS = (
     Layer("control/nft",
           ("control/netlink", "control/netfilter/firewall_presence.h", "base"),
           ("absl", "system", "libnftables"), "the kernel's nftables ruleset, followed"),
-    Layer("control/early", ("control/nft", "tables", "base"), ("absl",),
+    Layer("control/early", ("control/nft", "tables", "base"), ("absl", "system"),
           "which rules XDP can run"),
     Layer("control/mirror",
           ("control/netfilter", "control/netlink", "control/rib", "tables", "base"),
@@ -91,7 +91,7 @@ LIBRARIES = {
 # What every layer may use of the standard library: nothing that reads a clock, takes a lock, starts
 # a thread or does input or output.
 PURE = frozenset("""
-    algorithm array atomic bit cassert cerrno charconv compare concepts cstddef cstdint cstdio
+    algorithm array atomic bit bitset cassert cerrno charconv compare concepts cstddef cstdint cstdio
     cstdlib cstring deque exception functional initializer_list iterator limits list map memory new
     numeric optional queue set span string string_view tuple type_traits unordered_map
     unordered_set utility variant vector

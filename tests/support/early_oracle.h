@@ -138,8 +138,7 @@ class EarlyOracle {
           static_cast<size_t>(f.fragment >> 13) * 2 + ((f.fragment & 0x1fff) != 0 ? 1 : 0);
       if (!is_v4 || !rule.fragment->test(form)) return false;
     }
-    return ByteIs(rule.byte0, l4, 0) && ByteIs(rule.byte1, l4, 1) &&
-           ByteIs(rule.tcp_flags, l4, 13);
+    return ByteIs(rule.byte0, l4, 0) && ByteIs(rule.byte1, l4, 1) && ByteIs(rule.tcp_flags, l4, 13);
   }
 
   void Count(size_t rule, const EarlyFacts& f) {

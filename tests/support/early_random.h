@@ -72,8 +72,7 @@ inline tables::EarlySet6 RandomSet6(Rng& rng) {
     if (rng.Chance(1, 2)) {
       ranges.push_back({std::min(a, b), std::max(a, b)});
     } else {
-      const Ipv6Prefix p =
-          Ipv6Prefix{a, static_cast<uint8_t>(16 + rng.Below(113))}.Canonical();
+      const Ipv6Prefix p = Ipv6Prefix{a, static_cast<uint8_t>(16 + rng.Below(113))}.Canonical();
       const Ipv6 mask = p.mask();
       ranges.push_back({p.address, Ipv6(p.address.hi | ~mask.hi, p.address.lo | ~mask.lo)});
     }
@@ -121,8 +120,7 @@ inline tables::EarlyRule RandomEarlyRule(Rng& rng, const tables::EarlyProgram& p
       return rng.Chance(1, 4) ? ~b : b;
     };
     if (rng.Chance(1, 3)) {
-      rule.protocol =
-          bytes([&] { return kEarlyProtocols[rng.Below(std::size(kEarlyProtocols))]; });
+      rule.protocol = bytes([&] { return kEarlyProtocols[rng.Below(std::size(kEarlyProtocols))]; });
     }
     if (rng.Chance(1, 8)) rule.byte0 = bytes([&] { return rng.Below(12); });
     if (rng.Chance(1, 8)) rule.byte1 = bytes([&] { return rng.Below(4); });
@@ -130,13 +128,14 @@ inline tables::EarlyRule RandomEarlyRule(Rng& rng, const tables::EarlyProgram& p
   }
   if (rng.Chance(1, 6)) {
     const uint64_t hour = 3'600'000'000'000;
-    rule.limit = tables::EarlyLimit{.cost_ns = hour,
-                                    .depth_ns = hour * (1 + rng.Below(5)),
-                                    .over = rng.Chance(1, 2),
-                                    .per_source = rng.Chance(1, 2) && rule.families != 1 &&
-                                                  (rule.families & 1) == 0};
+    rule.limit = tables::EarlyLimit{
+        .cost_ns = hour,
+        .depth_ns = hour * (1 + rng.Below(5)),
+        .over = rng.Chance(1, 2),
+        .per_source = rng.Chance(1, 2) && rule.families != 1 && (rule.families & 1) == 0};
   }
-  rule.counter = rng.Chance(1, 2) ? tables::EarlyCounter::kBeforeLimit : tables::EarlyCounter::kLast;
+  rule.counter =
+      rng.Chance(1, 2) ? tables::EarlyCounter::kBeforeLimit : tables::EarlyCounter::kLast;
   rule.verdict = static_cast<tables::EarlyVerdict>(rng.Below(3));
   return rule;
 }
@@ -172,7 +171,8 @@ inline tables::EarlyProgram RandomEarlyProgram(Rng& rng) {
   return program;
 }
 
-// An IP packet to 02:00:00:00:00:01 with a sound header (now and then but for the checksum), or ARP.
+// An IP packet to 02:00:00:00:00:01 with a sound header (now and then but for the checksum), or
+// ARP.
 inline Bytes RandomEarlyFrame(Rng& rng) {
   Bytes frame = {2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2};
   const uint64_t kind = rng.Below(20);
@@ -227,7 +227,8 @@ inline Bytes RandomEarlyFrame(Rng& rng) {
     frame.insert(frame.end(), ip.begin(), ip.end());
   }
   frame.insert(frame.end(), l4.begin(), l4.end());
-  for (uint64_t n = rng.Chance(1, 3) ? rng.Below(30) : 0; n > 0; --n) frame.push_back(7);  // padding
+  for (uint64_t n = rng.Chance(1, 3) ? rng.Below(30) : 0; n > 0; --n)
+    frame.push_back(7);  // padding
   return frame;
 }
 

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <ctime>
 
 #include "app/clock.h"
 #include "app/log.h"
@@ -27,6 +28,13 @@ constexpr size_t kMaxLogPrefixes = 1000;
 constexpr Nanos kSysctlInterval = Seconds(5);
 // Checks without a turn of its loop until a worker counts as stuck. It turns twice a second when idle.
 constexpr uint32_t kStalledChecks = 3;
+
+// Local time, as the kernel's `meta hour` has it, minus the monotonic clock.
+Nanos WallOffset() {
+  timespec t{};
+  clock_gettime(CLOCK_REALTIME, &t);
+  return Seconds(t.tv_sec) + Nanos(t.tv_nsec) - MonotonicNow();
+}
 
 // What the configuration says instead of the sysctls.
 void ApplyTimeouts(const control::TimeoutsConfig& timeouts, tables::ConntrackSettings& settings) {
@@ -115,7 +123,7 @@ absl::Status Engine::FollowKernel() {
 
 absl::StatusOr<bool> Engine::FollowFirewall() {
   const Nanos now = MonotonicNow();
-  if (firewall_->current() != nullptr && now >= next_drain_) {
+  if (now >= next_drain_) {
     DrainRules();
     next_drain_ = now + kDrainInterval;
   }
@@ -183,7 +191,9 @@ void Engine::PublishSnapshot() {
   auto snapshot = std::make_unique<tables::Snapshot>(control::BuildSnapshot(
       mirror_->state(), sysctls_, served, presence_, ++generation_));
   snapshot->ruleset = firewall_->current();
+  snapshot->wall_offset = WallOffset();
   ApplyTimeouts(config_.timeouts, snapshot->conntrack);
+  if (config_.limits.flows) snapshot->conntrack.max = 0;  // the table's size is the limit
   if (config_.limits.neighbor_queue) {
     for (tables::Interface& interface : snapshot->interfaces) {
       interface.neighbor4.unres_qlen_packets = *config_.limits.neighbor_queue;
@@ -209,7 +219,9 @@ void Engine::AdoptRules() {
   }
   DrainRules();  // while what was logged can still be named
   firewall_->Retire();
-  next_drain_ = firewall_->current() != nullptr ? MonotonicNow() : Nanos::Max();
+  const tables::Ruleset* const rules = firewall_->current();
+  const bool busy = rules != nullptr && (rules->has_dynamic_sets() || rules->logs());
+  next_drain_ = busy ? MonotonicNow() : Nanos::Max();
 }
 
 void Engine::DrainRules() {

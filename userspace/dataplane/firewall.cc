@@ -5,6 +5,7 @@
 #include "stages/nat/stale.h"
 #include "stages/nat/translate.h"
 #include "tables/flow_owner.h"
+#include "tables/ruleset/connection_count.h"
 #include "wire/flow_hash.h"
 #include "wire/icmp.h"
 #include "wire/icmpv6.h"
@@ -27,6 +28,8 @@ using tables::Snapshot;
 
 namespace {
 
+// How often elements that rules have added to sets are looked through for those whose time is over.
+constexpr Nanos kElementTick = Millis(100);
 // Of an alias that nothing uses: the word that its connection has ended may get lost.
 constexpr Nanos kAliasLife = Seconds(int64_t{5} * 86'400);
 
@@ -88,12 +91,16 @@ Firewall::Firewall(WorkerId worker, const FirewallConfig& config,
 void Firewall::UseSnapshot(const Snapshot& snapshot, Nanos now) {
   // Addresses may have changed: masqueraded connections are looked through in portions.
   if (flows_.size() > 0) next_stale_ = 0;
+  const uint32_t max = snapshot.conntrack.max;
+  flows_.SetLimit(max == 0 ? flows_.capacity() : std::max(max / worker_count_, 1u));
   if (snapshot.ruleset == ruleset_) return;
   filter_.UseRuleset(snapshot.ruleset, now);
   ruleset_ = snapshot.ruleset;
+  const bool elements = ruleset_ != nullptr && ruleset_->has_dynamic_sets();
+  next_element_tick_ = elements ? now + kElementTick : Nanos::Max();
   for (const Family family : {Family::kIpv4, Family::kIpv6}) {
     const size_t i = family == Family::kIpv6;
-    tracks_[i] = nats_[i] = active_[i] = answers_[i] = false;
+    tracks_[i] = nats_[i] = active_[i] = answers_[i] = raw_[i] = false;
     if (ruleset_ == nullptr) continue;
     tracks_[i] = ruleset_->needs_conntrack(family);
     nats_[i] = ruleset_->has_nat(family);
@@ -104,15 +111,33 @@ void Firewall::UseSnapshot(const Snapshot& snapshot, Nanos now) {
       if (here && static_cast<HookPoint>(hook) != HookPoint::kForward) answers_[i] = true;
     }
     active_[i] = tracks_[i] || any;
+    raw_[i] = ruleset_->Has(HookPoint::kIngress, family) ||
+              ruleset_->Has(HookPoint::kPreroutingRaw, family);
   }
 }
 
 void Firewall::OnTimer(const Snapshot& snapshot, Nanos now) {
   constexpr uint32_t kPortion = 256;
   static_cast<void>(conntrack_.Expire(now, kPortion));
+  if (now >= next_element_tick_) {
+    filter_.Tick(now);
+    next_element_tick_ = now + kElementTick;
+  }
   if (next_stale_ == tables::kNoFlow) return;
   next_stale_ = stages::VisitStale(flows_, snapshot, next_stale_, kPortion,
                                    [&](tables::FlowIndex flow) { conntrack_.Remove(flow); });
+}
+
+// As nf_conncount counts: a connection that is closing counts no more.
+bool Firewall::IsAlive(tables::FlowIndex index, uint64_t fingerprint) const {
+  if (index >= flows_.capacity()) return false;
+  const Flow& flow = flows_.at(index);
+  if (!flow.Has(tables::kFlowConfirmed) || flow.Has(tables::kFlowDying)) return false;
+  const tables::FlowTuple& tuple = flow.tuple(FlowDirection::kOriginal);
+  if (tables::TupleFingerprint(tuple) != fingerprint) return false;
+  const auto state = static_cast<tables::TcpState>(flow.tcp.state);
+  return tuple.protocol != wire::kProtocolTcp ||
+         (state != tables::TcpState::kTimeWait && state != tables::TcpState::kClose);
 }
 
 void Firewall::Prepare(const Packet& p, Family family, Key& key) {
@@ -195,7 +220,9 @@ Judgement Firewall::Run(HookPoint hook, Pass& pass) {
                                 .tables = filter_tables_,
                                 .now = pass.now,
                                 .dry_run = pass.dry,
-                                .trace = pass.dry ? pass.trace : watcher_};
+                                .trace = pass.dry ? pass.trace : watcher_,
+                                .connections = this,
+                                .wall_offset = pass.snapshot.wall_offset};
   const FilterVerdict verdict = filter_.Run(hook, pass.family, context);
   Judgement judgement;
   judgement.rule = verdict.rule;
@@ -232,7 +259,7 @@ Judgement Firewall::SetUp(HookPoint hook, NatManip manip, Pass& pass, Flow& flow
       pass.wants_nat && stages::Nat::ManipOf(pass.wanted.kind) == manip
           ? nat_.Setup(flow, pass.wanted,
                        {.snapshot = pass.snapshot,
-                        .in = pass.in->slot,
+                        .in = pass.in != nullptr ? pass.in->slot : IfaceSlot::None(),
                         .out = pass.out != nullptr ? pass.out->slot : IfaceSlot::None(),
                         .next_hop = pass.next_hop})
           : nat_.SetupNull(flow, manip);
@@ -248,9 +275,7 @@ Judgement Firewall::Translate(HookPoint hook, NatManip manip, Pass& pass) {
   if (IsState(pass.p, CtState::kRelated) && tables::IsIcmp(pass.p.l4_protocol)) {
     return ToJudgement(stages::TranslateIcmpError(arena_, pass.p, *flow, direction, manip));
   }
-  // What Sluice sends itself about a connection is not its first packet.
-  if (!flow->Has(tables::kFlowConfirmed) && !stages::Nat::IsSetUp(*flow, manip) &&
-      pass.in != nullptr) {
+  if (!flow->Has(tables::kFlowConfirmed) && !stages::Nat::IsSetUp(*flow, manip)) {
     const Judgement judgement = SetUp(hook, manip, pass, *flow);
     if (!judgement.accepted()) return judgement;
   }
@@ -317,7 +342,8 @@ bool Firewall::ForeseesDestination(Pass& pass, const Key& key, IpAddress& destin
   dry.scratch = &flow;
   if (!Run(HookPoint::kPreroutingEarly, dry).accepted() ||
       !Run(HookPoint::kPreroutingNat, dry).accepted() || !dry.wants_nat ||
-      stages::Nat::ManipOf(dry.wanted.kind) != NatManip::kDestination) {
+      stages::Nat::ManipOf(dry.wanted.kind) != NatManip::kDestination ||
+      !conntrack_.WouldTrack(pass.p, key.tuple, {}, pass.snapshot.conntrack, arena_, pass.now)) {
     return false;
   }
   const auto address = nat_.Foresee(
@@ -337,10 +363,23 @@ bool Firewall::IsOwnSource(const Pass& pass) const {
   return id.valid() && tables_.routes.Get(id).type == RouteType::kLocal;
 }
 
+bool Firewall::FollowsFlow(const Pass& pass, const Key& key,
+                           const tables::FlowTable::Found& found) const {
+  if (!key.error) {
+    return conntrack_.WouldTrack(pass.p, key.tuple, found, pass.snapshot.conntrack, arena_,
+                                 pass.now);
+  }
+  return DestinationOf(pass.p, pass.family).bits == key.tuple.destination;
+}
+
 // A packet without a connection here.
 bool Firewall::IsKernelsWithoutFlow(Pass& pass, const Key& key, PuntReason& reason) {
   if (key.hash != 0 && !key.error && IsOwnSource(pass)) {
     reason = PuntReason::kLocal;
+    return true;
+  }
+  if (key.error && kernel_flows_) {  // it may be about one of those
+    reason = PuntReason::kUnsupportedRule;
     return true;
   }
   const bool kernels = IsKernels(DestinationOf(pass.p, pass.family), pass.snapshot, reason);
@@ -364,12 +403,18 @@ Judgement Firewall::BeforeRouting(Packet& p, const Key& key, const Interface& in
   Pass pass{.p = p, .family = family, .snapshot = snapshot, .in = &in, .now = now};
   const tables::FlowTable::Found found =
       key.hash != 0 ? flows_.Find(key.tuple, key.hash) : tables::FlowTable::Found{};
+  PuntReason reason;
   if (!found.found() || flows_.at(found.flow).expires <= now) {
-    PuntReason reason;
     if (IsKernelsWithoutFlow(pass, key, reason)) return Judgement::Punt(reason);
   } else if (flows_.at(found.flow).Has(tables::kFlowKernel)) [[unlikely]] {
     if (!key.error) Claim(pass, key);
     return Judgement::Punt(PuntReason::kUnsupportedRule);
+  } else if (raw_[family == Family::kIpv6] &&
+             stages::NeedsTranslation(flows_.at(found.flow), found.direction,
+                                      NatManip::kDestination) &&
+             !FollowsFlow(pass, key, found) &&
+             IsKernels(DestinationOf(p, family), snapshot, reason)) {
+    return Judgement::Punt(reason);  // it will not be translated
   }
   return BeforeRoutingForReal(pass, key);
 }
@@ -385,6 +430,11 @@ Judgement Firewall::BeforeRoutingForReal(Pass& pass, const Key& key) {
     judgement = ToJudgement(conntrack_.Track(pass.p, key.error ? of_error : key.tuple, key.hash,
                                              pass.snapshot.conntrack, arena_, pass.now));
     if (!judgement.accepted()) return judgement;
+    PuntReason reason;
+    if (IsState(pass.p, CtState::kInvalid) && !raw_[pass.family == Family::kIpv6] &&
+        IsKernels(DestinationOf(pass.p, pass.family), pass.snapshot, reason)) {
+      return Judgement::Punt(reason);
+    }
   }
   judgement = Run(HookPoint::kPreroutingEarly, pass);
   if (judgement.accepted()) {
@@ -445,16 +495,8 @@ Judgement Firewall::AfterRouting(Packet& p, const Interface& in, const Interface
   return judgement;
 }
 
-void Firewall::TrackOwn(Packet& message, Family family, const Packet* connection_of) {
-  if (connection_of != nullptr && connection_of->flow != packet::kNoFlowIndex) {
-    // nf_ct_attach: it goes the other way of the same connection.
-    message.flow = connection_of->flow;
-    message.ct_state = static_cast<uint8_t>(CtState::kRelated);
-    message.ct_direction = static_cast<uint8_t>(tables::Opposite(DirectionOf(*connection_of)));
-    return;
-  }
-  // An error about a packet of a connection that is established. (About the first packet of one the
-  // kernel's errors are invalid, too: it is not confirmed yet.)
+// A message whose cause has no connection. An error may still quote a packet of one.
+void Firewall::TrackOwn(Packet& message, Family family) {
   message.ct_state = static_cast<uint8_t>(CtState::kInvalid);
   Key key;
   Prepare(message, family, key);
@@ -466,22 +508,50 @@ void Firewall::TrackOwn(Packet& message, Family family, const Packet* connection
   message.ct_direction = static_cast<uint8_t>(found.direction);
 }
 
-Judgement Firewall::OfOurOwn(Packet& message, const Packet* connection_of, const Interface& out,
-                             const IpAddress& next_hop, const Snapshot& snapshot, Nanos now) {
+// ip_route_me_harder. False: not by an interface of ours.
+bool Firewall::Reroute(Pass& pass) const {
+  const IpAddress destination = DestinationOf(pass.p, pass.family);
+  const tables::RouteId id = destination.is_v4() ? tables_.fib4.Lookup(destination.v4())
+                                                 : tables_.fib6.Lookup(destination.v6());
+  if (!id.valid()) return false;
+  const tables::Route& route = tables_.routes.Get(id);
+  if (route.type != RouteType::kUnicast || route.paths.empty()) return false;
+  const auto hash = static_cast<uint32_t>(destination.bits.lo * 0x9e3779b97f4a7c15ull >> 32);
+  const tables::Path& path = tables::SelectPath(route, hash);
+  if (!path.slot.valid() || !pass.snapshot.at(path.slot).up) return false;
+  pass.out = &pass.snapshot.at(path.slot);
+  pass.p.out = path.slot;
+  pass.next_hop = path.has_gateway ? path.gateway : destination;
+  return true;
+}
+
+Judgement Firewall::OfOurOwn(Packet& message, const Packet* connection_of, IpAddress& next_hop,
+                             const Snapshot& snapshot, Nanos now) {
   const Family family = FamilyOf(message);
   Pass pass{.p = message,
             .family = family,
             .snapshot = snapshot,
             .in = nullptr,
-            .out = &out,
+            .out = &snapshot.at(message.out),
             .next_hop = next_hop,
             .now = now};
+  if (connection_of != nullptr && connection_of->flow != packet::kNoFlowIndex) {
+    // nf_ct_attach: it goes the other way of the same connection, which may not be confirmed yet.
+    message.flow = connection_of->flow;
+    message.ct_state = static_cast<uint8_t>(CtState::kRelated);
+    message.ct_direction = static_cast<uint8_t>(tables::Opposite(DirectionOf(*connection_of)));
+  }
   Judgement judgement = Run(HookPoint::kOutputRaw, pass);
   if (!judgement.accepted()) return judgement;
-  if (tracks(family)) TrackOwn(message, family, connection_of);
+  if (tracks(family) && IsState(message, CtState::kNone)) TrackOwn(message, family);
   judgement = Run(HookPoint::kOutput, pass);
+  const IpAddress destination = DestinationOf(message, family);
   if (judgement.accepted()) {
     judgement = Translate(HookPoint::kOutputNat, NatManip::kDestination, pass);
+  }
+  if (judgement.accepted() && DestinationOf(message, family) != destination) {
+    if (!Reroute(pass)) judgement = Judgement::Drop(DropReason::kNoRoute);
+    next_hop = pass.next_hop;
   }
   if (judgement.accepted()) judgement = ToTheWire(pass);
   message.flow = packet::kNoFlowIndex;  // it neither confirms nor abandons the connection
@@ -501,6 +571,7 @@ void Firewall::LeaveToKernel(Packet& p, Nanos now) {
   if (flow == nullptr) return;
   RestoreOriginal(p);
   flow->status |= tables::kFlowKernel;
+  kernel_flows_ = true;
   if (flow->Has(tables::kFlowConfirmed)) return;
   flow->status &= ~uint32_t{tables::kFlowNatMask};
   static_cast<void>(stages::InvertTuple(flow->tuple(FlowDirection::kOriginal),

@@ -19,6 +19,7 @@
 #ifndef SLUICE_DATAPLANE_FIREWALL_H_
 #define SLUICE_DATAPLANE_FIREWALL_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -65,7 +66,7 @@ struct Judgement {
   bool accepted() const { return kind == Kind::kAccept; }
 };
 
-class Firewall : private stages::Conntrack::ForeignSink {
+class Firewall : private stages::Conntrack::ForeignSink, private stages::ConnectionView {
  public:
   Firewall(WorkerId worker, const FirewallConfig& config, const stages::RoutingTables& tables,
            const packet::FrameArena& arena, WorkerCounters& counters);
@@ -110,11 +111,11 @@ class Firewall : private stages::Conntrack::ForeignSink {
   Judgement AfterRouting(packet::Packet& p, const tables::Interface& in,
                          const tables::Interface& out, const IpAddress& next_hop,
                          const tables::Snapshot& snapshot, Nanos now);
-  // A message that Sluice makes. `connection_of`: the packet to whose connection it belongs, else
-  // null.
+  // A message that Sluice makes. `connection_of`: the packet to whose connection, if it has one, the
+  // message belongs; null: to none.
+  // It leaves by message.out, which changes with `next_hop` when NAT sends it elsewhere.
   Judgement OfOurOwn(packet::Packet& message, const packet::Packet* connection_of,
-                     const tables::Interface& out, const IpAddress& next_hop,
-                     const tables::Snapshot& snapshot, Nanos now);
+                     IpAddress& next_hop, const tables::Snapshot& snapshot, Nanos now);
   // Whether rules could object to an answer to a packet for this machine.
   bool JudgesAnswers(Family family) const { return answers_[family == Family::kIpv6]; }
 
@@ -144,7 +145,8 @@ class Firewall : private stages::Conntrack::ForeignSink {
   // Connections that have had their time, or whose address has gone.
   void OnTimer(const tables::Snapshot& snapshot, Nanos now);
   Nanos NextDeadline() const {
-    return next_stale_ != tables::kNoFlow ? Nanos() : conntrack_.NextDeadline();
+    if (next_stale_ != tables::kNoFlow) return Nanos();
+    return std::min(conntrack_.NextDeadline(), next_element_tick_);
   }
 
   tables::FlowTable& flows() { return flows_; }
@@ -158,6 +160,7 @@ class Firewall : private stages::Conntrack::ForeignSink {
   static constexpr size_t kAliases = 1024;
 
   void Ended(const tables::Flow& flow) override { Announce(flow, true); }
+  bool IsAlive(tables::FlowIndex flow, uint64_t fingerprint) const override;
   // False: there is no room, the connection must not begin.
   bool Announce(const tables::Flow& flow, bool ended);
 
@@ -169,11 +172,14 @@ class Firewall : private stages::Conntrack::ForeignSink {
   Judgement Run(tables::HookPoint hook, Pass& pass);
   Judgement Translate(tables::HookPoint hook, stages::NatManip manip, Pass& pass);
   Judgement SetUp(tables::HookPoint hook, stages::NatManip manip, Pass& pass, tables::Flow& flow);
-  void TrackOwn(packet::Packet& message, Family family, const packet::Packet* connection_of);
+  void TrackOwn(packet::Packet& message, Family family);
   Judgement Rehearse(tables::HookPoint hook, Pass& pass, Rehearsal& r);
   Judgement RehearseTranslation(tables::HookPoint hook, stages::NatManip manip, Pass& pass,
                                 Rehearsal& r);
   void LeaveToKernel(packet::Packet& p, Nanos now);
+  bool FollowsFlow(const Pass& pass, const Key& key,
+                   const tables::FlowTable::Found& found) const;
+  bool Reroute(Pass& pass) const;
   void Claim(Pass& pass, const Key& key);
   // Why the route returns packets to this address to the kernel, if it does.
   bool IsKernels(const IpAddress& destination, const tables::Snapshot& snapshot,
@@ -197,8 +203,11 @@ class Firewall : private stages::Conntrack::ForeignSink {
   bool tracks_[2] = {false, false};
   bool nats_[2] = {false, false};
   bool answers_[2] = {false, false};
+  Nanos next_element_tick_ = Nanos::Max();  // when elements that rules have added are looked through
   std::unique_ptr<AliasFor[]> aliases_;
   size_t alias_count_ = 0;
+  bool raw_[2] = {false, false};  // rules before conntrack
+  bool kernel_flows_ = false;     // some have been left to it
   // Where the search for connections whose address has gone continues; kNoFlow: nowhere.
   tables::FlowIndex next_stale_ = tables::kNoFlow;
 };

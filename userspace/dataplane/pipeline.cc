@@ -228,10 +228,10 @@ void Pipeline::Output(Packet& p, Family family, const IpAddress& next_hop,
 void Pipeline::Send(const Reply& reply, Family family, const Packet* cause,
                     const Snapshot& snapshot, Nanos now) {
   Packet message = reply.message;
+  IpAddress next_hop = reply.next_hop;
   if (firewall_.active(family)) {
-    const Judgement judgement =
-        firewall_.OfOurOwn(message, reply.of_connection ? cause : nullptr,
-                           snapshot.at(message.out), reply.next_hop, snapshot, now);
+    const Judgement judgement = firewall_.OfOurOwn(message, reply.of_connection ? cause : nullptr,
+                                                   next_hop, snapshot, now);
     // A rejected or punted one has nobody to tell.
     if (!judgement.accepted()) {
       counters_.generated[message.generated].Add();
@@ -239,7 +239,7 @@ void Pipeline::Send(const Reply& reply, Family family, const Packet* cause,
     }
   }
   counters_.generated[message.generated].Add();
-  Output(message, family, reply.next_hop, snapshot, now);
+  Output(message, family, next_hop, snapshot, now);
 }
 
 void Pipeline::Settle(const Snapshot& snapshot, Nanos now) {

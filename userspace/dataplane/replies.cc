@@ -121,6 +121,7 @@ Reply Replies::Build4(const Packet& offending, const IcmpError& error, const Way
   reply.outcome = ReplyOutcome::kSend;
   reply.message.out = way.path->slot;
   reply.next_hop = way.next_hop;
+  reply.of_connection = true;
   return reply;
 }
 
@@ -170,6 +171,7 @@ Reply Replies::Send6(const Packet& offending, const IcmpError& error, const Snap
   reply.outcome = ReplyOutcome::kSend;
   reply.message.out = way.path->slot;
   reply.next_hop = way.next_hop;
+  reply.of_connection = true;
   return reply;
 }
 

@@ -36,7 +36,8 @@ struct Reply {
   ReplyOutcome outcome = ReplyOutcome::kNone;
   packet::Packet message;
   IpAddress next_hop;
-  bool of_connection = false;  // belongs to the connection of its cause (nf_ct_attach): resets do
+  // Belongs to the connection of its cause (nf_ct_attach): resets and ICMP errors do.
+  bool of_connection = false;
 };
 
 class Replies {

@@ -85,6 +85,8 @@ struct FragmentNote {
   // Bit i: a fragment began 8 * i bytes into the L4 header, which is gathered in the first segment
   // even if it came in several. The other beginnings are those of segments, by SegmentLink.
   uint8_t early_starts = 0;
+  // The kernel would have pulled the datagram's beginning into one piece: it is cut anew.
+  bool gathered = false;
 };
 
 // A packet that waits, kept in its own first frame.
@@ -107,6 +109,15 @@ inline FragmentNote& FragmentNoteOf(const FrameArena& arena, FrameIndex frame) {
 }
 inline HeldPacket& HeldOf(const FrameArena& arena, FrameIndex frame) {
   return *reinterpret_cast<HeldPacket*>(arena.Chunk(frame) + kHeldPacketOffset);
+}
+
+// The kernel makes the first `bytes` of the L4 header writable (skb_ensure_writable), which moves them
+// into one piece if the datagram's first fragment was shorter.
+inline void GatherL4(const FrameArena& arena, const Packet& p, uint32_t bytes) {
+  if (p.fragment_size == 0) return;
+  FragmentNote& note = FragmentNoteOf(arena, p.frame);
+  const uint32_t within = (1u << (bytes + 7) / 8) - 1;  // bits of places before `bytes`
+  if ((note.early_starts & within) != 0) note.gathered = true;
 }
 
 // Calls `visit(std::span<uint8_t>)` for each piece of the packet, in order, starting `skip` bytes

@@ -84,8 +84,8 @@ using EarlyBytes = std::bitset<256>;
 
 struct EarlyRule {
   EarlyRuleKey key;
-  uint16_t chain = 0;     // the same number for the rules of one chain, in order
-  bool ingress = false;   // of an ingress chain: before IP, sees Ethernet's padding
+  uint16_t chain = 0;    // the same number for the rules of one chain, in order
+  bool ingress = false;  // of an ingress chain: before IP, sees Ethernet's padding
   uint8_t families = kEarlyAll;
   // Not for fragments, which may be reassembled before: user space judges those.
   bool whole_packets = false;

@@ -136,6 +136,8 @@ struct Snapshot {
   // The compiled nftables ruleset; null: there is none. Not the snapshot's own: the control thread
   // keeps it until every worker has moved on.
   const Ruleset* ruleset = nullptr;
+  // The wall clock (local time, for `meta hour` and `meta day`) minus the monotonic one.
+  Nanos wall_offset;
 
   // By slot; a slot whose interface is away or unknown has slot.valid() == false.
   std::array<Interface, kMaxInterfaces> interfaces;

@@ -113,6 +113,13 @@ class Twin(Side):
             return
         super()._take(link, frame, control)
 
+    def answered(self, numbers, seconds):
+        """Whether these sentinels are answered within so many seconds."""
+        deadline = time.monotonic() + seconds
+        while not set(numbers) <= self._answers and time.monotonic() < deadline:
+            self.receive(0.01)
+        return set(numbers) <= self._answers
+
     def wait_until_quiet(self):
         """Until the router has reported its multicast groups, which rules may count."""
         said, since = None, time.monotonic()
@@ -234,12 +241,19 @@ class Twins:
             # One core: what is sent from two of them may overtake.
             self._cores = os.sched_getaffinity(0)
             os.sched_setaffinity(0, {max(self._cores)})
-            self.settle(*LINKS)
             for side in self.sides:
+                self._wake(side)
                 side.wait_until_quiet()
         except BaseException:
             self.close()
             raise
+
+    def _wake(self, side):
+        """Until every link carries frames: what is sent while it comes up gets lost."""
+        deadline = time.monotonic() + _ANSWER_WITHIN
+        while not side.answered(self.sentinels_to(side), 0.1):
+            if time.monotonic() > deadline:
+                pytest.fail(f"the {side.name} side does not answer", pytrace=False)
 
     @property
     def kernel(self):

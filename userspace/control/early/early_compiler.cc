@@ -16,10 +16,10 @@ using tables::EarlyProgram;
 using tables::EarlyRule;
 using tables::EarlyVerdict;
 
-constexpr int32_t kConntrack = -200;     // NF_IP_PRI_CONNTRACK
-constexpr int32_t kReassembly = -400;    // NF_IP_PRI_CONNTRACK_DEFRAG
-constexpr uint32_t kInetIngress = 5;     // NF_INET_INGRESS
-constexpr uint32_t kNetdevIngress = 0;   // NF_NETDEV_INGRESS
+constexpr int32_t kConntrack = -200;    // NF_IP_PRI_CONNTRACK
+constexpr int32_t kReassembly = -400;   // NF_IP_PRI_CONNTRACK_DEFRAG
+constexpr uint32_t kInetIngress = 5;    // NF_INET_INGRESS
+constexpr uint32_t kNetdevIngress = 0;  // NF_NETDEV_INGRESS
 constexpr uint8_t kIp = tables::kEarlyIpv4 | tables::kEarlyIpv6;
 
 struct Place {
@@ -64,11 +64,11 @@ std::vector<Place> ChainsInOrder(const nft::Ruleset& ruleset, const std::string&
       ++age;
       if (!chain.base) continue;
       const bool netdev = table.family == TableFamily::kNetdev;
-      const bool ingress = netdev ? chain.base->hook == kNetdevIngress
-                                  : table.family == TableFamily::kInet &&
-                                        chain.base->hook == kInetIngress;
-      const bool prerouting = !netdev && FamiliesOf(table.family) != 0 &&
-                              chain.base->hook == NF_INET_PRE_ROUTING;
+      const bool ingress =
+          netdev ? chain.base->hook == kNetdevIngress
+                 : table.family == TableFamily::kInet && chain.base->hook == kInetIngress;
+      const bool prerouting =
+          !netdev && FamiliesOf(table.family) != 0 && chain.base->hook == NF_INET_PRE_ROUTING;
       if (ingress ? IsOn(chain, interface) : prerouting) {
         places.push_back({&table, &chain, ingress, age});
       }
@@ -106,8 +106,7 @@ void EarlyCompiler::FindUses(const nft::Ruleset& ruleset) {
             ++uses_[{table.family, table.name, e->set}].lookups;
           } else if (const auto* o = std::get_if<nft::ObjrefExpr>(&expr)) {
             if (!o->set.empty()) ++uses_[{table.family, table.name, o->set}].lookups;
-          } else if (const auto* d =
-                         std::get_if<std::shared_ptr<const nft::DynsetExpr>>(&expr)) {
+          } else if (const auto* d = std::get_if<std::shared_ptr<const nft::DynsetExpr>>(&expr)) {
             ++uses_[{table.family, table.name, (*d)->set}].updates;
           }
         }
@@ -161,8 +160,8 @@ uint8_t EarlyCompiler::Behind(const Stops& stops, const Position& position) {
 }
 
 EarlyCompiler::Draft EarlyCompiler::CompileOne(const nft::Ruleset& ruleset,
-                                               const EarlyInterface& interface,
-                                               const Stops& stops, Nanos now) {
+                                               const EarlyInterface& interface, const Stops& stops,
+                                               Nanos now) {
   Draft draft;
   draft.stops = stops;
   EarlyContext context;

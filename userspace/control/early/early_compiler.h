@@ -7,9 +7,9 @@
 // chain, as it must not count a packet that the earlier rule drops. Rules that cannot match on this
 // interface are skipped, and do not end the run.
 //
-// A rule that accepts (or returns) is taken only when its whole chain is, since user space would not
-// know that the chain is over. A policy of drop likewise. Of chains with equal priority the one made
-// last is first, as in nf_hook_entries_grow; as nothing but counters and limits can tell, its
+// A rule that accepts (or returns) is taken only when its whole chain is, since user space would
+// not know that the chain is over. A policy of drop likewise. Of chains with equal priority the one
+// made last is first, as in nf_hook_entries_grow; as nothing but counters and limits can tell, its
 // place in the kernel's list counts as its age.
 //
 // A rule is in XDP on all interfaces on which it can match or on none, so that user space needs one
@@ -77,8 +77,8 @@ class EarlyCompiler {
   using SetName = std::tuple<nft::TableFamily, std::string, std::string>;
 
   void FindUses(const nft::Ruleset& ruleset);
-  Draft CompileOne(const nft::Ruleset& ruleset, const EarlyInterface& interface,
-                   const Stops& stops, Nanos now);
+  Draft CompileOne(const nft::Ruleset& ruleset, const EarlyInterface& interface, const Stops& stops,
+                   Nanos now);
   static void CompileChain(const nft::Table& table, const nft::Chain& chain, Position position,
                            const EarlyContext& context, Draft& draft);
   static uint8_t Behind(const Stops& stops, const Position& position);

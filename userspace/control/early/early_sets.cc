@@ -161,9 +161,8 @@ std::optional<EarlySmallSet> EarlySetCache::Small(const nft::Set& set, Nanos now
     }
     return true;
   };
-  const bool decoded = set.key_length == 1
-                           ? add(DecodeElements<uint8_t>(set, now, valid_until_))
-                           : add(DecodeElements<uint16_t>(set, now, valid_until_));
+  const bool decoded = set.key_length == 1 ? add(DecodeElements<uint8_t>(set, now, valid_until_))
+                                           : add(DecodeElements<uint16_t>(set, now, valid_until_));
   return decoded ? std::optional<EarlySmallSet>(std::move(values)) : std::nullopt;
 }
 

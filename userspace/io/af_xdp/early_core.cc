@@ -138,9 +138,8 @@ void FillRule(const EarlyProgram& program, const EarlySlots& slots, size_t i,
     if (program.rules[later].chain != rule.chain) out.rest |= uint64_t{1} << later;
   }
   out.action = Action(rule.verdict);
-  out.reason = rule.limit ? SLUICE_XDP_RATE_LIMIT : SLUICE_XDP_EARLY_RULE;
   out.count = rule.counter == tables::EarlyCounter::kBeforeLimit ? SLUICE_EARLY_COUNT_FIRST
-                                                                : SLUICE_EARLY_COUNT_LAST;
+                                                                 : SLUICE_EARLY_COUNT_LAST;
   out.slot = slots.counters[i];
   if (rule.limit) {
     out.cost_ns = rule.limit->cost_ns;
@@ -150,9 +149,11 @@ void FillRule(const EarlyProgram& program, const EarlySlots& slots, size_t i,
     out.bucket = slots.buckets[i];
   }
   const bool needs_ip = HasL4Terms(rule) || rule.protocol || rule.fragment;
-  if ((rule.families & tables::kEarlyOther) != 0 && !needs_ip) core.family_rules[SLUICE_EARLY_OTHER] |= bit;
+  if ((rule.families & tables::kEarlyOther) != 0 && !needs_ip)
+    core.family_rules[SLUICE_EARLY_OTHER] |= bit;
   if ((rule.families & tables::kEarlyIpv4) != 0) core.family_rules[SLUICE_EARLY_IPV4] |= bit;
-  if ((rule.families & tables::kEarlyIpv6) != 0 && !rule.fragment) core.family_rules[SLUICE_EARLY_IPV6] |= bit;
+  if ((rule.families & tables::kEarlyIpv6) != 0 && !rule.fragment)
+    core.family_rules[SLUICE_EARLY_IPV6] |= bit;
   if (rule.ingress) core.ingress_rules |= bit;
   if (HasL4Terms(rule)) core.l4_rules |= bit;
 }

@@ -55,8 +55,7 @@ int NewTrie() {
 }
 
 // What is in exactly one of the two, as ranges that may touch.
-void AddDifference(const EarlyRanges<Ipv4>& a, const EarlyRanges<Ipv4>& b,
-                   EarlyRanges<Ipv4>& out) {
+void AddDifference(const EarlyRanges<Ipv4>& a, const EarlyRanges<Ipv4>& b, EarlyRanges<Ipv4>& out) {
   size_t i = 0;
   size_t j = 0;
   while (i < a.size() || j < b.size()) {
@@ -88,8 +87,7 @@ EarlyFilter::EarlyFilter(const Maps& maps, EarlyLimits& limits)
 absl::StatusOr<std::unique_ptr<EarlyFilter>> EarlyFilter::Create(const Maps& maps,
                                                                  EarlyLimits& limits) {
   std::unique_ptr<EarlyFilter> filter(new EarlyFilter(maps, limits));
-  void* memory =
-      mmap(nullptr, CoresBytes(), PROT_READ | PROT_WRITE, MAP_SHARED, maps.cores, 0);
+  void* memory = mmap(nullptr, CoresBytes(), PROT_READ | PROT_WRITE, MAP_SHARED, maps.cores, 0);
   if (memory == MAP_FAILED) return Failed("its map cannot be mapped", errno);
   filter->cores_ = static_cast<sluice_early_core*>(memory);
   filter->idle_trie_ = NewTrie();
@@ -290,8 +288,7 @@ absl::Status EarlyFilter::BuildTrie(const EarlyProgram& program, int which, uint
   return error == 0 ? absl::OkStatus() : Failed("a trie cannot be handed over", -error);
 }
 
-absl::Status EarlyFilter::BuildTables(const EarlyProgram& program, uint32_t index,
-                                      Tables& tables) {
+absl::Status EarlyFilter::BuildTables(const EarlyProgram& program, uint32_t index, Tables& tables) {
   for (int which : {0, 1}) {
     if (absl::Status s = BuildTrie(program, which, index, tables); !s.ok()) return s;
     const std::vector<EarlySet4> sets =
@@ -299,8 +296,7 @@ absl::Status EarlyFilter::BuildTables(const EarlyProgram& program, uint32_t inde
     if (std::none_of(sets.begin(), sets.end(), [](const auto& s) { return s != nullptr; })) {
       continue;
     }
-    const uint32_t first_page =
-        (index * 2 + static_cast<uint32_t>(which)) * EarlyTable4::kPages;
+    const uint32_t first_page = (index * 2 + static_cast<uint32_t>(which)) * EarlyTable4::kPages;
     tables.table4[which] = std::make_unique<EarlyTable4>(
         first_page, [this, first_page](uint32_t number) -> absl::StatusOr<sluice_early_line*> {
           absl::StatusOr<sluice_early_line*> page = pages_.Lend(first_page + number);

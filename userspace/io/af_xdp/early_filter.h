@@ -6,11 +6,11 @@
 // differ, they are changed in place instead: by one store for an address. (Several elements in one
 // Install then come into force one after the other.)
 //
-// Cost: a new program some milliseconds, plus 10 to 50 for sets of 100,000 elements, plus waiting for
-// programs that run (RCU) up to three times. A changed element: comparing the changed set with the
-// one before, and what the element touches. Memory: 1 to 6 MiB for each direction of IPv4 addresses
-// that rules look at (more than that only when more than 6,500 /24s are divided), about 100 bytes
-// per IPv6 prefix, and up to twice as much after sets were replaced.
+// Cost: a new program some milliseconds, plus 10 to 50 for sets of 100,000 elements, plus waiting
+// for programs that run (RCU) up to three times. A changed element: comparing the changed set with
+// the one before, and what the element touches. Memory: 1 to 6 MiB for each direction of IPv4
+// addresses that rules look at (more than that only when more than 6,500 /24s are divided), about
+// 100 bytes per IPv6 prefix, and up to twice as much after sets were replaced.
 //
 // Thread: control.
 #ifndef SLUICE_IO_AF_XDP_EARLY_FILTER_H_

@@ -12,17 +12,16 @@ namespace sluice::io::af_xdp {
 
 absl::StatusOr<std::unique_ptr<EarlyLimits>> EarlyLimits::Create() {
   std::unique_ptr<EarlyLimits> limits(new EarlyLimits);
-  limits->buckets_fd_ =
-      bpf_map_create(BPF_MAP_TYPE_ARRAY, "early_buckets", sizeof(uint32_t),
-                     sizeof(sluice_early_bucket), SLUICE_EARLY_LIMITS, nullptr);
+  limits->buckets_fd_ = bpf_map_create(BPF_MAP_TYPE_ARRAY, "early_buckets", sizeof(uint32_t),
+                                       sizeof(sluice_early_bucket), SLUICE_EARLY_LIMITS, nullptr);
   limits->sources_fd_ =
       bpf_map_create(BPF_MAP_TYPE_LRU_HASH, "early_sources", sizeof(sluice_early_source),
                      sizeof(sluice_early_bucket), SLUICE_EARLY_SOURCES, nullptr);
   const int error = limits->buckets_fd_ < 0 ? -limits->buckets_fd_ : -limits->sources_fd_;
   if (error > 0) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "the early filter's rate limits cannot be set up: ", std::strerror(error),
-        "; the process needs CAP_BPF, or `early_filter: off`"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("the early filter's rate limits cannot be set up: ", std::strerror(error),
+                     "; the process needs CAP_BPF, or `early_filter: off`"));
   }
   return limits;
 }

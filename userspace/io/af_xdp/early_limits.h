@@ -33,7 +33,8 @@ class EarlyLimits {
 
   // The number of this rule's bucket, a new and full one when nobody has it. Each Acquire wants a
   // Release.
-  absl::StatusOr<uint32_t> Acquire(const tables::EarlyRuleKey& key, const tables::EarlyLimit& limit);
+  absl::StatusOr<uint32_t> Acquire(const tables::EarlyRuleKey& key,
+                                   const tables::EarlyLimit& limit);
   void Release(const tables::EarlyRuleKey& key, const tables::EarlyLimit& limit);
 
  private:
@@ -48,8 +49,8 @@ class EarlyLimits {
   int buckets_fd_ = -1;
   int sources_fd_ = -1;
   std::map<Name, User> users_;
-  std::set<uint32_t> taken_;      // of the rules' buckets
-  uint32_t next_source_ = 0;      // never used twice
+  std::set<uint32_t> taken_;  // of the rules' buckets
+  uint32_t next_source_ = 0;  // never used twice
 };
 
 }  // namespace sluice::io::af_xdp

@@ -16,7 +16,7 @@ constexpr uint32_t kPageLines = SLUICE_EARLY_PAGE_LINES;
 constexpr uint32_t kDetailPage = 1 + EarlyTable4::kLinePages;
 constexpr uint32_t kHashPage = kDetailPage + EarlyTable4::kDetailPages;
 constexpr uint32_t kSmallestHash = 256;  // lines of eight entries
-constexpr int kSparse = 16;  // a /16 with more exceptions than that gets a line
+constexpr int kSparse = 16;              // a /16 with more exceptions than that gets a line
 
 template <typename T>
 void Publish(T& word, T value) {
@@ -287,10 +287,10 @@ absl::StatusOr<uint64_t> EarlyTable4::SimpleEntry(const Sets& sets, uint32_t key
   const absl::StatusOr<uint8_t> b = classes_.Get(with);
   if (!b.ok()) return b.status();
   if (only == nullptr) return 0;
-  return SLUICE_EARLY_ENTRY(key24, SLUICE_EARLY_RANGE,
-                            SLUICE_EARLY_RANGE_VALUE(std::max(only->first.value, from) & 255,
-                                                     std::min(only->last.value, from | 255) & 255,
-                                                     *a, *b));
+  return SLUICE_EARLY_ENTRY(
+      key24, SLUICE_EARLY_RANGE,
+      SLUICE_EARLY_RANGE_VALUE(std::max(only->first.value, from) & 255,
+                               std::min(only->last.value, from | 255) & 255, *a, *b));
 }
 
 absl::Status EarlyTable4::WriteHost(const Sets& sets, uint32_t key24, const Block& block) {
@@ -336,12 +336,12 @@ absl::StatusOr<uint64_t> EarlyTable4::MakeEntry(uint32_t key24, const Classes& c
   const uint8_t b = *first;
   const auto behind = std::find_if(first, classes.end(), [b](uint8_t c) { return c != b; });
   if (std::all_of(behind, classes.end(), is_a)) {
-    return SLUICE_EARLY_ENTRY(key24, SLUICE_EARLY_RANGE,
-                              SLUICE_EARLY_RANGE_VALUE(first - classes.begin(),
-                                                       behind - classes.begin() - 1, a, b));
+    return SLUICE_EARLY_ENTRY(
+        key24, SLUICE_EARLY_RANGE,
+        SLUICE_EARLY_RANGE_VALUE(first - classes.begin(), behind - classes.begin() - 1, a, b));
   }
-  const bool two = std::all_of(classes.begin(), classes.end(),
-                               [a, b](uint8_t c) { return c == a || c == b; });
+  const bool two =
+      std::all_of(classes.begin(), classes.end(), [a, b](uint8_t c) { return c == a || c == b; });
   absl::StatusOr<uint32_t> detail = NewDetail(two ? 1 : 4);
   if (!detail.ok()) return detail.status();
   for (uint32_t i = 0; i < 256; ++i) {

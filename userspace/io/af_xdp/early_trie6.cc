@@ -16,9 +16,9 @@ Ipv6 LastOf(const Ipv6Prefix& prefix) {
 }
 
 bool Holds(const EarlyRanges<Ipv6>& ranges, const Ipv6Prefix& prefix) {
-  const auto at = std::partition_point(
-      ranges.begin(), ranges.end(),
-      [&](const EarlyRange<Ipv6>& r) { return r.last < prefix.address; });
+  const auto at =
+      std::partition_point(ranges.begin(), ranges.end(),
+                           [&](const EarlyRange<Ipv6>& r) { return r.last < prefix.address; });
   return at != ranges.end() && at->first <= prefix.address && LastOf(prefix) <= at->last;
 }
 

@@ -22,7 +22,7 @@ using tables::FlowIndex;
 using tables::FlowTuple;
 
 struct Conntrack::Context {
-  Packet& p;
+  const Packet& p;
   const FlowTuple& tuple;
   const ConntrackSettings& settings;
   const FrameArena& arena;
@@ -100,11 +100,11 @@ Verdict Conntrack::Track(Packet& p, const FlowTuple& tuple, uint64_t hash,
     const bool fresh = !found.found();
     if (fresh) {
       Verdict verdict = Verdict::Continue();
-      found.flow = Begin(c, verdict);
+      found.flow = Begin(c, p, verdict);
       if (!found.found()) return verdict;
     }
     bool again = false;
-    const Verdict verdict = Apply(c, found, fresh, again);
+    const Verdict verdict = Apply(c, p, found, fresh, again);
     if (!again) return verdict;
   }
 }
@@ -136,28 +136,48 @@ Verdict Conntrack::TrackIcmpError(Packet& p, const FlowTuple& tuple, Nanos now) 
   return Verdict::Continue();
 }
 
-FlowIndex Conntrack::Begin(const Context& c, Verdict& verdict) {
+bool Conntrack::MayBegin(const Context& c, FlowTuple& inverse, tables::SctpTracking& sctp) {
+  if (!InvertTuple(c.tuple, inverse)) return false;
+  switch (c.tuple.protocol) {
+    case wire::kProtocolTcp:
+      return TcpMayBegin(c.tcp, c.settings);
+    case wire::kProtocolIcmp:
+    case wire::kProtocolIcmpv6:
+      return IcmpMayBegin(c.tuple);
+    case wire::kProtocolSctp:
+      return BeginSctp(c.p, c.arena, sctp);
+    default:
+      return true;
+  }
+}
+
+bool Conntrack::WouldTrack(const Packet& p, const FlowTuple& tuple,
+                           const tables::FlowTable::Found& found,
+                           const ConntrackSettings& settings, const FrameArena& arena,
+                           Nanos now) const {
+  const IcmpKind kind = IcmpKindOf(tuple);
+  if (kind != IcmpKind::kNone && kind != IcmpKind::kQuery) return false;
+  if (!TransportIsSound(p, arena, settings.checksum)) return false;
+  Context c{p, tuple, settings, arena, now, {}};
+  const bool tcp = tuple.protocol == wire::kProtocolTcp;
+  if (tcp && !ReadTcpSegment(p, c.tcp)) return false;
+  if (!found.found()) {
+    FlowTuple inverse;
+    tables::SctpTracking sctp;
+    return MayBegin(c, inverse, sctp);
+  }
+  if (!tcp && tuple.protocol != wire::kProtocolSctp) return true;
+  Flow flow = table_.at(found.flow);
+  const TrackResult result = tcp ? TrackTcp(flow, found.direction, c.tcp, settings, now)
+                                 : TrackSctp(flow, found.direction, p, arena, settings);
+  return result.kind != TrackResult::Kind::kInvalid;
+}
+
+FlowIndex Conntrack::Begin(const Context& c, Packet& p, Verdict& verdict) {
   FlowTuple inverse;
   tables::SctpTracking sctp;
-  bool may = InvertTuple(c.tuple, inverse);
-  if (may) {
-    switch (c.tuple.protocol) {
-      case wire::kProtocolTcp:
-        may = TcpMayBegin(c.tcp, c.settings);
-        break;
-      case wire::kProtocolIcmp:
-      case wire::kProtocolIcmpv6:
-        may = IcmpMayBegin(c.tuple);
-        break;
-      case wire::kProtocolSctp:
-        may = BeginSctp(c.p, c.arena, sctp);
-        break;
-      default:
-        break;
-    }
-  }
-  if (!may) {
-    verdict = Invalid(c.p);
+  if (!MayBegin(c, inverse, sctp)) {
+    verdict = Invalid(p);
     return tables::kNoFlow;
   }
   if (!table_.SourceHasRoom(c.tuple)) {
@@ -188,7 +208,7 @@ FlowIndex Conntrack::Begin(const Context& c, Verdict& verdict) {
   return index;
 }
 
-Verdict Conntrack::Apply(const Context& c, tables::FlowTable::Found found, bool fresh,
+Verdict Conntrack::Apply(const Context& c, Packet& p, tables::FlowTable::Found found, bool fresh,
                          bool& again) {
   Flow& flow = table_.at(found.flow);
   table_.Touch(found.flow, c.now);
@@ -224,7 +244,7 @@ Verdict Conntrack::Apply(const Context& c, tables::FlowTable::Found found, bool 
       table_.Free(found.flow);
       CountFlows();
     }
-    return Invalid(c.p);
+    return Invalid(p);
   }
   if (result.kind == TrackResult::Kind::kReopen) {
     End(found.flow);
@@ -243,9 +263,9 @@ Verdict Conntrack::Apply(const Context& c, tables::FlowTable::Found found, bool 
     if (sooner) table_.Hasten(found.flow);
   }
   if (found.direction == FlowDirection::kReply) flow.status |= tables::kFlowSeenReply;
-  c.p.flow = found.flow;
-  c.p.ct_direction = static_cast<uint8_t>(found.direction);
-  SetState(c.p, state);
+  p.flow = found.flow;
+  p.ct_direction = static_cast<uint8_t>(found.direction);
+  SetState(p, state);
   if (result.kind == TrackResult::Kind::kEnd) End(found.flow);
   return Verdict::Continue();
 }

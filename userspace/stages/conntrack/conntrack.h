@@ -48,6 +48,13 @@ class Conntrack {
                         const tables::ConntrackSettings& settings,
                         const packet::FrameArena& arena, Nanos now);
 
+  // Whether Track would find a flow (`found`, or none yet) for a packet that is no ICMP error, or
+  // begin one, rather than call the packet invalid. Changes nothing.
+  bool WouldTrack(const packet::Packet& p, const tables::FlowTuple& tuple,
+                  const tables::FlowTable::Found& found,
+                  const tables::ConntrackSettings& settings, const packet::FrameArena& arena,
+                  Nanos now) const;
+
   // Continue; or Drop (kConntrackClash) when another flow has got one of the tuples meanwhile and
   // is not the same connection. Confirms p's flow if it has an unconfirmed one.
   packet::Verdict Confirm(packet::Packet& p, Nanos now);
@@ -85,8 +92,10 @@ class Conntrack {
   tables::FlowTable::Found FindLive(const tables::FlowTuple& tuple, uint64_t hash, Nanos now);
   packet::Verdict TrackIcmpError(packet::Packet& p, const tables::FlowTuple& tuple, Nanos now);
   // kNoFlow, with `verdict` set, when the packet begins no flow.
-  tables::FlowIndex Begin(const Context& c, packet::Verdict& verdict);
-  packet::Verdict Apply(const Context& c, tables::FlowTable::Found found, bool fresh, bool& again);
+  tables::FlowIndex Begin(const Context& c, packet::Packet& p, packet::Verdict& verdict);
+  static bool MayBegin(const Context& c, tables::FlowTuple& inverse, tables::SctpTracking& sctp);
+  packet::Verdict Apply(const Context& c, packet::Packet& p, tables::FlowTable::Found found,
+                        bool fresh, bool& again);
   void End(tables::FlowIndex flow);
   void TellForeign(const tables::Flow& flow) {
     if (foreign_ != nullptr && flow.Has(tables::kFlowForeignReply)) foreign_->Ended(flow);

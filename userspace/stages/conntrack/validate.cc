@@ -78,6 +78,10 @@ bool TransportIsSound(const Packet& p, const FrameArena& arena, bool verify_chec
     case wire::kProtocolUdpLite:
       if (in_first < wire::UdpView::kSize) return false;
       return UdpLiteIsSound(p, arena, verify_checksum);
+    case wire::kProtocolSctp:
+      // Not verified here, but the kernel does (sctp_error), and gathers the header for it.
+      if (verify_checksum) packet::GatherL4(arena, p, 12);
+      return true;
     case wire::kProtocolIcmp:
     case wire::kProtocolIcmpv6:
       break;

@@ -244,7 +244,8 @@ Evaluation::Step Evaluation::ExecuteOne(const Op& op) {
       Hash(op);
       return Step::kNext;
     case OpCode::kNotrack:
-      if (ct_state_ == static_cast<uint8_t>(tables::CtState::kNone) && context_.flow == nullptr) {
+      // Behind conntrack it makes an invalid packet an untracked one.
+      if (context_.flow == nullptr) {
         ct_state_ = static_cast<uint8_t>(tables::CtState::kUntracked);
         ++modifications_;
         context_.p.ct_state = ct_state_;

@@ -13,6 +13,7 @@ namespace {
 // Every piece but the last a multiple of 8 bytes, none larger than `room`, and more than one.
 bool FitAsTheyCame(const packet::FrameArena& arena, const Packet& whole, uint32_t start,
                    uint32_t room) {
+  if (packet::FragmentNoteOf(arena, whole.frame).gathered) return false;
   FragmentStarts starts(arena, whole);
   for (uint32_t at = start, pieces = 1;; ++pieces) {
     const uint32_t next = starts.Next();

@@ -15,12 +15,6 @@ namespace {
 
 constexpr size_t kMinL4 = 8;  // what an ICMP error quotes at least (RFC 792)
 
-// Up to where a header is rewritten, if it is there.
-constexpr size_t HeaderSize(uint8_t protocol) {
-  if (protocol == wire::kProtocolTcp) return 20;
-  return protocol == wire::kProtocolSctp ? 12 : kMinL4;
-}
-
 // RFC 792 and 950: the messages with an identifier.
 bool HasIcmpId(uint8_t type) {
   switch (type) {
@@ -109,6 +103,11 @@ void UpdateL4Checksum(const Headers& h, uint64_t addresses, uint64_t numbers) {
 }
 
 }  // namespace
+
+size_t HeaderSize(uint8_t protocol) {
+  if (protocol == wire::kProtocolTcp) return 20;
+  return protocol == wire::kProtocolSctp ? 12 : kMinL4;
+}
 
 End ReadEnd(const Headers& h, NatManip end, const End& like) {
   End read{ReadAddress(h, AddressAt(h, end)), like.number};

@@ -45,6 +45,9 @@ inline End EndOfInverse(const tables::FlowTuple& t, NatManip end) {
 // The end that stands there. The number is that of `like` where the header has none.
 End ReadEnd(const Headers& h, NatManip end, const End& like);
 
+// Up to where an L4 header is rewritten, if it is there.
+size_t HeaderSize(uint8_t protocol);
+
 // Whether the headers are long enough for WriteEnd: 8 bytes of a known L4, which is what an ICMP
 // error quotes at least, and if there is a checksum behind them, that in the first segment too.
 bool HasRoom(const Headers& h);

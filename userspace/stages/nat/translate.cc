@@ -19,6 +19,9 @@ Verdict Translate(const FrameArena& arena, Packet& p, const Flow& flow, FlowDire
   if (!NeedsTranslation(flow, direction, manip)) return Verdict::Continue();
   const Headers h = OuterHeaders(p);
   if (!HasRoom(h)) return Verdict::Drop(DropReason::kNatUntranslatable);
+  if (p.fragment_size != 0) {
+    packet::GatherL4(arena, p, static_cast<uint32_t>(HeaderSize(p.l4_protocol)));
+  }
   // What the packet becomes is the answer to the other direction's packets.
   WriteEnd(h, manip, EndOfInverse(flow.tuple(Opposite(direction)), manip));
   FinishSctp(arena, p, h);

@@ -8,26 +8,18 @@
 #include "tables/ruleset/element_set_editor.h"
 #include "tables/ruleset/key_hash.h"
 
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
-
 namespace sluice::tables {
 namespace {
 
 constexpr size_t RoundUp(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
-// A bit for each of 16 tags that equals `tag`.
-uint32_t MatchTags(const uint8_t* tags, uint8_t tag) {
-#ifdef __SSE2__
-  const __m128i group = _mm_loadu_si128(reinterpret_cast<const __m128i*>(tags));
-  return static_cast<uint32_t>(
-      _mm_movemask_epi8(_mm_cmpeq_epi8(group, _mm_set1_epi8(static_cast<char>(tag)))));
-#else
-  uint32_t bits = 0;
-  for (uint32_t i = 0; i < 16; ++i) bits |= uint32_t{tags[i] == tag} << i;
-  return bits;
-#endif
+// The high bit of each of 8 bytes that equals `tag`; perhaps also of a byte behind one that does.
+uint64_t MatchTags(const uint8_t* tags, uint8_t tag) {
+  constexpr uint64_t kOnes = 0x0101010101010101;
+  uint64_t word;
+  std::memcpy(&word, tags, sizeof word);
+  word ^= kOnes * tag;
+  return (word - kOnes) & ~word & (kOnes << 7);
 }
 
 // How the words of one field compare.
@@ -75,9 +67,9 @@ const uint8_t* ElementSet::FindExact(const uint8_t* key) const {
   const uint64_t hash = KeyHash(key, key_size_);
   const Block& block = *blocks_[depth_ == 0 ? 0 : hash >> (64 - depth_)];
   const auto tag = static_cast<uint8_t>(hash);
-  for (uint32_t group = 0; group < block.count; group += 16) {
-    for (uint32_t bits = MatchTags(block.tags.data() + group, tag); bits != 0; bits &= bits - 1) {
-      const uint32_t i = group + static_cast<uint32_t>(std::countr_zero(bits));
+  for (uint32_t group = 0; group < block.count; group += 8) {
+    for (uint64_t bits = MatchTags(block.tags.data() + group, tag); bits != 0; bits &= bits - 1) {
+      const uint32_t i = group + static_cast<uint32_t>(std::countr_zero(bits)) / 8;
       if (i >= block.count) break;
       const uint8_t* record = block.records.data() + i * stride_;
       if (SameKey(record, key, key_size_)) return record + value_offset_;

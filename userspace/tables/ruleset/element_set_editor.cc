@@ -10,8 +10,8 @@ namespace sluice::tables {
 
 void ElementSetEditor::EncodeValue(const Element& element, uint8_t* value) const {
   const SetShape& shape = set_.shape_;
-  std::memcpy(value, element.data.data(),
-              std::min<size_t>(element.data.size(), shape.data_length));
+  std::copy_n(element.data.begin(), std::min<size_t>(element.data.size(), shape.data_length),
+              value);
   if (shape.timed) {
     const int64_t expires = element.expires.count();
     std::memcpy(value + set_.expires_at_, &expires, sizeof expires);
@@ -30,7 +30,7 @@ ElementSetEditor::Item ElementSetEditor::Encode(const Element& element) const {
   Item item{std::vector<uint8_t>(set_.stride_), element.state};
   uint8_t* record = item.record.data();
   const auto put = [&](const std::vector<uint8_t>& key, uint8_t* to) {
-    std::memcpy(to, key.data(), std::min<size_t>(key.size(), shape.key_length));
+    std::copy_n(key.begin(), std::min<size_t>(key.size(), shape.key_length), to);
     if (shape.kind != SetKind::kBoxes) return;
     for (size_t at = 0; at < set_.key_size_; at += 4) {  // words in host order
       const uint32_t word = LoadBe32(to + at);
@@ -123,8 +123,8 @@ void ElementSetEditor::FillExact(std::span<const Element> elements) {
   for (uint32_t i = 0; i < elements.size(); ++i) {
     if (elements[i].catchall) continue;
     std::fill(key.begin(), key.end(), uint8_t{0});
-    std::memcpy(key.data(), elements[i].key.data(),
-                std::min<size_t>(elements[i].key.size(), set_.shape_.key_length));
+    std::copy_n(elements[i].key.begin(),
+                std::min<size_t>(elements[i].key.size(), set_.shape_.key_length), key.begin());
     order.push_back({KeyHash(key.data(), set_.key_size_), i});
   }
   if (order.empty()) return;

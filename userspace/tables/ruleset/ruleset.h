@@ -84,6 +84,14 @@ class Ruleset {
   const ElementSet& set(uint32_t index) const { return *parts_.sets[index]; }
   DynamicSet* dynamic(uint32_t index) const { return parts_.dynamic[index].get(); }
   size_t set_count() const { return parts_.sets.size(); }
+  // Whether packets add elements to sets, or rules log: then somebody must look after it.
+  bool has_dynamic_sets() const {
+    for (const auto& dynamic : parts_.dynamic) {
+      if (dynamic != nullptr) return true;
+    }
+    return false;
+  }
+  bool logs() const { return !program_->logs.empty(); }
   const Parts& parts() const { return parts_; }
 
  private:

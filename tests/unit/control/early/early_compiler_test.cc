@@ -110,11 +110,11 @@ class EarlyCompilerTest : public testing::Test {
 };
 
 TEST_F(EarlyCompilerTest, TakesTheHeadOfTheRawChainOnly) {
-  ruleset_.tables = {MakeTable(
-      TableFamily::kIp,
-      {MakeChain("raw", 0, -300, {kUdp53 + kDrop, kConntrack + kDrop, kUdp53 + kDrop}),
-       MakeChain("mangle", 0, -250, {kUdp53 + kDrop}), MakeChain("nat", 0, -100, {kDrop}),
-       MakeChain("forward", 2, -300, {kDrop})})};
+  ruleset_.tables = {
+      MakeTable(TableFamily::kIp,
+                {MakeChain("raw", 0, -300, {kUdp53 + kDrop, kConntrack + kDrop, kUdp53 + kDrop}),
+                 MakeChain("mangle", 0, -250, {kUdp53 + kDrop}), MakeChain("nat", 0, -100, {kDrop}),
+                 MakeChain("forward", 2, -300, {kDrop})})};
   const auto program = Compile();
   EXPECT_THAT(Handles(*program), ElementsAre(1));
   EXPECT_EQ(program->rules[0].key.chain, "raw");
@@ -125,9 +125,8 @@ TEST_F(EarlyCompilerTest, TakesTheHeadOfTheRawChainOnly) {
 }
 
 TEST_F(EarlyCompilerTest, WithoutRulesBeforeRoutingMartiansGoEarly) {
-  ruleset_.tables = {
-      MakeTable(TableFamily::kInet, {MakeChain("forward", 2, 0, {kUdp53 + kDrop}),
-                                     MakeChain("prerouting", 0, -100, {})})};
+  ruleset_.tables = {MakeTable(TableFamily::kInet, {MakeChain("forward", 2, 0, {kUdp53 + kDrop}),
+                                                    MakeChain("prerouting", 0, -100, {})})};
   EXPECT_TRUE(Compile()->martians);
   EXPECT_THAT(Compile()->rules, IsEmpty());
 }
@@ -139,8 +138,8 @@ TEST_F(EarlyCompilerTest, AcceptsOnlyWhenTheWholeChainIsThere) {
   EXPECT_EQ(Compile()->rules[1].verdict, EarlyVerdict::kEndOfChain);
   std::vector<Exprs> more = whole;
   more.push_back(kConntrack + kDrop);
-  ruleset_.tables = {MakeTable(TableFamily::kIp, {MakeChain("raw", 0, -300, more),
-                                                  MakeChain("other", 0, -299, {kDrop})})};
+  ruleset_.tables = {MakeTable(
+      TableFamily::kIp, {MakeChain("raw", 0, -300, more), MakeChain("other", 0, -299, {kDrop})})};
   EXPECT_THAT(Handles(*Compile()), ElementsAre(1));
 }
 
@@ -192,11 +191,10 @@ TEST_F(EarlyCompilerTest, IngressBeforePreroutingOnItsDevices) {
 
 TEST_F(EarlyCompilerTest, ALimitAndWhereTheCounterStands) {
   const nft::LimitExpr limit{10, 1, 20, false, true};
-  ruleset_.tables = {MakeTable(
-      TableFamily::kIp,
-      {MakeChain("raw", 0, -300,
-                 {kCounter + Exprs{limit} + kDrop, Exprs{limit} + kCounter + kDrop,
-                  Exprs{limit} + kUdp53 + kDrop})})};
+  ruleset_.tables = {MakeTable(TableFamily::kIp, {MakeChain("raw", 0, -300,
+                                                            {kCounter + Exprs{limit} + kDrop,
+                                                             Exprs{limit} + kCounter + kDrop,
+                                                             Exprs{limit} + kUdp53 + kDrop})})};
   const auto program = Compile();
   ASSERT_THAT(program->rules, SizeIs(2)) << "a condition behind a limit is for user space";
   EXPECT_EQ(program->rules[0].counter, tables::EarlyCounter::kBeforeLimit);
@@ -213,8 +211,7 @@ TEST_F(EarlyCompilerTest, MetersOfTheirOwn) {
   dynset->exprs = {nft::LimitExpr{100, 1, 5, false, true}};
   const Exprs meter = {Payload(NFT_PAYLOAD_NETWORK_HEADER, 12, 4),
                        std::shared_ptr<const nft::DynsetExpr>(dynset)};
-  nft::Table table =
-      MakeTable(TableFamily::kIp, {MakeChain("raw", 0, -300, {meter + kDrop})});
+  nft::Table table = MakeTable(TableFamily::kIp, {MakeChain("raw", 0, -300, {meter + kDrop})});
   table.sets["flood"] = Addresses("flood", {}, NFT_SET_EVAL | NFT_SET_TIMEOUT);
   table.sets["flood"].timeout_ms = 60'000;
   ruleset_.tables = {table};
@@ -242,12 +239,12 @@ TEST_F(EarlyCompilerTest, SetsThatPacketsChangeStayBehind) {
 }
 
 TEST_F(EarlyCompilerTest, ElementsComeAndGoByDeltas) {
-  nft::Table table = MakeTable(TableFamily::kIp, {MakeChain("raw", 0, -300, {From("bad") + kDrop})});
+  nft::Table table =
+      MakeTable(TableFamily::kIp, {MakeChain("raw", 0, -300, {From("bad") + kDrop})});
   // 10.0.0.0-10.0.0.9 and from 250.0.0.0 on.
-  table.sets["bad"] =
-      Addresses("bad",
-                {Key(Ipv4(10, 0, 0, 0)), Key(Ipv4(10, 0, 0, 10), true), Key(Ipv4(250, 0, 0, 0))},
-                NFT_SET_INTERVAL);
+  table.sets["bad"] = Addresses(
+      "bad", {Key(Ipv4(10, 0, 0, 0)), Key(Ipv4(10, 0, 0, 10), true), Key(Ipv4(250, 0, 0, 0))},
+      NFT_SET_INTERVAL);
   ruleset_.tables = {table};
   const auto first = Compile();
   EXPECT_THAT(*first->sets4[0],
@@ -266,8 +263,8 @@ TEST_F(EarlyCompilerTest, ElementsComeAndGoByDeltas) {
   }
   set.version = 2;
   const auto by_delta = Compile(&change);
-  EXPECT_THAT(*by_delta->sets4[0], ElementsAre(tables::EarlyRange<Ipv4>{Ipv4(10, 0, 0, 0),
-                                                                        Ipv4(10, 0, 0, 11)}));
+  EXPECT_THAT(*by_delta->sets4[0],
+              ElementsAre(tables::EarlyRange<Ipv4>{Ipv4(10, 0, 0, 0), Ipv4(10, 0, 0, 11)}));
   EXPECT_EQ(by_delta->rules, first->rules);
   EarlyCompiler other;
   EXPECT_EQ(*other.Compile(ruleset_, nullptr, interfaces_, now_).programs[0]->sets4[0],
@@ -275,7 +272,8 @@ TEST_F(EarlyCompilerTest, ElementsComeAndGoByDeltas) {
 }
 
 TEST_F(EarlyCompilerTest, ElementsEnd) {
-  nft::Table table = MakeTable(TableFamily::kIp, {MakeChain("raw", 0, -300, {From("bad") + kDrop})});
+  nft::Table table =
+      MakeTable(TableFamily::kIp, {MakeChain("raw", 0, -300, {From("bad") + kDrop})});
   nft::SetElement brief = Key(Ipv4(10, 0, 0, 1));
   brief.expires_at = now_ + Seconds(5);
   table.sets["bad"] = Addresses("bad", {brief, Key(Ipv4(10, 0, 0, 3))}, NFT_SET_TIMEOUT);

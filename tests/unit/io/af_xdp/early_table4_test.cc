@@ -114,8 +114,7 @@ TEST_F(EarlyTable4Test, NothingAndEverything) {
   Rng rng(1);
   const std::vector<EarlySet4> sets = {
       std::make_shared<const EarlyRanges<Ipv4>>(),
-      std::make_shared<const EarlyRanges<Ipv4>>(
-          EarlyRanges<Ipv4>{{Ipv4(0), Ipv4(UINT32_MAX)}}),
+      std::make_shared<const EarlyRanges<Ipv4>>(EarlyRanges<Ipv4>{{Ipv4(0), Ipv4(UINT32_MAX)}}),
       nullptr};
   ASSERT_TRUE(table_->Build(sets).ok());
   ExpectRight(sets, rng);
@@ -139,8 +138,7 @@ TEST_F(EarlyTable4Test, DensePrefixesOfSeveralSets) {
 
 TEST_F(EarlyTable4Test, ChangesInPlace) {
   Rng rng(4);
-  std::vector<EarlySet4> sets = {ManyPrefixes(rng, 3000, 1 << 12),
-                                 ManyPrefixes(rng, 300, 1 << 12)};
+  std::vector<EarlySet4> sets = {ManyPrefixes(rng, 3000, 1 << 12), ManyPrefixes(rng, 300, 1 << 12)};
   ASSERT_TRUE(table_->Build(sets).ok());
   for (int round = 0; round < 300; ++round) {
     SCOPED_TRACE(round);
