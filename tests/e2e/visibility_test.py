@@ -87,6 +87,9 @@ def test_rules_are_nfts_with_sluices_counts(router):
     masquerade = [line for line in rules["lines"] if "masquerade" in line["text"] and line["handle"]]
     assert len(masquerade) == 1 and masquerade[0]["packets"] >= 1
     assert f'packets {masquerade[0]["packets"]} ' in masquerade[0]["text"]
+    where = {line["chain"]: line["where"] for line in rules["lines"] if line["handle"]}
+    assert where["input"] == "kernel" and where["forward"] == "worker"
+    assert rules["firewall"]["for_this_machine"] == 7
     assert rules["firewall"]["unsupported"] == 0, router.ask("show", "rules").stdout
     assert "firewall" in router.ask("show", "status").stdout
 

@@ -44,12 +44,12 @@ def layers():
 
 def nftables():
     words = (SOURCE / "tests/unit/control/ruleset/nft_words.inc").read_text(encoding="utf-8")
-    rows = re.findall(r'^SLUICE_NFT\((\w+), "(\w+)", "((?:[^"\\]|\\.)*)", R"\(\n.*?\n\)"\)$', words,
-                      re.MULTILINE | re.DOTALL)
+    rows = re.findall(r'^SLUICE_NFT\((\w+), "([\w, ]+)", "((?:[^"\\]|\\.)*)", R"\(\n.*?\n\)"\)$',
+                      words, re.MULTILINE | re.DOTALL)
     assert len(rows) == len(re.findall(r"^SLUICE_NFT\(", words, re.MULTILINE)) > 5
+    by = {"kSluice": "Sluice", "kKernel": "the kernel"}
     return markdown(["", "a rule may say", "carried out by"],
-                    [[kind, text.replace('\\"', '"'), {"kSluice": "Sluice", "kKernel": "the kernel"}[who]]
-                     for who, kind, text in rows])
+                    [[kind, text.replace('\\"', '"'), by[who]] for who, kind, text in rows])
 
 
 TABLES = {

@@ -44,6 +44,14 @@ PacketCount CountOf(const Ruleset& ruleset, uint32_t rule, const EarlyCounts& ea
   return count;
 }
 
+// Input chains: what is for this machine is the kernel's (dataplane/firewall.h). Chains that they
+// jump to count as the workers', which may run them elsewhere.
+bool IsForThisMachine(const Ruleset& ruleset, uint32_t rule) {
+  const tables::ChainInfo& chain = ruleset.chain(ruleset.rule(rule).chain);
+  return chain.base && (chain.hook == tables::HookPoint::kInput ||
+                        chain.hook == tables::HookPoint::kInputNat);
+}
+
 PacketCount ObjectCount(const Ruleset& ruleset, size_t object) {
   PacketCount sum;
   for (uint32_t worker = 0; worker < ruleset.workers(); ++worker) {
@@ -130,8 +138,11 @@ telemetry::RuleStatusSource StatusSourceOf(const Ruleset& ruleset, EarlyCounts e
     if (rule == tables::kNoRule) return {};
     RuleStatus status;
     status.reason = UnsupportedReason(ruleset, rule);
-    status.where = early.in_xdp(rule) ? "xdp" : status.reason.empty() ? "worker" : "kernel";
-    if (ruleset.rule(rule).counter != nullptr) {
+    const bool local = IsForThisMachine(ruleset, rule);
+    status.where = early.in_xdp(rule)                    ? "xdp"
+                   : status.reason.empty() && !local ? "worker"
+                                                     : "kernel";
+    if (ruleset.rule(rule).counter != nullptr && !local) {  // else nft's listing has the kernel's
       const PacketCount count = CountOf(ruleset, rule, early);
       status.counts = true;
       status.packets = count.packets;
@@ -172,7 +183,11 @@ telemetry::FirewallView FirewallViewOf(const Ruleset& ruleset,
     view.in_xdp = static_cast<uint64_t>(std::count_if(
         left_out->rules.begin(), left_out->rules.end(), [](uint8_t b) { return b != 0; }));
   }
-  view.in_workers = view.rules - view.unsupported - view.in_xdp;
+  for (uint32_t rule = 0; rule < ruleset.rule_count(); ++rule) {
+    if (!IsForThisMachine(ruleset, rule)) continue;
+    if (!std::binary_search(unsupported.begin(), unsupported.end(), rule)) ++view.for_this_machine;
+  }
+  view.in_workers = view.rules - view.unsupported - view.for_this_machine - view.in_xdp;
   view.tracking4 = ruleset.needs_conntrack(Family::kIpv4);
   view.tracking6 = ruleset.needs_conntrack(Family::kIpv6);
   return view;
@@ -206,7 +221,8 @@ telemetry::MetricSample::Firewall FirewallSampleOf(const Ruleset& ruleset,
   telemetry::MetricSample::Firewall sample;
   const telemetry::FirewallView view = FirewallViewOf(ruleset, early.left_out.get());
   sample.generation = view.generation;
-  sample.rules = {{"xdp", view.in_xdp}, {"worker", view.in_workers}, {"kernel", view.unsupported}};
+  sample.rules = {{"xdp", view.in_xdp}, {"worker", view.in_workers}, {"kernel", view.unsupported},
+                  {"local", view.for_this_machine}};
   for (uint32_t i = 0; i < ruleset.rule_count(); ++i) {
     const tables::RuleInfo& rule = ruleset.rule(i);
     if (rule.counter == nullptr) continue;

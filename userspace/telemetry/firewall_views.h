@@ -23,6 +23,7 @@ struct FirewallView {
   uint64_t in_xdp = 0;       // of those, also enforced in XDP
   uint64_t in_workers = 0;   // run by the workers
   uint64_t unsupported = 0;  // left to the kernel
+  uint64_t for_this_machine = 0;  // of input chains, which are the kernel's anyway
   std::string refused;       // why the newest ruleset is not in force (unsupported: refuse); or empty
   bool tracking4 = false;    // connections of the family are tracked
   bool tracking6 = false;

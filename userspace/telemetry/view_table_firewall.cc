@@ -53,6 +53,9 @@ std::string RuleName(const NatRuleView& r) {
 std::string FirewallText(const FirewallView& v) {
   std::string out = Grouped(v.rules) + " rules: " + Grouped(v.in_workers) + " in workers";
   if (v.in_xdp > 0) out += ", " + Grouped(v.in_xdp) + " in XDP";
+  if (v.for_this_machine > 0) {
+    out += ", " + Grouped(v.for_this_machine) + " in the kernel for this machine";
+  }
   out += ", " + Grouped(v.unsupported) + " left to the kernel; generation " +
          std::to_string(v.generation);
   if (v.tracking4 || v.tracking6) {
