@@ -32,8 +32,6 @@ namespace {
 
 // How often elements that rules have added to sets are looked through for those whose time is over.
 constexpr Nanos kElementTick = Millis(100);
-// Of an alias that nothing uses: the word that its connection has ended may get lost.
-constexpr Nanos kAliasLife = Seconds(int64_t{5} * 86'400);
 
 Family FamilyOf(const Packet& p) {
   return p.l3()[0] >> 4 == 4 ? Family::kIpv4 : Family::kIpv6;
@@ -152,61 +150,6 @@ void Firewall::Prepare(const Packet& p, Family family, Key& key) {
   }
   key.hash = flows_.Hash(key.tuple);
   flows_.PrefetchBucket(key.hash);
-}
-
-WorkerId Firewall::OwnerOf(const Key& key) const {
-  if (worker_count_ == 1 || key.hash == 0) return worker_;
-  return tables::OwnerOf(key.tuple, worker_count_);
-}
-
-WorkerId Firewall::OwnerByAlias(const Key& key, Nanos now) {
-  if (worker_count_ == 1 || key.hash == 0) return worker_;
-  const tables::FlowTable::Found found = flows_.Find(key.tuple, key.hash);
-  if (!found.found() || !flows_.at(found.flow).Has(tables::kFlowAlias)) return worker_;
-  flows_.Touch(found.flow, now);
-  flows_.at(found.flow).expires = now + kAliasLife;
-  return WorkerId{flows_.at(found.flow).owner};
-}
-
-bool Firewall::Announce(const Flow& flow, bool ended) {
-  if (alias_count_ == kAliases) return false;
-  const tables::FlowTuple& replies = flow.tuple(FlowDirection::kReply);
-  aliases_[alias_count_++] = {tables::OwnerOf(replies, worker_count_), {replies, ended}};
-  return true;
-}
-
-void Firewall::ApplyAlias(const tables::FlowAlias& alias, WorkerId owner, Nanos now) {
-  const tables::FlowTable::Found known = flows_.Find(alias.tuple);
-  if (known.found()) {
-    // A connection of this worker with the very same packets stays; its own replies come here.
-    if (!flows_.at(known.flow).Has(tables::kFlowAlias)) return;
-    flows_.Remove(known.flow);
-  }
-  if (alias.ended) return;
-  const tables::FlowIndex index = flows_.Allocate(now, [](tables::FlowIndex) {});
-  if (index == tables::kNoFlow) return;
-  Flow& flow = flows_.at(index);
-  flow.tuple(FlowDirection::kOriginal) = alias.tuple;
-  flow.status = tables::kFlowAlias | tables::kFlowAssured;
-  flow.owner = owner.value;
-  flow.expires = now + kAliasLife;
-  if (!stages::InvertTuple(alias.tuple, flow.tuple(FlowDirection::kReply)) ||
-      !flows_.Insert(index)) {
-    flows_.Free(index);
-  }
-}
-
-WorkerId Firewall::OwnerOfFragment(const Packet& p, Family family) const {
-  if (worker_count_ == 1) return worker_;
-  uint32_t hash;
-  if (family == Family::kIpv4) {
-    const wire::Ipv4View ip(p.l3());
-    hash = wire::FlowHashL3(ip.source(), ip.destination(), 0);
-  } else {
-    const wire::Ipv6View ip(p.l3());
-    hash = wire::FlowHashL3(ip.source(), ip.destination(), 0, 0, 0);
-  }
-  return WorkerId{static_cast<uint8_t>(uint64_t{hash} * worker_count_ >> 32)};
 }
 
 // --- One hook ---
