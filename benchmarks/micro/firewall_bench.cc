@@ -10,6 +10,7 @@
 #include <benchmark/benchmark.h>
 
 #include <cstdlib>
+#include <iostream>
 #include <memory>
 #include <vector>
 
@@ -36,7 +37,7 @@ constexpr uint16_t kServerPort = 53;
 // Connection i comes from 10.x.y.z and one of 50,000 ports, and goes to the server that has not seen
 // the port: behind one address there is no room for more to one server.
 Ipv4 ServerOf(uint32_t i) { return Ipv4(198, 51, 100, static_cast<uint8_t>(1 + i / 50'000 % 250)); }
-Ipv4 ClientOf(uint32_t i) { return Ipv4(10u << 24 | (i / 64 & 0xffff) << 8 | (1 + (i & 63))); }
+Ipv4 ClientOf(uint32_t i) { return Ipv4(10u << 24 | (i / 64 & 0xffff) << 8 | (10 + (i & 63))); }
 uint16_t PortOf(uint32_t i) { return static_cast<uint16_t>(10'000 + i % 50'000); }
 
 struct FlowSource {
@@ -165,12 +166,24 @@ struct Router {
       port->set_receiving(true);
       const uint64_t before = forwarded();
       for (size_t i = 0; i < size / 64 + 1; ++i) Tick();
-      if (forwarded() - before < size) std::abort();  // not all of them pass
+      if (forwarded() - before < size) Complain();
       port->set_receiving(false);
     }
     Rng rng(5);
     std::vector<uint32_t>& order = lan.source().order;
     for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[rng.Below(i)]);
+  }
+  // Not all packets pass: what became of them.
+  [[noreturn]] void Complain() const {
+    for (const InterfaceCounters& c : worker->counters().interfaces) {
+      for (size_t i = 0; i < kDropReasonCount; ++i) {
+        if (c.dropped_packets[i].Read() > 0) std::cerr << kDropReasons[i].label << "\n";
+      }
+      for (size_t i = 0; i < kPuntReasonCount; ++i) {
+        if (c.punts[i].Read() > 0) std::cerr << "punt: " << kPuntReasons[i].label << "\n";
+      }
+    }
+    std::exit(1);
   }
   void Tick() {
     benchmark::DoNotOptimize(worker->Tick(now));
