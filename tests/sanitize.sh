@@ -2,14 +2,16 @@
 # Builds the unit and simulation tests with a sanitizer in a build directory of its own, and runs
 # them. ctest runs it as sanitize_address and sanitize_thread; by hand:
 #
-#   tests/sanitize.sh address|thread|thread-all BUILD_DIRECTORY [CTEST_ARGUMENT...]
+#   tests/sanitize.sh address|address-all|thread|thread-all BUILD_DIRECTORY [CTEST_ARGUMENT...]
 #
-# `thread` is for what several threads run or share (the label threads), `thread-all` for everything.
+# `address` is for what reads the bytes of others or handles frames (the label memory), `thread` for
+# what several threads run or share (the label threads); with -all for everything.
 set -euo pipefail
 exec </dev/null
 
 case "${1:-}" in
-  address) sanitizers=address,undefined target=unit_and_sim_tests labels='^(unit|sim)$' ;;
+  address) sanitizers=address,undefined target=memory_tests labels='^memory$' ;;
+  address-all) sanitizers=address,undefined target=unit_and_sim_tests labels='^(unit|sim)$' ;;
   thread) sanitizers=thread target=threaded_tests labels='^threads$' ;;
   thread-all) sanitizers=thread target=unit_and_sim_tests labels='^(unit|sim)$' ;;
   *) sed -n '5s/^# *//p' "$0" >&2; exit 2 ;;
