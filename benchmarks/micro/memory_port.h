@@ -43,6 +43,8 @@ class MemoryPort {
     return packets.size();
   }
   void Flush(packet::FramePool&, InterfaceCounters&) {}
+  uint32_t frames_in_fill() const { return 0; }
+  uint32_t frames_in_tx() const { return 0; }
   bool Punt(const packet::FrameArena&, const packet::Packet&) { return true; }
 
  private:

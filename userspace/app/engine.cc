@@ -70,7 +70,7 @@ absl::Status Engine::Turn() {
                   {firewall_->fd(), POLLIN, 0}};
   const Nanos deadline =
       std::min({next_housekeeping_, mirror_->NextDeadline(), netfilter_->NextDeadline(),
-                firewall_->NextDeadline(), next_drain_});
+                firewall_->NextDeadline(), next_drain_, EarlyDeadline(now)});
   const Nanos wait = std::max(deadline - now, Nanos(0));
   const timespec timeout{.tv_sec = wait.count() / Seconds(1).count(),
                          .tv_nsec = wait.count() % Seconds(1).count()};
@@ -114,9 +114,16 @@ absl::Status Engine::FollowKernel() {
   if ((changes & control::mirror_change::kSysctls) != 0) publish |= ReadSysctls();
   const auto rules_changed = FollowFirewall();
   if (!rules_changed.ok()) return rules_changed.status();
-  if (publish || *rules_changed || presence_changed_) PublishSnapshot();
+  const bool install = PrepareEarly(*rules_changed);
+  if (publish || *rules_changed || presence_changed_ || install) PublishSnapshot();
   presence_changed_ = false;
-  if (*rules_changed) AdoptRules();
+  if (*rules_changed) {
+    AdoptRules();
+  } else if (install) {
+    MeetSnapshot();
+  }
+  if (install) InstallEarly();
+  SettleEarly();
   if (!neighbor_events_.empty()) SendNeighbors();
   return absl::OkStatus();
 }
@@ -191,6 +198,10 @@ void Engine::PublishSnapshot() {
   auto snapshot = std::make_unique<tables::Snapshot>(control::BuildSnapshot(
       mirror_->state(), sysctls_, served, presence_, ++generation_));
   snapshot->ruleset = firewall_->current();
+  if (early_ != nullptr) {
+    if (snapshot->ruleset != nullptr) snapshot->left_out = early_->LeftOut(*snapshot->ruleset);
+    early_->SetChecks(interfaces_->all(), sysctls_);
+  }
   snapshot->wall_offset = WallOffset();
   ApplyTimeouts(config_.timeouts, snapshot->conntrack);
   if (config_.limits.flows) snapshot->conntrack.max = 0;  // the table's size is the limit
@@ -207,16 +218,20 @@ void Engine::PublishSnapshot() {
   }
 }
 
-// Until every worker has seen the new rules the old ones stay.
-void Engine::AdoptRules() {
-  if (live_trace_ != nullptr && firewall_->current() != nullptr) {
-    live_trace_->UseRules(RuleNamesOf(*firewall_->current()));
-  }
+void Engine::MeetSnapshot() {
   for (const auto& thread : workers_) {
     thread->Call([](WorkerThread::Worker& worker) {
       worker.pipeline().SeeSnapshot(worker.snapshot(), worker.now());
     });
   }
+}
+
+// Until every worker has seen the new rules the old ones stay.
+void Engine::AdoptRules() {
+  if (live_trace_ != nullptr && firewall_->current() != nullptr) {
+    live_trace_->UseRules(RuleNamesOf(*firewall_->current()));
+  }
+  MeetSnapshot();
   DrainRules();  // while what was logged can still be named
   firewall_->Retire();
   const tables::Ruleset* const rules = firewall_->current();
@@ -313,11 +328,12 @@ void Engine::Reload() {
   }
   control::Config config = std::move(*file.result.config);
   if (config.workers != config_.workers || config.limits != config_.limits ||
-      config.metrics != config_.metrics) {
-    LogWarning("reload: workers, limits and metrics change at the next start only");
+      config.metrics != config_.metrics || config.early_filter != config_.early_filter) {
+    LogWarning("reload: workers, limits, metrics and early_filter change at the next start only");
     config.workers = config_.workers;
     config.limits = config_.limits;
     config.metrics = config_.metrics;
+    config.early_filter = config_.early_filter;
   }
   const absl::Status status = interfaces_->Configure(config.interfaces);
   if (!status.ok()) {

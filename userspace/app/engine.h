@@ -23,6 +23,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "app/control_server.h"
+#include "app/early_control.h"
 #include "app/firewall_control.h"
 #include "app/interfaces.h"
 #include "app/live_trace.h"
@@ -98,6 +99,14 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   void JudgeFirewall();
   bool ReadSysctls();  // true when any has changed
   void PublishSnapshot();
+  void MeetSnapshot();  // returns when every worker uses the one in force
+  // --- The early filter (engine_early.cc) ---
+  absl::Status CreateEarlyFilter();
+  bool PrepareEarly(bool rules_changed);  // true: InstallEarly is to follow
+  void InstallEarly();
+  Nanos EarlyDeadline(Nanos now) const;
+  void SettleEarly();
+  void SuspendEarly();
   void AdoptRules();
   void DrainRules();
   void SendNeighbors();
@@ -106,6 +115,7 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   // --- Views (engine_views.cc, engine_firewall_views.cc) ---
   void EndTrace();  // before the workers end
   telemetry::FirewallView FirewallState() const;
+  EarlyCounts CountsInXdp() const;
   void ForEachFlow(const std::function<void(const tables::Flow&, WorkerId)>& visit);
   telemetry::MetricSample SampleHere();
   telemetry::PacketTotals Totals() const;
@@ -149,6 +159,7 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   std::vector<std::unique_ptr<dataplane::Mailbox>> mailboxes_;
   std::vector<std::unique_ptr<WorkerThread>> workers_;
   std::array<WorkerWatch, kMaxWorkers> watches_;
+  std::unique_ptr<EarlyControl> early_;  // null: it is off
   std::unique_ptr<app::Interfaces> interfaces_;
 
   std::atomic<const tables::Snapshot*> snapshot_{nullptr};

@@ -21,7 +21,8 @@ namespace sluice::app {
 telemetry::FirewallView Engine::FirewallState() const {
   telemetry::FirewallView view;
   if (const tables::Ruleset* const ruleset = firewall_->current()) {
-    view = FirewallViewOf(*ruleset);
+    const auto left_out = early_ == nullptr ? nullptr : early_->LeftOut(*ruleset);
+    view = FirewallViewOf(*ruleset, left_out.get());
   } else {
     view.generation = firewall_->kernel_ruleset().generation;
   }
@@ -34,14 +35,20 @@ telemetry::FirewallView Engine::FirewallState() const {
   return view;
 }
 
+EarlyCounts Engine::CountsInXdp() const {
+  if (early_ == nullptr) return {};
+  return early_->Counts(firewall_->current(), interfaces_->all());
+}
+
 absl::StatusOr<telemetry::RulesView> Engine::Rules() {
   const absl::StatusOr<std::string> listing = control::ListNftRuleset();
   if (!listing.ok()) return listing.status();
   const tables::Ruleset* const ruleset = firewall_->current();
   telemetry::RulesView view;
   view.firewall = FirewallState();
-  view.lines = telemetry::AnnotateListing(
-      *listing, ruleset == nullptr ? telemetry::RuleStatusSource() : StatusSourceOf(*ruleset));
+  view.lines = telemetry::AnnotateListing(*listing, ruleset == nullptr
+                                                        ? telemetry::RuleStatusSource()
+                                                        : StatusSourceOf(*ruleset, CountsInXdp()));
   return view;
 }
 
@@ -114,7 +121,12 @@ absl::StatusOr<telemetry::ExplainView> Engine::Explain(const telemetry::ExplainR
   const auto name = [&](IfaceSlot of) {
     return of.valid() ? served[of.value].config.name : std::string();
   };
-  return ExplainWalk(request, *walk, {.interface = name, .ruleset = firewall_->current()});
+  const tables::Ruleset* const ruleset = firewall_->current();
+  const auto left_out =
+      early_ == nullptr || ruleset == nullptr ? nullptr : early_->LeftOut(*ruleset);
+  return ExplainWalk(
+      request, *walk,
+      {.interface = name, .ruleset = firewall_->current(), .left_out = left_out.get()});
 }
 
 absl::StatusOr<std::unique_ptr<telemetry::TraceStream>> Engine::Trace(

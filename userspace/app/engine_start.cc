@@ -70,6 +70,7 @@ absl::Status Engine::Start() {
   }
   if (status.ok()) status = StartMirror();
   if (status.ok()) status = CreateFrames();
+  if (status.ok()) status = CreateEarlyFilter();
   if (status.ok()) status = StartForwarding();
   return status;
 }
@@ -161,7 +162,14 @@ absl::Status Engine::StartForwarding() {
   if (!attached.ok()) return attached.status();
   mirror_->OnSlotsChanged();
   PublishSnapshot();
+  // Before the first frame comes, so that none is judged otherwise than those after it.
+  if (PrepareEarly(/*rules_changed=*/true)) InstallEarly();
+  SettleEarly();
+  interfaces_->set_before_attach([this] { SuspendEarly(); });
   interfaces_->set_before_detach([this] {
+    for (const ServedInterface& served : interfaces_->all()) {
+      if (early_ != nullptr && served.leaving) early_->Leaves(served);
+    }
     mirror_->OnSlotsChanged();
     PublishSnapshot();
   });
@@ -296,6 +304,7 @@ void Engine::Stop() {
   if (interfaces_) interfaces_->CloseAll();
   for (const auto& thread : workers_) thread->Stop();
   interfaces_.reset();
+  early_.reset();
   workers_.clear();
   mailboxes_.clear();
   mirror_.reset();

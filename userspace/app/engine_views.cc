@@ -448,7 +448,9 @@ telemetry::MetricSample Engine::SampleHere() {
     worker.log_lost = firewall.filter().log_lost();
     sample.workers.push_back(std::move(worker));
   }
-  if (firewall_->current() != nullptr) sample.firewall = FirewallSampleOf(*firewall_->current());
+  if (firewall_->current() != nullptr) {
+    sample.firewall = FirewallSampleOf(*firewall_->current(), CountsInXdp());
+  }
   sample.firewall.compile_seconds = firewall_->last_compile_seconds();
   sample.firewall.refused = !firewall_->refusal().empty();
   for (const auto& [prefix, packets] : log_counts_) {

@@ -48,11 +48,13 @@ std::string StateName(tables::CtState state) {
   return kNames[static_cast<size_t>(state)];
 }
 
-std::string RuleName(const tables::Ruleset& ruleset, uint32_t rule) {
+std::string RuleName(const WalkNames& names, uint32_t rule) {
+  const tables::Ruleset& ruleset = *names.ruleset;
   const tables::RuleInfo& info = ruleset.rule(rule);
   const tables::ChainInfo& chain = ruleset.chain(info.chain);
   return absl::StrCat("table ", chain.table, ", chain ", chain.name, ", rule ", info.handle,
-                      info.comment.empty() ? "" : absl::StrCat(" (", info.comment, ")"));
+                      info.comment.empty() ? "" : absl::StrCat(" (", info.comment, ")"),
+                      names.left_out != nullptr && names.left_out->rule(rule) ? ", in XDP" : "");
 }
 
 std::string HookText(const WalkStep& step) {
@@ -72,19 +74,22 @@ std::string HookText(const WalkStep& step) {
 }
 
 // The rules that matched, in order; then what decided.
-std::string HookDetail(const Walk& walk, const WalkStep& step, const tables::Ruleset& ruleset) {
+std::string HookDetail(const Walk& walk, const WalkStep& step, const WalkNames& names) {
+  const tables::Ruleset& ruleset = *names.ruleset;
   std::string detail;
   for (size_t i = 0; i < step.rule_count; ++i) {
     absl::StrAppend(&detail, detail.empty() ? "" : "\n", "matches ",
-                    RuleName(ruleset, walk.rules()[step.first_rule + i]));
+                    RuleName(names, walk.rules()[step.first_rule + i]));
   }
   if (step.outcome == WalkStep::Outcome::kAccept && step.rule == stages::kNoRule) return detail;
   std::string decided;
   if (step.rule != stages::kNoRule) {
-    decided = absl::StrCat("decided by ", RuleName(ruleset, step.rule));
+    decided = absl::StrCat("decided by ", RuleName(names, step.rule));
   } else if (step.chain != tables::kNoChain) {
-    decided = absl::StrCat("decided by the policy of table ", ruleset.chain(step.chain).table,
-                           ", chain ", ruleset.chain(step.chain).name);
+    decided = absl::StrCat(
+        "decided by the policy of table ", ruleset.chain(step.chain).table, ", chain ",
+        ruleset.chain(step.chain).name,
+        names.left_out != nullptr && names.left_out->policy(step.chain) ? ", in XDP" : "");
   }
   if (!decided.empty()) absl::StrAppend(&detail, detail.empty() ? "" : "\n", decided);
   return detail;
@@ -109,7 +114,7 @@ ExplainStage StageOf(const Walk& walk, const WalkStep& step, const WalkNames& na
                                                   : "")};
     case WalkStep::Kind::kHook:
       return {std::string(tables::HookName(step.hook)), HookText(step),
-              names.ruleset == nullptr ? "" : HookDetail(walk, step, *names.ruleset)};
+              names.ruleset == nullptr ? "" : HookDetail(walk, step, names)};
     case WalkStep::Kind::kTranslation:
       return {step.nat == tables::NatKind::kSource ? "snat" : "dnat", Tuple(step.tuple), ""};
     case WalkStep::Kind::kRoute:

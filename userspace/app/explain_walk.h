@@ -9,6 +9,7 @@
 
 #include "base/ids.h"
 #include "dataplane/walk.h"
+#include "tables/early_left_out.h"
 #include "tables/ruleset/ruleset.h"
 #include "telemetry/firewall_views.h"
 
@@ -17,6 +18,7 @@ namespace sluice::app {
 struct WalkNames {
   std::function<std::string(IfaceSlot)> interface;
   const tables::Ruleset* ruleset = nullptr;  // that the steps name rules of; may be null
+  const tables::EarlyLeftOut* left_out = nullptr;  // what of it XDP carries out; may be null
 };
 
 telemetry::ExplainView ExplainWalk(const telemetry::ExplainRequest& request,

@@ -49,9 +49,18 @@ absl::StatusOr<bool> FirewallControl::Run(Nanos now) {
   auto change = mirror_->Run(now);
   if (!change.ok()) return change.status();
   bool changed = false;
-  if (change->has_value() && mirror_->consistent()) changed = Compile(**change, now);
+  if (change->has_value() && mirror_->consistent()) {
+    changed = Compile(**change, now);
+    const bool first = model_change_.known && !model_change_.change.structure &&
+                       model_change_.change.sets.empty();
+    model_change_.known = first;
+    model_change_.change = first ? *std::move(*change) : control::nft::RulesetChange();
+  } else if (change->has_value()) {
+    model_change_.known = false;
+  }
   if (!events_.empty()) {
-    auto with = compiler_.ApplyEvents(events_, now);
+    // Without a ruleset in force they are of one that has gone, and must not bring it back.
+    auto with = current_ != nullptr ? compiler_.ApplyEvents(events_, now) : nullptr;
     events_.clear();
     if (with != nullptr) changed |= Install(std::move(with));
   }

@@ -40,6 +40,13 @@ class FirewallControl {
   // True: current() is another one than before, to be published.
   absl::StatusOr<bool> Run(Nanos now);
 
+  // What has changed in kernel_ruleset() since the last call. With `known` false: anything.
+  struct ModelChange {
+    bool known = true;
+    control::nft::RulesetChange change;
+  };
+  ModelChange TakeModelChange() { return std::exchange(model_change_, {}); }
+
   // Null while there are no rules.
   const tables::Ruleset* current() const { return current_.get(); }
   // Every worker uses current(): what came before may go.
@@ -77,6 +84,7 @@ class FirewallControl {
   control::ReservedPorts reserved_;
   std::vector<tables::SetEvent> events_;
   std::vector<stages::LogRecord> logged_;
+  ModelChange model_change_{.known = false, .change = {}};
   std::string refusal_;
   std::vector<std::string> announced_;  // unsupported rules that the log has named
   double last_compile_seconds_ = 0;

@@ -162,6 +162,7 @@ absl::StatusOr<bool> Interfaces::Reconcile(const control::KernelState& kernel, b
 }
 
 absl::Status Interfaces::Attach(IfaceSlot slot, const control::Link& link) {
+  if (before_attach_) before_attach_();
   ServedInterface& served = slots_[slot.value];
   InterfaceAttachment::Options options;
   options.name = served.config.name;
@@ -176,6 +177,7 @@ absl::Status Interfaces::Attach(IfaceSlot slot, const control::Link& link) {
                    .transmit = kRingSize,
                    .completion = kRingSize};
   options.fill_target = kFillFrames;
+  options.early_limits = early_limits_;
   const uint32_t spare_before = spare_.size();
   auto attachment = InterfaceAttachment::Open(options, arena_, spare_);
   if (!attachment.ok()) return attachment.status();

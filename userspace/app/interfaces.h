@@ -60,6 +60,11 @@ class Interfaces {
   // are to leave it out from then on, so that packets towards it go to the kernel and none is lost.
   void set_before_detach(std::function<void()> callback) { before_detach_ = std::move(callback); }
 
+  // Called before an interface is attached, at first without rules in XDP.
+  void set_before_attach(std::function<void()> callback) { before_attach_ = std::move(callback); }
+  // For the early filter; without, there is none.
+  void set_early_limits(io::af_xdp::EarlyLimits* limits) { early_limits_ = limits; }
+
   // `spare` holds every frame that no worker has.
   Interfaces(const packet::FrameArena& arena, packet::FramePool& spare, Workers workers)
       : arena_(arena), spare_(spare), workers_(workers) {}
@@ -101,6 +106,8 @@ class Interfaces {
   std::array<bool, kMaxWorkers> shed_{};
   bool enabled_ = false;
   std::function<void()> before_detach_;
+  std::function<void()> before_attach_;
+  io::af_xdp::EarlyLimits* early_limits_ = nullptr;
 };
 
 }  // namespace sluice::app

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -31,6 +32,16 @@ std::string UnsupportedReason(const Ruleset& ruleset, uint32_t rule) {
     if (u.rule == rule) absl::StrAppend(&reason, reason.empty() ? "" : ", ", u.name);
   }
   return reason;
+}
+
+// Of workers and XDP.
+PacketCount CountOf(const Ruleset& ruleset, uint32_t rule, const EarlyCounts& early) {
+  PacketCount count = ruleset.RuleCount(rule);
+  if (rule < early.rules.size()) {
+    count.packets += early.rules[rule].packets;
+    count.bytes += early.rules[rule].bytes;
+  }
+  return count;
 }
 
 // Input chains: what is for this machine is the kernel's (dataplane/firewall.h). Chains that they
@@ -118,18 +129,21 @@ RuleNames RuleNamesOf(const Ruleset& ruleset) {
   return names;
 }
 
-telemetry::RuleStatusSource StatusSourceOf(const Ruleset& ruleset) {
+telemetry::RuleStatusSource StatusSourceOf(const Ruleset& ruleset, EarlyCounts early) {
   telemetry::RuleStatusSource source;
-  source.rule = [&ruleset](const telemetry::RuleId& id) -> std::optional<RuleStatus> {
+  source.rule = [&ruleset, early = std::move(early)](
+                    const telemetry::RuleId& id) -> std::optional<RuleStatus> {
     const uint32_t rule =
         ruleset.FindRule(TableFamilyOf(id.family), id.table, id.chain, id.handle);
     if (rule == tables::kNoRule) return {};
     RuleStatus status;
     status.reason = UnsupportedReason(ruleset, rule);
     const bool local = IsForThisMachine(ruleset, rule);
-    status.where = status.reason.empty() && !local ? "worker" : "kernel";
+    status.where = early.in_xdp(rule)                    ? "xdp"
+                   : status.reason.empty() && !local ? "worker"
+                                                     : "kernel";
     if (ruleset.rule(rule).counter != nullptr && !local) {  // else nft's listing has the kernel's
-      const PacketCount count = ruleset.RuleCount(rule);
+      const PacketCount count = CountOf(ruleset, rule, early);
       status.counts = true;
       status.packets = count.packets;
       status.bytes = count.bytes;
@@ -153,7 +167,8 @@ telemetry::RuleStatusSource StatusSourceOf(const Ruleset& ruleset) {
   return source;
 }
 
-telemetry::FirewallView FirewallViewOf(const Ruleset& ruleset) {
+telemetry::FirewallView FirewallViewOf(const Ruleset& ruleset,
+                                       const tables::EarlyLeftOut* left_out) {
   telemetry::FirewallView view;
   view.generation = ruleset.generation();
   view.rules = ruleset.rule_count();
@@ -164,11 +179,15 @@ telemetry::FirewallView FirewallViewOf(const Ruleset& ruleset) {
   std::sort(unsupported.begin(), unsupported.end());
   unsupported.erase(std::unique(unsupported.begin(), unsupported.end()), unsupported.end());
   view.unsupported = unsupported.size();
+  if (left_out != nullptr) {
+    view.in_xdp = static_cast<uint64_t>(std::count_if(
+        left_out->rules.begin(), left_out->rules.end(), [](uint8_t b) { return b != 0; }));
+  }
   for (uint32_t rule = 0; rule < ruleset.rule_count(); ++rule) {
     if (!IsForThisMachine(ruleset, rule)) continue;
     if (!std::binary_search(unsupported.begin(), unsupported.end(), rule)) ++view.for_this_machine;
   }
-  view.in_workers = view.rules - view.unsupported - view.for_this_machine;
+  view.in_workers = view.rules - view.unsupported - view.for_this_machine - view.in_xdp;
   view.tracking4 = ruleset.needs_conntrack(Family::kIpv4);
   view.tracking6 = ruleset.needs_conntrack(Family::kIpv6);
   return view;
@@ -197,9 +216,10 @@ std::vector<telemetry::NatRuleView> NatRulesOf(
   return rules;
 }
 
-telemetry::MetricSample::Firewall FirewallSampleOf(const Ruleset& ruleset) {
+telemetry::MetricSample::Firewall FirewallSampleOf(const Ruleset& ruleset,
+                                                   const EarlyCounts& early) {
   telemetry::MetricSample::Firewall sample;
-  const telemetry::FirewallView view = FirewallViewOf(ruleset);
+  const telemetry::FirewallView view = FirewallViewOf(ruleset, early.left_out.get());
   sample.generation = view.generation;
   sample.rules = {{"xdp", view.in_xdp}, {"worker", view.in_workers}, {"kernel", view.unsupported},
                   {"local", view.for_this_machine}};
@@ -207,7 +227,7 @@ telemetry::MetricSample::Firewall FirewallSampleOf(const Ruleset& ruleset) {
     const tables::RuleInfo& rule = ruleset.rule(i);
     if (rule.counter == nullptr) continue;
     const tables::ChainInfo& chain = ruleset.chain(rule.chain);
-    const PacketCount count = ruleset.RuleCount(i);
+    const PacketCount count = CountOf(ruleset, i, early);
     sample.rule_counts.push_back(
         {.family = std::string(TableFamilyName(chain.table_family)),
          .table = chain.table,

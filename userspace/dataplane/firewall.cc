@@ -1,5 +1,7 @@
 #include "dataplane/firewall.h"
 
+#include <algorithm>
+
 #include "dataplane/firewall_pass.h"
 #include "stages/conntrack/tuple.h"
 #include "stages/nat/stale.h"
@@ -30,8 +32,6 @@ namespace {
 
 // How often elements that rules have added to sets are looked through for those whose time is over.
 constexpr Nanos kElementTick = Millis(100);
-// Of an alias that nothing uses: the word that its connection has ended may get lost.
-constexpr Nanos kAliasLife = Seconds(int64_t{5} * 86'400);
 
 Family FamilyOf(const Packet& p) {
   return p.l3()[0] >> 4 == 4 ? Family::kIpv4 : Family::kIpv6;
@@ -152,61 +152,6 @@ void Firewall::Prepare(const Packet& p, Family family, Key& key) {
   flows_.PrefetchBucket(key.hash);
 }
 
-WorkerId Firewall::OwnerOf(const Key& key) const {
-  if (worker_count_ == 1 || key.hash == 0) return worker_;
-  return tables::OwnerOf(key.tuple, worker_count_);
-}
-
-WorkerId Firewall::OwnerByAlias(const Key& key, Nanos now) {
-  if (worker_count_ == 1 || key.hash == 0) return worker_;
-  const tables::FlowTable::Found found = flows_.Find(key.tuple, key.hash);
-  if (!found.found() || !flows_.at(found.flow).Has(tables::kFlowAlias)) return worker_;
-  flows_.Touch(found.flow, now);
-  flows_.at(found.flow).expires = now + kAliasLife;
-  return WorkerId{flows_.at(found.flow).owner};
-}
-
-bool Firewall::Announce(const Flow& flow, bool ended) {
-  if (alias_count_ == kAliases) return false;
-  const tables::FlowTuple& replies = flow.tuple(FlowDirection::kReply);
-  aliases_[alias_count_++] = {tables::OwnerOf(replies, worker_count_), {replies, ended}};
-  return true;
-}
-
-void Firewall::ApplyAlias(const tables::FlowAlias& alias, WorkerId owner, Nanos now) {
-  const tables::FlowTable::Found known = flows_.Find(alias.tuple);
-  if (known.found()) {
-    // A connection of this worker with the very same packets stays; its own replies come here.
-    if (!flows_.at(known.flow).Has(tables::kFlowAlias)) return;
-    flows_.Remove(known.flow);
-  }
-  if (alias.ended) return;
-  const tables::FlowIndex index = flows_.Allocate(now, [](tables::FlowIndex) {});
-  if (index == tables::kNoFlow) return;
-  Flow& flow = flows_.at(index);
-  flow.tuple(FlowDirection::kOriginal) = alias.tuple;
-  flow.status = tables::kFlowAlias | tables::kFlowAssured;
-  flow.owner = owner.value;
-  flow.expires = now + kAliasLife;
-  if (!stages::InvertTuple(alias.tuple, flow.tuple(FlowDirection::kReply)) ||
-      !flows_.Insert(index)) {
-    flows_.Free(index);
-  }
-}
-
-WorkerId Firewall::OwnerOfFragment(const Packet& p, Family family) const {
-  if (worker_count_ == 1) return worker_;
-  uint32_t hash;
-  if (family == Family::kIpv4) {
-    const wire::Ipv4View ip(p.l3());
-    hash = wire::FlowHashL3(ip.source(), ip.destination(), 0);
-  } else {
-    const wire::Ipv6View ip(p.l3());
-    hash = wire::FlowHashL3(ip.source(), ip.destination(), 0, 0, 0);
-  }
-  return WorkerId{static_cast<uint8_t>(uint64_t{hash} * worker_count_ >> 32)};
-}
-
 // --- One hook ---
 
 Judgement Firewall::Run(HookPoint hook, Pass& pass) {
@@ -317,6 +262,12 @@ bool Firewall::IsKernels(const IpAddress& destination, const Snapshot& snapshot,
   return true;
 }
 
+// Of a dry run: whether the rules before conntrack neither end the packet nor keep it untracked.
+bool Firewall::ReachesConntrack(Pass& dry) {
+  return Run(HookPoint::kIngress, dry).accepted() &&
+         Run(HookPoint::kPreroutingRaw, dry).accepted() && !IsState(dry.p, CtState::kUntracked);
+}
+
 // Whether the rules, which have no effect this time, would send the first packet of a connection
 // elsewhere, and where. Of what the rules write to the packet they see the marks only.
 bool Firewall::ForeseesDestination(Pass& pass, const Key& key, IpAddress& destination) {
@@ -331,10 +282,7 @@ bool Firewall::ForeseesDestination(Pass& pass, const Key& key, IpAddress& destin
            .in = pass.in,
            .now = pass.now,
            .dry = true};
-  if (!Run(HookPoint::kIngress, dry).accepted() ||
-      !Run(HookPoint::kPreroutingRaw, dry).accepted() || IsState(p, CtState::kUntracked)) {
-    return false;
-  }
+  if (!ReachesConntrack(dry)) return false;
   flow.tuple(FlowDirection::kOriginal) = key.tuple;
   if (!stages::InvertTuple(key.tuple, flow.tuple(FlowDirection::kReply))) return false;
   flow.count(FlowDirection::kOriginal) = {1, p.l3_length()};
@@ -363,8 +311,20 @@ bool Firewall::IsOwnSource(const Pass& pass) const {
   return id.valid() && tables_.routes.Get(id).type == RouteType::kLocal;
 }
 
+// Whether a packet with an entry in the table will be of its connection, once rules and conntrack
+// have seen it.
 bool Firewall::FollowsFlow(const Pass& pass, const Key& key,
-                           const tables::FlowTable::Found& found) const {
+                           const tables::FlowTable::Found& found) {
+  if (notrack_) {
+    Packet p = pass.p;
+    Pass dry{.p = p,
+             .family = pass.family,
+             .snapshot = pass.snapshot,
+             .in = pass.in,
+             .now = pass.now,
+             .dry = true};
+    if (!ReachesConntrack(dry)) return !IsState(p, CtState::kUntracked);
+  }
   if (!key.error) {
     return conntrack_.WouldTrack(pass.p, key.tuple, found, pass.snapshot.conntrack, arena_,
                                  pass.now);
@@ -372,14 +332,27 @@ bool Firewall::FollowsFlow(const Pass& pass, const Key& key,
   return DestinationOf(pass.p, pass.family).bits == key.tuple.destination;
 }
 
+// Whether no rule before routing ends it, as one that is invalid. (The kernel, which does not know
+// the connection, may take it for the first packet of another.)
+bool Firewall::PassesWithoutFlow(const Pass& pass) {
+  Packet p = pass.p;
+  Pass dry{.p = p,
+           .family = pass.family,
+           .snapshot = pass.snapshot,
+           .in = pass.in,
+           .now = pass.now,
+           .dry = true};
+  const bool reaches = ReachesConntrack(dry);
+  if (!reaches && !IsState(p, CtState::kUntracked)) return false;
+  if (reaches) p.ct_state = static_cast<uint8_t>(CtState::kInvalid);
+  return Run(HookPoint::kPreroutingEarly, dry).accepted() &&
+         Run(HookPoint::kPreroutingLate, dry).accepted();
+}
+
 // A packet without a connection here.
 bool Firewall::IsKernelsWithoutFlow(Pass& pass, const Key& key, PuntReason& reason) {
   if (key.hash != 0 && !key.error && IsOwnSource(pass)) {
     reason = PuntReason::kLocal;
-    return true;
-  }
-  if (key.error && kernel_flows_) {  // it may be about one of those
-    reason = PuntReason::kUnsupportedRule;
     return true;
   }
   const bool kernels = IsKernels(DestinationOf(pass.p, pass.family), pass.snapshot, reason);
@@ -413,7 +386,7 @@ Judgement Firewall::BeforeRouting(Packet& p, const Key& key, const Interface& in
              stages::NeedsTranslation(flows_.at(found.flow), found.direction,
                                       NatManip::kDestination) &&
              !FollowsFlow(pass, key, found) &&
-             IsKernels(DestinationOf(p, family), snapshot, reason)) {
+             IsKernels(DestinationOf(p, family), snapshot, reason) && PassesWithoutFlow(pass)) {
     return Judgement::Punt(reason);  // it will not be translated
   }
   return BeforeRoutingForReal(pass, key);
@@ -432,7 +405,8 @@ Judgement Firewall::BeforeRoutingForReal(Pass& pass, const Key& key) {
     if (!judgement.accepted()) return judgement;
     PuntReason reason;
     if (IsState(pass.p, CtState::kInvalid) && !raw_[pass.family == Family::kIpv6] &&
-        IsKernels(DestinationOf(pass.p, pass.family), pass.snapshot, reason)) {
+        IsKernels(DestinationOf(pass.p, pass.family), pass.snapshot, reason) &&
+        PassesWithoutFlow(pass)) {
       return Judgement::Punt(reason);
     }
   }
@@ -571,7 +545,6 @@ void Firewall::LeaveToKernel(Packet& p, Nanos now) {
   if (flow == nullptr) return;
   RestoreOriginal(p);
   flow->status |= tables::kFlowKernel;
-  kernel_flows_ = true;
   if (flow->Has(tables::kFlowConfirmed)) return;
   flow->status &= ~uint32_t{tables::kFlowNatMask};
   static_cast<void>(stages::InvertTuple(flow->tuple(FlowDirection::kOriginal),

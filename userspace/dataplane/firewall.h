@@ -112,8 +112,8 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
                          const tables::Interface& out, const IpAddress& next_hop,
                          const tables::Snapshot& snapshot, Nanos now);
   // A message that Sluice makes. `connection_of`: the packet to whose connection, if it has one, the
-  // message belongs; null: to none.
-  // It leaves by message.out, which changes with `next_hop` when NAT sends it elsewhere.
+  // message belongs; null: to none. It leaves by message.out, which changes with `next_hop` when NAT
+  // sends it elsewhere.
   Judgement OfOurOwn(packet::Packet& message, const packet::Packet* connection_of,
                      IpAddress& next_hop, const tables::Snapshot& snapshot, Nanos now);
   // Whether rules could object to an answer to a packet for this machine.
@@ -177,8 +177,9 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
   Judgement RehearseTranslation(tables::HookPoint hook, stages::NatManip manip, Pass& pass,
                                 Rehearsal& r);
   void LeaveToKernel(packet::Packet& p, Nanos now);
-  bool FollowsFlow(const Pass& pass, const Key& key,
-                   const tables::FlowTable::Found& found) const;
+  bool ReachesConntrack(Pass& dry);
+  bool PassesWithoutFlow(const Pass& pass);
+  bool FollowsFlow(const Pass& pass, const Key& key, const tables::FlowTable::Found& found);
   bool Reroute(Pass& pass) const;
   void Claim(Pass& pass, const Key& key);
   // Why the route returns packets to this address to the kernel, if it does.
@@ -203,11 +204,11 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
   bool tracks_[2] = {false, false};
   bool nats_[2] = {false, false};
   bool answers_[2] = {false, false};
+  bool raw_[2] = {false, false};  // rules before conntrack
+  bool notrack_ = false;          // that keep packets from it
   Nanos next_element_tick_ = Nanos::Max();  // when elements that rules have added are looked through
   std::unique_ptr<AliasFor[]> aliases_;
   size_t alias_count_ = 0;
-  bool raw_[2] = {false, false};  // rules before conntrack
-  bool kernel_flows_ = false;     // some have been left to it
   // Where the search for connections whose address has gone continues; kNoFlow: nowhere.
   tables::FlowIndex next_stale_ = tables::kNoFlow;
 };

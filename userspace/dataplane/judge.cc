@@ -134,7 +134,10 @@ void Pipeline::Carry(Packet& p, const Judgement& judgement, Family family,
           judgement.reset
               ? replies_.Reset(p, family, snapshot, outbox_)
               : replies_.RejectError(p, family, judgement.reject_code, snapshot, now, outbox_);
-      if (reply.outcome == ReplyOutcome::kSend) Send(reply, family, &p, snapshot, now);
+      if (reply.outcome == ReplyOutcome::kSend) {
+        if (judgement.reset) firewall_.conntrack().SetClosing(p, snapshot.conntrack, now);
+        Send(reply, family, &p, snapshot, now);
+      }
       return Drop(p, DropReason::kFirewallReject);
     }
     default:

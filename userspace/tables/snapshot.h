@@ -9,6 +9,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,7 @@
 #include "base/ids.h"
 #include "base/time.h"
 #include "tables/conntrack_settings.h"
+#include "tables/early_left_out.h"
 
 namespace sluice::tables {
 
@@ -136,6 +138,8 @@ struct Snapshot {
   // The compiled nftables ruleset; null: there is none. Not the snapshot's own: the control thread
   // keeps it until every worker has moved on.
   const Ruleset* ruleset = nullptr;
+  // What of it XDP has applied to packets before they come here; null: nothing.
+  std::shared_ptr<const EarlyLeftOut> left_out;
   // The wall clock (local time, for `meta hour` and `meta day`) minus the monotonic one.
   Nanos wall_offset;
 

@@ -10,9 +10,11 @@ import ipaddress
 import struct
 
 import wire
+from addresses import LINKS, ip4, ip6
 from twins import frame_of, link_of
 
 FORTH, BACK = 0, 1
+_OWN = {address(link) for link in LINKS for address in (ip4, ip6)}
 _MARK = b"\xf1\x0e"
 PROTOCOLS = {"tcp": wire.TCP, "udp": wire.UDP, "icmp": wire.ICMP, "sctp": wire.SCTP,
              "gre": wire.GRE}
@@ -82,7 +84,9 @@ class Flow:
             return self.link, self.client, self.server
         seen = self.seen[side][FORTH]
         if seen is None:
-            return link_of(self.server[0]), self.server, self.client
+            # The router itself has answered, if it was the server.
+            link = None if self.server[0] in _OWN else link_of(self.server[0])
+            return link, self.server, self.client
         link, packet = seen
         parts = wire.layout(packet)
         address = ipaddress.ip_address

@@ -348,7 +348,7 @@ TEST(ConfigFileTest, SaysInOneLineWhyAFileCannotBeRead) {
 
 TEST(ConfigFileTest, EveryExampleIsValid) {
   const std::filesystem::path directory =
-      std::filesystem::path(__FILE__).parent_path() / "../../../config";
+      std::filesystem::path(SLUICE_SOURCE_DIR) / "config";
   for (const auto& entry : std::filesystem::directory_iterator(directory)) {
     if (entry.path().extension() != ".yaml") continue;
     const ConfigFileResult loaded = LoadConfig(entry.path().string());
@@ -359,7 +359,7 @@ TEST(ConfigFileTest, EveryExampleIsValid) {
 
 TEST(ConfigFileTest, TheFullExampleShowsTheDefaults) {
   const std::string path =
-      (std::filesystem::path(__FILE__).parent_path() / "../../../config/full.yaml").string();
+      (std::filesystem::path(SLUICE_SOURCE_DIR) / "config/full.yaml").string();
   const ConfigFileResult loaded = LoadConfig(path);
   ASSERT_TRUE(loaded.result.config.has_value());
   Config expected;

@@ -144,6 +144,9 @@ TEST_F(FilterActionTest, NotrackBeforeConntrack) {
   w_.Load(FilterWorld::Tcp4("10.0.0.1", "8.8.8.8", 1, 2));
   Do({nft::NotrackExpr{}});
   EXPECT_EQ(w_.p.ct_state, static_cast<uint8_t>(tables::CtState::kUntracked));
+  w_.p.ct_state = static_cast<uint8_t>(tables::CtState::kInvalid);
+  Do({nft::NotrackExpr{}});
+  EXPECT_EQ(w_.p.ct_state, static_cast<uint8_t>(tables::CtState::kUntracked));
   w_.p.ct_state = static_cast<uint8_t>(tables::CtState::kNew);
   Do({nft::NotrackExpr{}});  // too late
   EXPECT_EQ(w_.p.ct_state, static_cast<uint8_t>(tables::CtState::kNew));

@@ -132,6 +132,21 @@ TEST_F(RefragmentTest, Ipv4CutAnew) {
             "0+324M 296+324M 592+36");
 }
 
+// The kernel has made a header writable that came in two fragments.
+TEST_F(RefragmentTest, Ipv4GatheredHeaderIsCutAnew) {
+  const auto shape = [&](uint32_t bytes) {
+    const Bytes data = Udp4(600);
+    const Packet whole = Reassembled(
+        {Fragment4(data, 0, 8), Fragment4(data, 8, 304), Fragment4(data, 304, 600)});
+    packet::GatherL4(*world.arena, whole, bytes);
+    const std::string text = Shape4(Pieces<Ipv4Fragmenter>(whole, 1500));
+    End(whole);
+    return text;
+  };
+  EXPECT_EQ(shape(8), "0+28M 8+316M 304+316");
+  EXPECT_EQ(shape(12), "0+316M 296+316M 592+28");
+}
+
 TEST_F(RefragmentTest, Ipv6) {
   const Bytes data = Udp6(3000);
   const auto three = [&](size_t a, size_t b) {

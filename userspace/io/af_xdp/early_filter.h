@@ -69,6 +69,9 @@ class EarlyFilter {
   // before is still in force (with some elements of sets changed, possibly).
   absl::StatusOr<std::vector<EarlyRuleCount>> Install(const tables::EarlyProgram& program);
   void SetChecks(const EarlyChecks& checks);
+  // Waits until every program of this machine that may have seen what was before has ended, and
+  // what it let through is in the rings.
+  absl::Status Quiesce();
 
   // Of each rule of the program, in order.
   absl::StatusOr<std::vector<EarlyRuleCount>> ReadCounts() const;
@@ -97,7 +100,6 @@ class EarlyFilter {
   void ReleaseLimits(const tables::EarlyProgram& program);
   void TellNewClasses(Tables& tables, uint32_t index);
   absl::StatusOr<Counts> ReadSlots() const;
-  absl::Status Quiesce();
   void WriteWord();
 
   const Maps maps_;

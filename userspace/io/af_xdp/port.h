@@ -61,6 +61,10 @@ class AfXdpPort {
   size_t TxBurst(std::span<packet::Packet> packets, packet::FramePool& pool);
   void Flush(packet::FramePool& pool, InterfaceCounters& counters);
   uint32_t frames_in_fill() const { return static_cast<uint32_t>(frames_in_fill_.Read()); }
+  // How many frames the kernel has put into the receive ring, and the worker has taken, modulo
+  // 2^32. Any thread, until Close.
+  uint32_t received() const { return __atomic_load_n(socket_->receive.producer, __ATOMIC_ACQUIRE); }
+  uint32_t taken() const { return __atomic_load_n(socket_->receive.consumer, __ATOMIC_ACQUIRE); }
   uint32_t frames_in_tx() const { return static_cast<uint32_t>(frames_in_tx_.Read()); }
 
   // For poll(POLLIN) while the worker is idle.

@@ -270,6 +270,17 @@ Verdict Conntrack::Apply(const Context& c, Packet& p, tables::FlowTable::Found f
   return Verdict::Continue();
 }
 
+void Conntrack::SetClosing(const Packet& p, const ConntrackSettings& settings, Nanos now) {
+  if (p.flow == packet::kNoFlowIndex) return;
+  Flow& flow = table_.at(p.flow);
+  constexpr auto kClose = static_cast<uint8_t>(tables::TcpState::kClose);
+  if (flow.tuples[0].protocol != wire::kProtocolTcp || flow.tcp.state == kClose) return;
+  flow.tcp.state = kClose;
+  if (flow.Has(tables::kFlowFixedTimeout)) return;
+  flow.expires = now + settings.tcp_timeout(tables::TcpState::kClose);
+  if (flow.Has(tables::kFlowConfirmed)) table_.Hasten(p.flow);
+}
+
 void Conntrack::End(FlowIndex flow) {
   TellForeign(table_.at(flow));
   table_.Remove(flow);

@@ -55,6 +55,9 @@ class Conntrack {
                   const tables::ConntrackSettings& settings, const packet::FrameArena& arena,
                   Nanos now) const;
 
+  // A reset has been sent in answer to p: its connection is closing (nf_ct_set_closing).
+  void SetClosing(const packet::Packet& p, const tables::ConntrackSettings& settings, Nanos now);
+
   // Continue; or Drop (kConntrackClash) when another flow has got one of the tuples meanwhile and
   // is not the same connection. Confirms p's flow if it has an unconfirmed one.
   packet::Verdict Confirm(packet::Packet& p, Nanos now);

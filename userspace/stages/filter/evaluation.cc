@@ -5,6 +5,7 @@
 namespace sluice::stages {
 
 using tables::CmpOp;
+using tables::CtState;
 using tables::HookPoint;
 using tables::Op;
 using tables::OpCode;
@@ -45,6 +46,7 @@ Evaluation::Evaluation(Filter& filter, FilterContext& context, HookPoint hook, u
   if (is_v4() && context.in != nullptr && AfterForwarding(hook)) {
     priority_ = TosPriority(context.p.l3()[1]);
   }
+  if (context.snapshot.left_out != nullptr) FindLeftOut();
 }
 
 bool Evaluation::Test(const Op& op) {
@@ -245,7 +247,8 @@ Evaluation::Step Evaluation::ExecuteOne(const Op& op) {
       return Step::kNext;
     case OpCode::kNotrack:
       // Behind conntrack it makes an invalid packet an untracked one.
-      if (context_.flow == nullptr) {
+      if (context_.flow == nullptr && (ct_state_ == static_cast<uint8_t>(CtState::kNone) ||
+                                       ct_state_ == static_cast<uint8_t>(CtState::kInvalid))) {
         ct_state_ = static_cast<uint8_t>(tables::CtState::kUntracked);
         ++modifications_;
         context_.p.ct_state = ct_state_;

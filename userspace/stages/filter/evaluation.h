@@ -45,6 +45,9 @@ class Evaluation {
   // --- filter.cc: chains ---
   // True when the packet's verdict is final.
   bool RunBaseChain(uint32_t chain);
+  void FindLeftOut();
+  // Whether XDP has applied what has these bits (of tables::EarlyLeftOut) to the packet.
+  bool LeftOut(uint8_t bits) const { return (bits & left_out_mask_) == left_out_family_; }
   void LoadKeys(const tables::Classifier& index);
   bool Finish(FilterVerdict::Kind kind, uint32_t rule, uint32_t chain);
 
@@ -152,6 +155,9 @@ class Evaluation {
   const uint8_t protocol_family_;  // what `meta nfproto` says
   const bool has_l4_;              // NFT_PKTINFO_L4PROTO
   const bool later_fragment_;
+  const tables::EarlyLeftOut* left_out_ = nullptr;  // what XDP has applied; null: nothing
+  uint8_t left_out_mask_ = 0;
+  uint8_t left_out_family_ = 0;
   bool kernel_ = false;  // a load that failed can be had from the kernel
   uint32_t worker_;
 

@@ -67,6 +67,16 @@ void Filter::Tick(Nanos now) {
   }
 }
 
+namespace {
+
+// IPv6's extension headers, as bpf/include/early_filter.h has them.
+bool HasExtensions(uint8_t next_header) {
+  return next_header == 0 || next_header == 43 || next_header == 44 || next_header == 51 ||
+         next_header == 60;
+}
+
+}  // namespace
+
 FilterVerdict Evaluation::Run(std::span<const uint32_t> base_chains) {
   for (const uint32_t chain : base_chains) {
     if (RunBaseChain(chain)) break;
@@ -79,6 +89,24 @@ bool Evaluation::Finish(FilterVerdict::Kind kind, uint32_t rule, uint32_t chain)
   result_.rule = rule;
   result_.chain = chain;
   return kind != FilterVerdict::Kind::kAccept;
+}
+
+// Only packets that XDP can have judged: see JudgedEarly. A run for explain shows all rules.
+void Evaluation::FindLeftOut() {
+  if (hook_ != HookPoint::kIngress && hook_ != HookPoint::kPreroutingRaw) return;
+  if (context_.in == nullptr || (context_.dry_run && context_.trace != nullptr)) return;
+  const packet::Packet& p = context_.p;
+  tables::EarlyPacketForm form;
+  form.ipv4_fragment = is_v4() && (p.fragment_size != 0 || p.Has(packet::kFlagFragment));
+  // A reassembled packet has lost the header that it came with.
+  form.ipv6_extensions = is_v6() && (p.fragment_size != 0 || p.Has(packet::kFlagFragmentHeader) ||
+                                     HasExtensions(p.l3()[6]));
+  if (!JudgedEarly(form, false)) return;
+  constexpr uint8_t kFamilies[] = {tables::kEarlyIpv4, tables::kEarlyIpv6, tables::kEarlyOther};
+  left_out_family_ = kFamilies[family_slot_];
+  left_out_mask_ = left_out_family_;
+  if (!JudgedEarly(form, true)) left_out_mask_ |= tables::EarlyLeftOut::kWholePackets;
+  left_out_ = context_.snapshot.left_out.get();
 }
 
 void Evaluation::LoadKeys(const tables::Classifier& index) {
@@ -149,6 +177,7 @@ bool Evaluation::RunBaseChain(uint32_t base) {
     }
     if (next < chain->rule_count) {
       rule_ = chain->first_rule + next++;
+      if (left_out_ != nullptr && LeftOut(left_out_->rules[rule_])) continue;
       const uint32_t before = modifications_;
       step = Execute(program_.first_ops[rule_]);
       if (before != modifications_) keys_loaded = false;
@@ -180,7 +209,8 @@ bool Evaluation::RunBaseChain(uint32_t base) {
       case kReturn:
         if (trace != nullptr) trace->LeaveChain(chain_);
         if (depth == 0) {
-          const bool drop = program_.chains[base].policy_drop;
+          const bool drop = program_.chains[base].policy_drop &&
+                            (left_out_ == nullptr || !LeftOut(left_out_->policies[base]));
           if (trace != nullptr) trace->PolicyApplied(base, !drop);
           return Finish(drop ? FilterVerdict::Kind::kDrop : FilterVerdict::Kind::kAccept, kNoRule,
                         base);

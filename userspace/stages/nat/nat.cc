@@ -274,14 +274,17 @@ bool Nat::SearchPort(const Flow& flow, const Range& range, NatManip manip, FlowT
                      FlowIndex& evict) {
   const bool source = manip == NatManip::kSource;
   const bool icmp = tables::IsIcmp(reply.protocol);
-  // Nothing to vary: a destination's port without a rule's leave, or no port at all. What clashes
-  // then is dropped here for sources; for destinations the source's turn comes.
+  // Nothing to vary: a destination's port without a rule's leave, or no port at all. For
+  // destinations the source's turn comes; what clashes still is dropped at its confirmation.
   if (!HasNumber(reply.protocol) || (!source && !icmp && !range.Has(tables::kNatPortsGiven))) {
-    return !source || !IsTaken(flow, reply);
+    return true;
   }
   const Numbers numbers = NumbersFor(range, reply);
   uint16_t& number = PortIn(reply, manip);
-  uint32_t offset = range.Has(tables::kNatPortOffset) ? number : Random16();
+  // A destination takes the first free one of the range unless the rule says random.
+  uint32_t offset = range.Has(tables::kNatPortOffset)     ? number
+                    : source || range.Has(kRandomAll) ? Random16()
+                                                          : 0;
   // A small range may hold none that leads answers to this worker: then any, and the caller is
   // told.
   const bool own = OwnNumberIn(numbers, reply, manip);

@@ -45,6 +45,26 @@ TEST(CompilerTest, UnchangedRulesKeepTheirState) {
   EXPECT_EQ(w.Judge(From("10.0.0.1")), Kind::kDrop);
 }
 
+// Handles of rules and objects begin again with every table.
+TEST(CompilerTest, AnotherTableOfTheSameNameBeginsAnew) {
+  FilterWorld w;
+  RulesetModel m;
+  m.AddSet("seen", 0x30, 4).size = 1000;
+  m.table().handle = 7;
+  m.table().objects.push_back({1, "total", 3, nft::CounterExpr{}});
+  m.Base("forward", 2).Rule({nft::CounterExpr{}});
+  w.Use(m);
+  w.Run(From("10.0.0.1"));
+  const auto object = w.ruleset->objects()[0].state;
+  w.Use(m);
+  EXPECT_EQ(w.ruleset->RuleCount(0).packets, 1u);
+  EXPECT_EQ(w.ruleset->objects()[0].state, object);
+  m.table().handle = 8;
+  w.Use(m);
+  EXPECT_EQ(w.ruleset->RuleCount(0).packets, 0u);
+  EXPECT_NE(w.ruleset->objects()[0].state, object);
+}
+
 TEST(CompilerTest, StateOfRulesThatAreGoneIsFreed) {
   FilterWorld w;
   RulesetModel with;

@@ -291,9 +291,10 @@ TEST_F(NatSetupTest, ProtocolsWithoutPortsCannotShareAnAddress) {
   const uint8_t esp = wire::kProtocolEsp;
   EXPECT_EQ(ConnectTo(Tuple("10.0.0.2", 0, "1.1.1.1", 0, esp), Masquerade()),
             "192.0.2.1:0>1.1.1.1:0");
-  Flow& second = table.at(New(Tuple("10.0.0.3", 0, "1.1.1.1", 0, esp)));
-  EXPECT_EQ(nat.Setup(second, Masquerade(), Context()).verdict,
-            packet::Verdict::Drop(DropReason::kNatExhausted));
+  // As in the kernel, it is refused when it would be confirmed.
+  const tables::FlowIndex second = New(Tuple("10.0.0.3", 0, "1.1.1.1", 0, esp));
+  EXPECT_TRUE(nat.Setup(table.at(second), Masquerade(), Context()).verdict.is_continue());
+  EXPECT_FALSE(table.Insert(second));
   EXPECT_EQ(ConnectTo(Tuple("10.0.0.3", 0, "1.1.1.2", 0, esp), Masquerade()),
             "192.0.2.1:0>1.1.1.2:0");
 }
