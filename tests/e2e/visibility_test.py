@@ -159,7 +159,9 @@ def test_metrics(router):
     assert value('sluice_conntrack_flows{worker="0"}') >= 1
     assert value('sluice_conntrack_events_total{worker="0",event="new"}') >= 1
     assert value('sluice_ruleset_rules{where="kernel"}') == 0
-    assert value('sluice_ruleset_rules{where="worker"}') > 15
+    assert value('sluice_ruleset_rules{where="local"}') == 7
+    assert value('sluice_ruleset_rules{where="worker"}') + \
+        value('sluice_ruleset_rules{where="xdp"}') == 15
     assert value('sluice_table_limit{table="flows"}') == 65536
     assert value('sluice_rule_packets_total{family="inet",table="home",chain="leaving",'
                  'rule="the LAN behind one address"}') >= 1
