@@ -221,19 +221,6 @@ void EarlyCompiler::Leave(size_t first, uint8_t families, const Position& positi
   }
 }
 
-namespace {
-
-// A packet that goes on may be the kernel's (for this machine, say), which applies its own copy of the
-// rule: what is counted in XDP must be gone.
-bool CountsWhatPasses(const EarlyRule& rule) {
-  if (rule.verdict != EarlyVerdict::kDrop) {
-    return rule.counter != EarlyCounter::kNone || rule.limit.has_value();
-  }
-  return rule.limit.has_value() && rule.counter == EarlyCounter::kBeforeLimit;
-}
-
-}  // namespace
-
 void EarlyCompiler::CompileChain(const nft::Table& table, const nft::Chain& chain,
                                  Position position, const EarlyContext& context, Draft& draft) {
   EarlyProgram& program = draft.program;
@@ -263,9 +250,7 @@ void EarlyCompiler::CompileChain(const nft::Table& table, const nft::Chain& chai
     const auto families = static_cast<uint8_t>(of_chain & ~behind);
     if (families == 0) return;
     EarlyTranslation translated = TranslateRule(rule, context, families, program);
-    if (translated.outcome == EarlyOutcome::kRule && CountsWhatPasses(translated.rule)) {
-      leave(families, rule.handle, "it counts packets that go on, which the kernel may count, too");
-    } else if (translated.outcome == EarlyOutcome::kRule) {
+    if (translated.outcome == EarlyOutcome::kRule) {
       add(std::move(translated.rule), rule.handle);
     } else if (translated.outcome == EarlyOutcome::kNotEarly) {
       leave(translated.families, rule.handle, translated.remark);
