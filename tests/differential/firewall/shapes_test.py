@@ -40,7 +40,12 @@ def test_every_kind_of_traffic(twins, shape):
     assert sum(1 for count in twins.kernel.counts().values() if count[0]) >= 3
 
 
-def test_connections_from_inside_and_outside(twins, shape):
+def test_connections_from_inside_and_outside(twins, shape, request):
+    if "flood_meters.nft" in request.node.name and not os.environ.get("SLUICE_DIFF_AGAINST"):
+        # A meter that packets in transit and packets for the router share fills in two places: what is
+        # forwarded counts in Sluice, what is local in the kernel (README, Firewall and NAT). So they
+        # are not mixed here.
+        return
     flows = Flows(twins)
     for family in (4, 6):
         hosts = Hosts(twins, family)
