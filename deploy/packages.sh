@@ -16,13 +16,13 @@
 SLUICE_PACKAGES_BUILD=(
   build-essential cmake ninja-build ccache pkg-config
   clang llvm bpftool libbpf-dev libxdp-dev libelf-dev zlib1g-dev
-  libnl-3-dev libnl-route-3-dev libnftables-dev libnftnl-dev libmnl-dev libnetfilter-conntrack-dev
+  libnl-3-dev libnl-route-3-dev libnftables-dev libnetfilter-conntrack-dev
   libabsl-dev prometheus-cpp-dev libyaml-cpp-dev nlohmann-json3-dev libcpp-httplib-dev
   libcli11-dev libspdlog-dev libsystemd-dev libpcap-dev
   libgtest-dev libgmock-dev libbenchmark-dev
 )
 # What deploy/demo.sh and deploy/rig.sh run.
-SLUICE_PACKAGES_DEMO=(iproute2 iputils-ping iperf3 curl nginx ethtool procps bsdextrautils)
+SLUICE_PACKAGES_DEMO=(iproute2 iputils-ping iperf3 curl nginx ethtool procps bsdextrautils nftables)
 # What the tests run besides (prometheus for promtool, libclang-rt for the fuzzers' sanitizers,
 # systemd for systemd-analyze verify).
 SLUICE_PACKAGES_TEST=(
@@ -40,7 +40,7 @@ SLUICE_PACKAGES_VM=(
 # What the installed program needs, and `ip` for whoever looks around (the last stage of
 # deploy/Dockerfile).
 SLUICE_PACKAGES_RUNTIME=(
-  libbpf1 libxdp1 libelf1 zlib1g libnl-3-200 libnl-route-3-200 libnftables1 libnftnl11 libmnl0 libnetfilter-conntrack3 libabsl20220623
+  libbpf1 libxdp1 libelf1 zlib1g libnl-3-200 libnl-route-3-200 libnftables1 libabsl20220623
   libprometheus-cpp-core1.0 libyaml-cpp0.7 libcpp-httplib0.11 libspdlog1.10 libfmt9 libsystemd0 libpcap0.8
   iproute2
 )
