@@ -96,7 +96,7 @@ def accounted(twins):
     received = side.metric("sluice_received_packets_total")
     explained = sum(side.metric(f"sluice_{name}") for name in (
         "forwarded_packets_total", "local_packets_total", "punted_packets_total",
-        "dropped_packets_total", "held_packets"))
+        "dropped_packets_total", "merged_packets_total", "held_packets"))
     assert received == explained
 
 

@@ -429,7 +429,7 @@ def test_masquerade_follows_the_address(twins, family):
                 *([f"addr del {gone} dev wan"] if gone else []),
                 f"addr add {come} dev wan {flags}",
                 f"neigh replace {server} dev wan lladdr 02:00:00:00:03:02 nud permanent"])
-        twins.wait_for_address(come.split("/")[0])
+        twins.wait_for_address(come.split("/")[0], server)
 
     readdress(None, old)
     try:

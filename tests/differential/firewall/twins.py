@@ -208,11 +208,20 @@ class SluiceTwin(Twin):
             time.sleep(0.002)
 
 
-    def wait_for_address(self, address):
-        """Until Sluice knows it as the router's own."""
+    def wait_for_address(self, address, neighbour):
+        """Until Sluice knows it as the router's own, and the way to a neighbour in its network, which
+        the kernel adds after it."""
         deadline = time.monotonic() + _ANSWER_WITHIN
-        while [route["type"] for route in self.show(f"routes?destination={address}")["routes"]] != [
-                "local"]:
+
+        def is_known():
+            own = self.show(f"routes?destination={address}")["routes"]
+            near = self.show(f"routes?destination={neighbour}")["routes"]
+            wan = [i for i in self.show("interfaces") if i["name"] == "wan"]
+            return ([route["type"] for route in own] == ["local"] and
+                    any(address.rsplit(".", 1)[0].rsplit("::", 1)[0] in route["prefix"]
+                        for route in near) and
+                    any(a.startswith(address + "/") for i in wan for a in i["addresses"]))
+        while not is_known():
             if time.monotonic() > deadline:
                 pytest.fail(f"Sluice does not know {address}", pytrace=False)
             time.sleep(0.002)
@@ -296,9 +305,9 @@ class Twins:
         if isinstance(self.other, SluiceTwin):
             self.other.wait_for_rules()
 
-    def wait_for_address(self, address):
+    def wait_for_address(self, address, neighbour):
         if isinstance(self.other, SluiceTwin):
-            self.other.wait_for_address(address)
+            self.other.wait_for_address(address, neighbour)
 
     def begin(self):
         self.settle(*LINKS)
