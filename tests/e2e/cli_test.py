@@ -96,7 +96,7 @@ def test_show_routes_by_destination_and_limit(running):
 
 @pytest.mark.parametrize("arguments, status", [
     (["show", "status"], 0), (["wait-ready", "--timeout", "5"], 0), (["--help"], 0),
-    (["--version"], 0), (["show", "nonsense"], 2), (["show", "flows"], 2), (["show"], 2), ([], 2),
+    (["--version"], 0), (["show", "nonsense"], 2), (["show", "flows"], 0), (["show"], 2), ([], 2),
     (["nonsense"], 2), (["run"], 2), (["show", "status", "--nonsense"], 2),
     (["show", "status", "--limit", "5"], 2), (["show", "routes", "--limit", "0"], 2),
     (["show", "routes", "--destination", "nowhere"], 2), (["wait-ready", "--timeout", "-1"], 2),
