@@ -282,8 +282,22 @@ void Engine::FillNeighborsFromKernel(IfaceSlot slot) {
   if (!neighbor_events_.empty()) SendNeighbors();
 }
 
+// New connections that found no port, since the last look.
+void Engine::WatchNat() {
+  uint64_t exhausted = 0;
+  for (const auto& thread : workers_) {
+    exhausted += thread->worker().pipeline().firewall().nat().counters().exhausted.Read();
+  }
+  if (exhausted > nat_exhausted_) {
+    LogWarning("NAT has no free port (limits.nat_ports, or the rule's range): {} new connections "
+               "refused", exhausted - nat_exhausted_);
+  }
+  nat_exhausted_ = exhausted;
+}
+
 void Engine::Housekeeping(Nanos now) {
   WatchWorkers();
+  WatchNat();
   ReconcileInterfaces();
   if (now >= next_sysctls_ && ReadSysctls()) PublishSnapshot();
   NotifyWatchdog();

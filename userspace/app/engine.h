@@ -92,6 +92,7 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   bool TakeSignals();  // false: asked to stop
   void Housekeeping(Nanos now);
   void WatchWorkers();
+  void WatchNat();
   void Reload();
   void ReconcileInterfaces();
   absl::Status FollowKernel();
@@ -174,6 +175,7 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   telemetry::Exporter exporter_;
   bool exporter_running_ = false;
   bool forwarding_ = false;
+  uint64_t nat_exhausted_ = 0;  // as the last housekeeping saw it
   Nanos next_housekeeping_;
   Nanos last_housekeeping_;
 };

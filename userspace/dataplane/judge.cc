@@ -141,7 +141,9 @@ void Pipeline::Carry(Packet& p, const Judgement& judgement, Family family,
       return Drop(p, DropReason::kFirewallReject);
     }
     default:
-      return Drop(p, judgement.drop);
+      // With the ICMP error that belongs to the reason, if one does: no port for NAT.
+      return family == Family::kIpv4 ? Refuse4(p, judgement.drop, snapshot, now)
+                                     : Refuse6(p, judgement.drop, snapshot, now);
   }
 }
 

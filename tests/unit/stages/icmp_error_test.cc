@@ -83,6 +83,7 @@ TEST(IcmpErrorTable, WhichErrorForWhichDrop) {
       {DropReason::kTtlExpired, 11, 0, 3, 0},
       {DropReason::kFragmentTimeout, 11, 1, 3, 1},
       {DropReason::kNeighborFailed, 3, 1, 1, 3},
+      {DropReason::kNatExhausted, 3, 1, 1, 3},
       {DropReason::kFragmentationNeeded, 3, 4, kSilent, 0},
       {DropReason::kPacketTooBig, kSilent, 0, 2, 0},
       {DropReason::kLinkLocal, kSilent, 0, 1, 2},

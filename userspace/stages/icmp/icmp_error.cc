@@ -42,6 +42,7 @@ std::optional<IcmpError> ErrorFor4(DropReason reason, uint32_t mtu) {
       return IcmpError{wire::kIcmpUnreachable, wire::kIcmpNetUnreachable};
     case DropReason::kRouteUnreachable:
     case DropReason::kNeighborFailed:
+    case DropReason::kNatExhausted:  // the kernel says nothing, users then wait
       return IcmpError{wire::kIcmpUnreachable, wire::kIcmpHostUnreachable};
     case DropReason::kRouteProhibit:
       return IcmpError{wire::kIcmpUnreachable, wire::kIcmpFiltered};
@@ -67,6 +68,7 @@ std::optional<IcmpError> ErrorFor6(DropReason reason, uint32_t mtu) {
     case DropReason::kLinkLocal:
       return IcmpError{wire::kIcmpv6Unreachable, wire::kIcmpv6BeyondScope};
     case DropReason::kNeighborFailed:
+    case DropReason::kNatExhausted:
       return IcmpError{wire::kIcmpv6Unreachable, wire::kIcmpv6AddressUnreachable};
     case DropReason::kTtlExpired:
       return IcmpError{wire::kIcmpv6TimeExceeded, wire::kIcmpv6HopLimitExceeded};
