@@ -430,6 +430,9 @@ def test_two_workers(fresh_rig):
             iperf(rig, "h1", SERVER[4], "-P", "16", "-n", "16M", "-R")
         finish(rig, [download(rig, host, f"w-{host}-{i}", outside, SERVER[4])
                      for i in range(4) for host in ("h1", "h2")])
+        # The forward changes the port, and with it the worker that the replies would go to.
+        inside = FileServer(rig, "h1", 80)
+        finish(rig, [download(rig, "h3", f"f-{i}", inside, OUTSIDE[4], 8080) for i in range(12)])
         assert answered(rig.ping("h1", SERVER[4], "-s", "4000").stdout)
         sluice.check_accounts()
 
