@@ -36,7 +36,9 @@ class NetworkNamespace {
   static void TryIp(const std::string& lines) {
     (void)Pipe("ip -force -batch - >/dev/null 2>&1", lines);
   }
-  static void Nft(const std::string& lines) { EXPECT_EQ(Pipe("nft -f -", lines), 0) << lines; }
+  static void Nft(const std::string& lines) {
+    EXPECT_EQ(Pipe("nft -f -", lines), 0) << lines.substr(0, 2000);
+  }
   // False when nft or the kernel refused it.
   static bool TryNft(const std::string& lines) {
     return Pipe("nft -f - >/dev/null 2>&1", lines) == 0;

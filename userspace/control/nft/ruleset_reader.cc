@@ -200,7 +200,13 @@ void RulesetReader::TakeContent(const nlmsghdr& message, Nanos now) {
       if (set_ == nullptr) return;
       ForEachElement(message, now, [&](SetElement&& element) {
         element.order = ++order_;
+        const bool catchall = element.catchall;
+        const size_t before = set_->elements.size();
         set_->elements.insert(set_->elements.end(), std::move(element));
+        // An element that comes twice: the kernel resized the set's hash table between two parts
+        // of the answer, which goes on by the number of elements that were sent already
+        // (net/netfilter/nft_set_hash.c). Others were left out then, and nothing else says so.
+        if (!catchall && set_->elements.size() == before) torn_ = true;
       });
       return;
     default:

@@ -234,6 +234,7 @@ TEST(RulesetReader, ARuleHasItsComment) {
   EXPECT_LT(rules[0].handle, rules[1].handle);
 }
 
+// The kernel may still be resizing the set's table while it is read, on a busy machine above all.
 TEST(RulesetReader, HundredThousandElements) {
   const NetworkNamespace inside;
   std::string text = "add table ip t\nadd set ip t s { type ipv4_addr; }\n";
@@ -245,7 +246,7 @@ TEST(RulesetReader, HundredThousandElements) {
     absl::StrAppend(&text, "}\n");
   }
   NetworkNamespace::Nft(text);
-  EXPECT_THAT(Read().tables[0].sets.at("s").elements, SizeIs(100000));
+  EXPECT_EQ(Read().tables[0].sets.at("s").elements.size(), 100000u);
 }
 
 }  // namespace
