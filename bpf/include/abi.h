@@ -83,7 +83,7 @@ struct sluice_xdp_config {
   __u32 enabled;       /* 0: everything goes to the kernel */
   __u32 largest_frame; /* with the Ethernet header; longer ones go to the kernel. 0: no limit */
   __u32 early;         /* what the early filter does: see early_abi.h; 0: nothing */
-  __u32 reserved;
+  __u32 offload;       /* what the flow tier does: SLUICE_OFFLOAD_WORD of offload_abi.h; 0: nothing */
 };
 SLUICE_STATIC_ASSERT(sizeof(struct sluice_xdp_config) == 32, "sluice_xdp_config has holes");
 
