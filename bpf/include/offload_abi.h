@@ -84,8 +84,9 @@ struct sluice_offload_action {
   __u8 out;         /* slot of the output interface: key of offload_devices */
   __u8 flags;
   __u8 link[12];    /* destination and source MAC address */
-  __u16 l4_delta;   /* one's complement: what a rewrite adds to the TCP or UDP checksum, in the byte
-                     * order of the wire (the sum of 16-bit words as they are in memory) */
+  __u16 l4_delta;   /* one's complement: what a rewrite adds to the sum behind the TCP or UDP
+                     * checksum (~HC' = ~HC + delta, RFC 1624), of 16-bit words as they are in
+                     * memory */
   __u16 l3_delta;   /* the same for the IPv4 header's, without the TTL */
   __u16 source_port; /* after a rewrite, wire order */
   __u16 destination_port;
@@ -127,8 +128,10 @@ SLUICE_STATIC_ASSERT(sizeof(struct sluice_offload_cell) == 32, "two cells are a 
 struct sluice_offload_state {
   __u32 world; /* never 0 */
   __u32 ids;   /* cells per CPU */
+  __u32 changes; /* of routes, all together; user space's: not read by XDP */
+  __u32 reserved0;
   __u64 own4[SLUICE_OFFLOAD_OWN_BITS / 64];
-  __u8 reserved[56];
+  __u8 reserved[48];
   __u32 routes[SLUICE_OFFLOAD_BUCKETS];
 };
 SLUICE_STATIC_ASSERT(sizeof(struct sluice_offload_state) ==

@@ -49,6 +49,7 @@ absl::StatusOr<bool> FirewallControl::Run(Nanos now) {
   auto change = mirror_->Run(now);
   if (!change.ok()) return change.status();
   bool changed = false;
+  only_packets_elements_ = !change->has_value();
   if (change->has_value() && mirror_->consistent()) {
     changed = Compile(**change, now);
     const bool first = model_change_.known && !model_change_.change.structure &&

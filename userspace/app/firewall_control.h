@@ -39,6 +39,8 @@ class FirewallControl {
   Nanos NextDeadline() const { return mirror_->NextDeadline(); }
   // True: current() is another one than before, to be published.
   absl::StatusOr<bool> Run(Nanos now);
+  // Of the last Run: nothing is new but elements that packets have added.
+  bool only_packets_elements() const { return only_packets_elements_; }
 
   // What has changed in kernel_ruleset() since the last call. With `known` false: anything.
   struct ModelChange {
@@ -85,6 +87,7 @@ class FirewallControl {
   std::vector<tables::SetEvent> events_;
   std::vector<stages::LogRecord> logged_;
   ModelChange model_change_{.known = false, .change = {}};
+  bool only_packets_elements_ = false;
   std::string refusal_;
   std::vector<std::string> announced_;  // unsupported rules that the log has named
   double last_compile_seconds_ = 0;

@@ -167,6 +167,7 @@ Judgement Firewall::Run(HookPoint hook, Pass& pass) {
                                 .dry_run = pass.dry,
                                 .trace = pass.dry ? pass.trace : watcher_,
                                 .connections = this,
+                                .path = pass.dry || pass.in == nullptr ? nullptr : path_,
                                 .wall_offset = pass.snapshot.wall_offset};
   const FilterVerdict verdict = filter_.Run(hook, pass.family, context);
   Judgement judgement;

@@ -1,4 +1,6 @@
 // The second half of the pipeline: packets whose route is known.
+#include <algorithm>
+
 #include "dataplane/pipeline.h"
 #include "stages/fragment/fragment.h"
 #include "stages/fragment/fragment6.h"
@@ -60,6 +62,7 @@ void Pipeline::Forward4(Packet& p, const stages::RouteDecision& d, const Snapsho
   if (fits == stages::MtuDecision::kFragment) {
     return Fragment<stages::Ipv4Fragmenter>(p, Family::kIpv4, d.next_hop, mtu, snapshot, now);
   }
+  if (offload_.enabled()) Offer(p, Family::kIpv4, d, mtu, snapshot);
   Output(p, Family::kIpv4, d.next_hop, snapshot, now);
 }
 
@@ -118,6 +121,9 @@ void Pipeline::Forward6(Packet& p, const stages::RouteDecision& d, const Snapsho
   }
   if (fits == stages::MtuDecision::kFragment) {
     return Fragment<stages::Ipv6Fragmenter>(p, Family::kIpv6, d.next_hop, mtu, snapshot, now);
+  }
+  if (offload_.enabled()) {
+    Offer(p, Family::kIpv6, d, d.route->mtu != 0 ? std::min(mtu, d.route->mtu) : mtu, snapshot);
   }
   Output(p, Family::kIpv6, d.next_hop, snapshot, now);
 }

@@ -96,6 +96,7 @@ void Pipeline::JudgeOne(Packet& p, const Firewall::Key& key, const Interface& in
   constexpr bool kV4 = std::is_same_v<Address, Ipv4>;
   constexpr Family kFamily = kV4 ? Family::kIpv4 : Family::kIpv6;
   WatchRules(p, snapshot);
+  if (offload_.enabled()) path_.Begin(p);
   const Judgement judgement = firewall_.BeforeRouting(p, key, in, snapshot, now);
   if (!judgement.accepted()) return Carry(p, judgement, kFamily, snapshot, now);
 
@@ -114,6 +115,7 @@ bool Pipeline::PassesForward(Packet& p, Family family, const IpAddress& next_hop
   const Interface& out = snapshot.at(p.out);
   WatchRules(p, snapshot);
   Judgement judgement = firewall_.Forwarding(p, in, out, snapshot, now);
+  judged_flow_ = p.flow;
   if (judgement.accepted()) {
     judgement = firewall_.AfterRouting(p, in, out, next_hop, snapshot, now);
   }

@@ -39,7 +39,10 @@ Pipeline::Pipeline(WorkerId worker, const PipelineConfig& config, packet::FrameP
                  config.start),
       replies_(config.tables, counters, config.seed + 1000 + worker.value, config.start),
       firewall_(worker, config.firewall, config.tables, pool.arena(), counters),
-      defrag_(pool.arena(), config.fragments, config.seed + 2000 + worker.value, config.start) {}
+      defrag_(pool.arena(), config.fragments, config.seed + 2000 + worker.value, config.start),
+      offload_(worker, config.offload, firewall_.flows(), counters) {
+  if (offload_.enabled()) firewall_.Record(&path_);
+}
 
 void Pipeline::Process(std::span<Packet> burst, IfaceSlot slot, const Snapshot& snapshot,
                        Nanos now) {
@@ -69,6 +72,8 @@ void Pipeline::SeeSnapshot(const Snapshot& snapshot, Nanos now) {
   snapshot_generation_ = snapshot.generation;
   most_free_ = std::max(most_free_, outbox_.pool().size());
   neighbors_.UseSnapshot(snapshot);
+  if (snapshot.offload_generation != offload_generation_) offload_.ForgetRules(now);
+  offload_generation_ = snapshot.offload_generation;
   firewall_.UseSnapshot(snapshot, now);
 }
 
@@ -266,6 +271,7 @@ void Pipeline::OnTimer(const Snapshot& snapshot, Nanos now) {
   firewall_.OnTimer(snapshot, now);
   defrag_.Advance(now);
   SettleFragments(snapshot, now);
+  offload_.Scan(now, snapshot, neighbors_);
 }
 
 void Pipeline::ApplyPeerNeighbor(const stages::NeighborEvent& event, const Snapshot& snapshot,

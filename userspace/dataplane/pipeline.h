@@ -29,6 +29,7 @@
 #include "base/time.h"
 #include "base/worker_counters.h"
 #include "dataplane/firewall.h"
+#include "dataplane/offload.h"
 #include "dataplane/replies.h"
 #include "dataplane/tracer.h"
 #include "packet/outbox.h"
@@ -47,6 +48,7 @@ struct PipelineConfig {
   Nanos start;        // the time now: timers count from here
   FirewallConfig firewall;
   stages::DefragLimits fragments;
+  OffloadConfig offload;
 };
 
 class Pipeline {
@@ -61,11 +63,16 @@ class Pipeline {
   void Process(std::span<packet::Packet> burst, IfaceSlot in, const tables::Snapshot& snapshot,
                Nanos now);
 
-  // Timers of neighbours, connections and fragments. Call when NextDeadline() has come.
+  // A turn of the worker, in which what has just been published is used; and its end, after which
+  // what this worker has learned holds for XDP too.
+  void BeginTick(Nanos now) { offload_.BeginTick(now); }
+  void EndTick() { offload_.EndTick(neighbors_.changes()); }
+
+  // Timers of neighbours, connections, fragments and entries of the flow tier. Call when NextDeadline() has come.
   void OnTimer(const tables::Snapshot& snapshot, Nanos now);
   Nanos NextDeadline() const {
-    return std::min(
-        {neighbors_.NextDeadline(), firewall_.NextDeadline(), defrag_.NextDeadline()});
+    return std::min({neighbors_.NextDeadline(), firewall_.NextDeadline(),
+                     defrag_.NextDeadline(), offload_.NextDeadline()});
   }
 
   // From the control thread's and other workers' messages.
@@ -93,6 +100,8 @@ class Pipeline {
   uint32_t fragments() const { return defrag_.datagrams(); }
   Firewall& firewall() { return firewall_; }
   const Firewall& firewall() const { return firewall_; }
+  Offload& offload() { return offload_; }
+  const Offload& offload() const { return offload_; }
 
   // `sluice trace`: from now on with this session; nullptr: no more.
   void Trace(TraceSession* session) {
@@ -180,6 +189,12 @@ class Pipeline {
   void Local6(Packet& p, const tables::Interface& in, const Snapshot& snapshot, Nanos now);
   void NeighborMessage(Packet& p, packet::Verdict verdict, const Snapshot& snapshot, Nanos now);
 
+  // Whether XDP may carry further packets like this one, and if so, has it do that. The packet is
+  // ready to leave (offer.cc).
+  void Offer(const Packet& p, Family family, const stages::RouteDecision& d, uint32_t mtu,
+             const Snapshot& snapshot);
+  bool MayPromoteFlow(const Packet& p, OffloadWay& way);
+
   // To the next hop: its link header and the outbox, or its queue until it is resolved.
   void Output(Packet& p, Family family, const IpAddress& next_hop, const Snapshot& snapshot,
               Nanos now);
@@ -208,8 +223,13 @@ class Pipeline {
   Replies replies_;
   Firewall firewall_;
   stages::Defrag defrag_;
+  Offload offload_;
+  // Of the packet that is being judged.
+  stages::FlowPath path_;
+  tables::FlowIndex judged_flow_ = tables::kNoFlow;
   Tracer tracer_;
   uint64_t snapshot_generation_ = 0;
+  uint64_t offload_generation_ = 0;
   uint32_t most_free_ = 0;  // the largest size of the pool seen when a snapshot came
   Batch<Ipv4> batch4_;
   Batch<Ipv6> batch6_;

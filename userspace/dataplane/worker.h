@@ -99,6 +99,7 @@ class Worker {
 
   // One turn. Returns how much there was to do: packets and messages; 0 means idle.
   size_t Tick(Nanos now) {
+    pipeline_.BeginTick(now);
     const tables::Snapshot& snapshot = *shared_.snapshot.load(std::memory_order_acquire);
     snapshot_ = &snapshot;
     now_ = now;
@@ -121,6 +122,7 @@ class Worker {
     work += BroadcastNeighborEvents();
     for (P* const port : ports_) port->Flush(pool_, counters_->of(port->slot()));
     RepayFrames();
+    pipeline_.EndTick();
     counters_->loops.Add();
     shared_.epochs.Quiescent(id_);
     return work;
