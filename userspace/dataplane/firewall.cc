@@ -156,6 +156,12 @@ void Firewall::Prepare(const Packet& p, Family family, Key& key) {
 
 Judgement Firewall::Run(HookPoint hook, Pass& pass) {
   if (ruleset_ == nullptr || !ruleset_->Has(hook, pass.family)) return Judgement::Accept();
+  stages::FlowPath* path = pass.dry ? pass.path : recorder_;
+  if (path != nullptr) [[unlikely]] {
+    if (pass.in == nullptr) path = nullptr;
+    // Only a connection's first packet comes here.
+    else if (tables::IsNat(hook)) path->Vary(stages::Variance::kConnectionState, stages::kNoRule);
+  }
   stages::FilterContext context{.p = pass.p,
                                 .arena = arena_,
                                 .snapshot = pass.snapshot,
@@ -167,8 +173,8 @@ Judgement Firewall::Run(HookPoint hook, Pass& pass) {
                                 .dry_run = pass.dry,
                                 .trace = pass.dry ? pass.trace : watcher_,
                                 .connections = this,
-                                .path = pass.dry || pass.in == nullptr ? nullptr : path_,
-                                .wall_offset = pass.snapshot.wall_offset};
+                                .wall_offset = pass.snapshot.wall_offset,
+                                .path = path};
   const FilterVerdict verdict = filter_.Run(hook, pass.family, context);
   Judgement judgement;
   judgement.rule = verdict.rule;

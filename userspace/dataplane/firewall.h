@@ -125,6 +125,7 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
     Walk& walk;
     tables::Flow scratch;
     bool tracked = false;
+    stages::FlowPath* path = nullptr;  // begun; null: nobody asks
   };
   Judgement RehearseBeforeRouting(packet::Packet& p, const Key& key, const tables::Interface& in,
                                   const tables::Snapshot& snapshot, Nanos now, Rehearsal& r);
@@ -141,10 +142,9 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
 
   // Who is told of the rules that packets meet from now on (not of dry runs); null: nobody.
   void Watch(stages::TraceSink* sink) { watcher_ = sink; }
-
-  // What packets meet from now on is noted here, hook by hook (not that of dry runs and of our own
-  // messages); null: nowhere. Whoever judges a packet resets it before.
-  void Record(stages::FlowPath* path) { path_ = path; }
+  // What notes the way of the packet in hand (not of dry runs, nor of messages of our own), begun;
+  // null: nothing.
+  void Record(stages::FlowPath* path) { recorder_ = path; }
 
   // Connections that have had their time, or whose address has gone.
   void OnTimer(const tables::Snapshot& snapshot, Nanos now);
@@ -204,7 +204,7 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
   stages::Nat nat_;
   const tables::Ruleset* ruleset_ = nullptr;
   stages::TraceSink* watcher_ = nullptr;
-  stages::FlowPath* path_ = nullptr;
+  stages::FlowPath* recorder_ = nullptr;
   bool active_[2] = {false, false};  // by IPv4, IPv6
   bool tracks_[2] = {false, false};
   bool nats_[2] = {false, false};

@@ -24,6 +24,7 @@ Judgement Firewall::Rehearse(HookPoint hook, Pass& pass, Rehearsal& r) {
   if (ruleset_ == nullptr || !ruleset_->Has(hook, pass.family)) return Judgement::Accept();
   WalkStep& step = r.walk.Add(WalkStep::Kind::kHook);
   pass.trace = &r.walk;
+  pass.path = r.path;
   pass.wants_nat = false;
   const Judgement judgement = Run(hook, pass);
   step.hook = hook;

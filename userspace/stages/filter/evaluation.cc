@@ -19,10 +19,6 @@ uint32_t TosPriority(uint8_t tos) {
   return kPriorities[(tos & 0x1e) >> 1];
 }
 
-bool AfterForwarding(HookPoint hook) {
-  return hook == HookPoint::kForward || hook >= HookPoint::kPostroutingEarly;
-}
-
 }  // namespace
 
 Evaluation::Evaluation(Filter& filter, FilterContext& context, HookPoint hook, uint32_t family_slot)
@@ -47,6 +43,7 @@ Evaluation::Evaluation(Filter& filter, FilterContext& context, HookPoint hook, u
     priority_ = TosPriority(context.p.l3()[1]);
   }
   if (context.snapshot.left_out != nullptr) FindLeftOut();
+  if (context.path != nullptr) [[unlikely]] BeginToObserve();
 }
 
 bool Evaluation::Test(const Op& op) {
@@ -114,28 +111,28 @@ void Evaluation::Bitwise(const Op& op) {
 }
 
 // nft_bitwise_eval_lshift and _rshift: on units in host order, carrying between them.
-void Evaluation::Shift(const Op& op) {
+void Evaluation::Shift(const Op& op, Registers& registers) {
   const size_t units = (op.length + 3u) / 4;
   const uint32_t shift = op.a;
   uint32_t carry = 0;
   if (op.kind == 1) {
     for (size_t i = units; i-- > 0;) {
-      const uint32_t value = registers_[op.sreg + i];
-      registers_[op.dreg + i] = value << shift | carry;
+      const uint32_t value = registers[op.sreg + i];
+      registers[op.dreg + i] = value << shift | carry;
       carry = shift == 0 ? 0 : value >> (32 - shift);
     }
   } else {
     for (size_t i = 0; i < units; ++i) {
-      const uint32_t value = registers_[op.sreg + i];
-      registers_[op.dreg + i] = carry | value >> shift;
+      const uint32_t value = registers[op.sreg + i];
+      registers[op.dreg + i] = carry | value >> shift;
       carry = shift == 0 ? 0 : value << (32 - shift);
     }
   }
 }
 
-void Evaluation::Byteorder(const Op& op) {
-  uint8_t* to = Reg(op.dreg);
-  const uint8_t* from = Reg(op.sreg);
+void Evaluation::Byteorder(const Op& op, Registers& registers) {
+  uint8_t* to = reinterpret_cast<uint8_t*>(&registers[op.dreg]);
+  const uint8_t* from = reinterpret_cast<const uint8_t*>(&registers[op.sreg]);
   const size_t size = op.a;
   // Host and network order differ in both directions alike.
   for (size_t at = 0; at + size <= op.length; at += size) {
@@ -146,8 +143,12 @@ void Evaluation::Byteorder(const Op& op) {
   }
 }
 
-Evaluation::Step Evaluation::Execute(uint32_t first_op) {
+template <bool kObserved>
+Evaluation::Step Evaluation::ExecuteOps(uint32_t first_op) {
   for (const Op* op = &program_.ops[first_op];; ++op) {
+    if constexpr (kObserved) {
+      if (path_ != nullptr) Observe(*op);
+    }
     switch (op->code) {
       case OpCode::kEnd:
         return Step::kNext;
@@ -188,6 +189,13 @@ Evaluation::Step Evaluation::Execute(uint32_t first_op) {
   }
 }
 
+Evaluation::Step Evaluation::Execute(uint32_t first_op) { return ExecuteOps<false>(first_op); }
+
+// Apart, so that it does not count where the compiler weighs what to inline.
+[[gnu::noinline, gnu::cold]] Evaluation::Step Evaluation::ExecuteObserved(uint32_t first_op) {
+  return ExecuteOps<true>(first_op);
+}
+
 Evaluation::Step Evaluation::ExecuteOne(const Op& op) {
   const auto matches = [](bool yes) { return yes ? Step::kNext : Step::kBreak; };
   switch (op.code) {
@@ -202,10 +210,10 @@ Evaluation::Step Evaluation::ExecuteOne(const Op& op) {
       Bitwise(op);
       return Step::kNext;
     case OpCode::kShift:
-      Shift(op);
+      Shift(op, registers_);
       return Step::kNext;
     case OpCode::kByteorder:
-      Byteorder(op);
+      Byteorder(op, registers_);
       return Step::kNext;
     case OpCode::kPayloadSet:
       return PayloadSet(op);

@@ -81,6 +81,7 @@ FilterVerdict Evaluation::Run(std::span<const uint32_t> base_chains) {
   for (const uint32_t chain : base_chains) {
     if (RunBaseChain(chain)) break;
   }
+  if (path_ != nullptr && result_.kind == FilterVerdict::Kind::kKernel) Vary(Variance::kKernel);
   return result_;
 }
 
@@ -94,7 +95,7 @@ bool Evaluation::Finish(FilterVerdict::Kind kind, uint32_t rule, uint32_t chain)
 // Only packets that XDP can have judged: see JudgedEarly. A run for explain shows all rules.
 void Evaluation::FindLeftOut() {
   if (hook_ != HookPoint::kIngress && hook_ != HookPoint::kPreroutingRaw) return;
-  if (context_.in == nullptr || (context_.dry_run && context_.trace != nullptr)) return;
+  if (context_.in == nullptr) return;
   const packet::Packet& p = context_.p;
   tables::EarlyPacketForm form;
   form.ipv4_fragment = is_v4() && (p.fragment_size != 0 || p.Has(packet::kFlagFragment));
@@ -106,7 +107,8 @@ void Evaluation::FindLeftOut() {
   left_out_family_ = kFamilies[family_slot_];
   left_out_mask_ = left_out_family_;
   if (!JudgedEarly(form, true)) left_out_mask_ |= tables::EarlyLeftOut::kWholePackets;
-  left_out_ = context_.snapshot.left_out.get();
+  const bool shown = context_.dry_run && context_.trace != nullptr;
+  (shown ? early_shown_ : left_out_) = context_.snapshot.left_out.get();
 }
 
 void Evaluation::LoadKeys(const tables::Classifier& index) {
@@ -171,6 +173,7 @@ bool Evaluation::RunBaseChain(uint32_t base) {
     if (index != nullptr && next >= kWalkedRules) {
       if (!keys_loaded) {
         LoadKeys(*index);
+        if (path_ != nullptr) IgnoreVaryingKeys(*index);
         keys_loaded = true;
       }
       next = cursor_.Next(next);
@@ -179,7 +182,8 @@ bool Evaluation::RunBaseChain(uint32_t base) {
       rule_ = chain->first_rule + next++;
       if (left_out_ != nullptr && LeftOut(left_out_->rules[rule_])) continue;
       const uint32_t before = modifications_;
-      step = Execute(program_.first_ops[rule_]);
+      step = Observes() ? ExecuteObserved(program_.first_ops[rule_])
+                        : Execute(program_.first_ops[rule_]);
       if (before != modifications_) keys_loaded = false;
       if (step == Step::kBreak) continue;
       if (trace != nullptr) trace->RuleMatched(rule_);

@@ -24,6 +24,7 @@
 #include "base/time.h"
 #include "packet/frame_arena.h"
 #include "packet/packet.h"
+#include "stages/filter/flow_path.h"
 #include "tables/fib.h"
 #include "tables/flow.h"
 #include "tables/nat_request.h"
@@ -77,6 +78,7 @@ struct FilterContext {
   TraceSink* trace = nullptr;
   const ConnectionView* connections = nullptr;  // null: no connection is known to have ended
   Nanos wall_offset;  // wall-clock time (local, for `meta hour` and `day`) minus `now`; 0: unknown
+  FlowPath* path = nullptr;  // begun; null: nobody asks whether the next packet will fare alike
 };
 
 enum class RejectKind : uint8_t {

@@ -156,6 +156,18 @@ Evaluation::Step Evaluation::Exthdr(const Op& op) {
   return Step::kNext;
 }
 
+// Packets of a flow have neither options nor extension headers; what they have of TCP options, varies.
+void Evaluation::ObserveExthdr(const Op& op) {
+  if (op.kind == kTcpOption && context_.p.l4_protocol == wire::kProtocolTcp) {
+    return Vary(Variance::kTcpOptions);
+  }
+  // "The header" of TCP or UDP itself.
+  if (op.kind == kIpv6Header && is_v6() && op.kind2 == context_.p.l4_protocol && op.flags == 0) {
+    return Vary(Variance::kHeaderField);
+  }
+  SetFixed(op.dreg, std::max<size_t>(op.length, 4));
+}
+
 // nft_exthdr_tcp_set_eval: the maximum segment size is only ever lowered.
 Evaluation::Step Evaluation::ExthdrSet(const Op& op) {
   std::array<uint8_t, 60> tcp;
