@@ -127,6 +127,8 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   telemetry::MetricSample SampleHere();
   telemetry::PacketTotals Totals() const;
   std::vector<telemetry::TableUse> TableUses() const;
+  uint64_t OffloadEntries() const;
+  telemetry::TiersView Tiers() const;
   std::vector<telemetry::LabeledCount> FramesOf(const WorkerThread& thread) const;
   uint64_t Sum(IfaceSlot slot, Counter InterfaceCounters::*counter) const;
   std::string NotReadyReason() const;

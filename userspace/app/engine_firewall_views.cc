@@ -154,6 +154,8 @@ absl::StatusOr<std::unique_ptr<telemetry::TraceStream>> Engine::Trace(
     dataplane::TraceSession* const session = trace->session(thread->worker().id().value);
     thread->Call([=](WorkerThread::Worker& worker) { worker.pipeline().Trace(session); });
   }
+  // What XDP carries is not seen; packets of the trace's are kept from it from now on.
+  if (offload_ != nullptr) offload_->Invalidate();
   return trace;
 }
 

@@ -1,38 +1,11 @@
 // Which packets show the way for others that XDP may then carry (dataplane/offload.h).
-#include "bpf/include/offload_abi.h"
+#include "dataplane/offer.h"
 #include "dataplane/pipeline.h"
-#include "wire/ipv4.h"
-#include "wire/ipv6.h"
 #include "wire/protocol.h"
 
 namespace sluice::dataplane {
 
 using tables::FlowDirection;
-
-namespace {
-
-// Without connections any protocol will do.
-bool HasPlainForm(const packet::Packet& p) {
-  constexpr uint16_t kOtherForms = packet::kFlagFragment | packet::kFlagOptions |
-                                   packet::kFlagOptionsForKernel | packet::kFlagRoutingHeader |
-                                   packet::kFlagFragmentHeader | packet::kFlagLinkMulticast;
-  return !p.Has(kOtherForms) && p.segment_count == 1 && p.fragment_size == 0;
-}
-
-IpAddress SourceOf(const packet::Packet& p, Family family) {
-  if (family == Family::kIpv4) return wire::Ipv4View(p.l3()).source();
-  return wire::Ipv6View(p.l3()).source();
-}
-IpAddress DestinationOf(const packet::Packet& p, Family family) {
-  if (family == Family::kIpv4) return wire::Ipv4View(p.l3()).destination();
-  return wire::Ipv6View(p.l3()).destination();
-}
-IpAddress Unspecified(Family family) {
-  if (family == Family::kIpv4) return Ipv4();
-  return Ipv6();
-}
-
-}  // namespace
 
 // Of the packet that has just been judged.
 bool Pipeline::MayPromoteFlow(const Packet& p, OffloadWay& way) {
@@ -72,7 +45,7 @@ void Pipeline::Offer(const Packet& p, Family family, const stages::RouteDecision
                  .routed = DestinationOf(p, family),
                  .mtu = mtu};
   const bool by_source = family == Family::kIpv4 && in.rp_filter != 0;
-  IpAddress source = Unspecified(family);  // of a key by destination
+  const IpAddress source = SourceInKey(p, family, mode);
   if (mode == SLUICE_OFFLOAD_FLOW) {
     if (by_source && judged_flow_ != tables::kNoFlow) {
       const auto direction = static_cast<FlowDirection>(p.ct_direction);
@@ -83,7 +56,6 @@ void Pipeline::Offer(const Packet& p, Family family, const stages::RouteDecision
   } else {
     // Several paths: which one depends on more than the key says.
     if (d.route->paths.size() != 1) return;
-    if (mode == SLUICE_OFFLOAD_PAIR) source = SourceOf(p, family);
     if (by_source) way.also = source;
     if (!offload_.WantsRoute(p.in, source, way.routed)) return;
   }

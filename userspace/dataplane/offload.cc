@@ -225,35 +225,46 @@ void Offload::PromoteFlow(FlowIndex index, FlowDirection direction, const Offloa
 
 // --- Routes ---
 
-Offload::Heat* Offload::FindHeat(IfaceSlot in, const IpAddress& source,
-                                 const IpAddress& destination, bool make) {
+Offload::HeatPlace Offload::PlaceOf(IfaceSlot in, const IpAddress& source,
+                                    const IpAddress& destination) const {
   uint64_t hash = (destination.bits.lo ^ std::rotl(destination.bits.hi, 23) ^
                    std::rotl(source.bits.lo ^ std::rotl(source.bits.hi, 29), 11) ^
                    uint64_t{in.value} << 56) * heat_seed_;
   hash ^= hash >> 29;
   hash *= 0x9e3779b97f4a7c15ull;
-  const auto tag = static_cast<uint32_t>(hash >> 32) | 1;
-  const size_t first = (hash & (heat_.size() - 1)) & ~(kHeatWays - 1);
+  return {.first = (hash & (heat_.size() - 1)) & ~(kHeatWays - 1),
+          .tag = static_cast<uint32_t>(hash >> 32) | 1};
+}
+
+Offload::Heat* Offload::FindHeat(const HeatPlace& place) {
+  for (size_t i = 0; i < kHeatWays; ++i) {
+    Heat& h = heat_[place.first + i];
+    if (h.tag == place.tag) return &h;
+  }
+  return nullptr;
+}
+
+// In the place that was used last the longest ago; null when XDP carries all of them.
+Offload::Heat* Offload::MakeHeat(const HeatPlace& place) {
   const auto second = static_cast<uint16_t>(now_.count() / Seconds(1).count());
+  const auto age = [&](const Heat& h) {
+    return h.tag == 0 ? uint32_t{0x10000} : uint32_t{static_cast<uint16_t>(second - h.second)};
+  };
   Heat* oldest = nullptr;
   for (size_t i = 0; i < kHeatWays; ++i) {
-    Heat& h = heat_[first + i];
-    if (h.tag == tag) return &h;
+    Heat& h = heat_[place.first + i];
     if (h.entry != kNoEntry) continue;
-    const auto age = static_cast<uint16_t>(second - h.second);
-    if (oldest == nullptr || h.tag == 0 ||
-        (oldest->tag != 0 && age > static_cast<uint16_t>(second - oldest->second))) {
-      oldest = &h;
-    }
+    if (oldest == nullptr || age(h) > age(*oldest)) oldest = &h;
   }
-  if (!make || oldest == nullptr) return nullptr;
-  *oldest = {.tag = tag, .count = 0, .second = second, .entry = kNoEntry};
+  if (oldest != nullptr) *oldest = {.tag = place.tag, .second = second};
   return oldest;
 }
 
 bool Offload::WantsRoute(IfaceSlot in, const IpAddress& source, const IpAddress& destination) {
   if (!enabled()) return false;
-  Heat* const h = FindHeat(in, source, destination, true);
+  const HeatPlace place = PlaceOf(in, source, destination);
+  Heat* h = FindHeat(place);
+  if (h == nullptr) h = MakeHeat(place);
   if (h == nullptr) return false;
   h->second = static_cast<uint16_t>(now_.count() / Seconds(1).count());
   if (h->count < threshold_) {
@@ -263,9 +274,20 @@ bool Offload::WantsRoute(IfaceSlot in, const IpAddress& source, const IpAddress&
   return MayPromote() && (h->entry == kNoEntry || !IsValid(entries_[h->entry]));
 }
 
+bool Offload::IsPromoted(IfaceSlot in, const IpAddress& source,
+                         const IpAddress& destination) const {
+  if (!enabled()) return false;
+  const HeatPlace place = PlaceOf(in, source, destination);
+  for (size_t i = 0; i < kHeatWays; ++i) {
+    const Heat& h = heat_[place.first + i];
+    if (h.tag == place.tag) return h.entry != kNoEntry && IsValid(entries_[h.entry]);
+  }
+  return false;
+}
+
 void Offload::PromoteRoute(const IpAddress& source, const IpAddress& destination,
                            const OffloadWay& way) {
-  Heat* const h = FindHeat(way.in, source, destination, false);
+  Heat* const h = FindHeat(PlaceOf(way.in, source, destination));
   if (h == nullptr) return;
   Entry* const e = Prepare(h->entry, way, destination.family);
   if (e == nullptr) return;

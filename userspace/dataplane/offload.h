@@ -108,6 +108,7 @@ class Offload final : private tables::FlowTable::Observer {
   // A packet of a promoted flow came to the worker and changed what entries rest on.
   void Demote(tables::FlowIndex flow) { Changed(flow); }
   bool IsPromoted(tables::FlowIndex flow, tables::FlowDirection direction) const;
+  bool IsPromoted(IfaceSlot in, const IpAddress& source, const IpAddress& destination) const;
 
   SpscRing<tables::OffloadChange>& orders() { return orders_; }
   uint32_t capacity() const { return ids_; }
@@ -161,7 +162,14 @@ class Offload final : private tables::FlowTable::Observer {
   }
   bool MayPromote() const { return now_ >= paused_until_; }
   bool IsValid(const Entry& e) const;
-  Heat* FindHeat(IfaceSlot in, const IpAddress& source, const IpAddress& destination, bool make);
+  // The place of these in heat_, where they may be: kHeatWays from `first` on.
+  struct HeatPlace {
+    size_t first = 0;
+    uint32_t tag = 0;
+  };
+  HeatPlace PlaceOf(IfaceSlot in, const IpAddress& source, const IpAddress& destination) const;
+  Heat* FindHeat(const HeatPlace& place);
+  Heat* MakeHeat(const HeatPlace& place);
 
   // An entry for `reuse` (a stale one for the same key) or a free one; null: none.
   Entry* Prepare(uint32_t reuse, const OffloadWay& way, Family family);

@@ -166,6 +166,9 @@ class Pipeline {
   static packet::Verdict RehearseForwarding(Packet& p, Family family,
                                             const stages::RouteDecision& d,
                                             const tables::Interface& out, uint32_t& mtu);
+  void RehearseTier(const Packet& p, const Firewall::Key& key, Family family,
+                    const stages::RouteDecision& d, const stages::FlowPath& path,
+                    const Snapshot& snapshot, Walk& walk) const;
   // Between routing and leaving. False: the packet has found another end.
   bool PassesForward(Packet& p, Family family, const IpAddress& next_hop, const Snapshot& snapshot,
                      Nanos now);

@@ -67,7 +67,7 @@ struct FlowView {
   TupleView original;
   TupleView reply;
   std::string nat;                  // snat, dnat, snat+dnat, or empty
-  std::vector<std::string> status;  // UNREPLIED ASSURED KERNEL IMPORTED DYING EXPECTED
+  std::vector<std::string> status;  // UNREPLIED ASSURED OFFLOAD KERNEL IMPORTED DYING EXPECTED
   uint32_t mark = 0;
   uint32_t worker = 0;
   std::string conntrack;  // the line that conntrack -L prints
@@ -164,6 +164,7 @@ struct TraceView {
   std::string verdict;    // forwarded, local, punted, dropped
   std::string reason;     // of a drop or punt
   std::string output;     // where it left
+  std::string tier;       // worker, kernel, or xdp: XDP would have carried it, had nobody looked on
   std::string translated;  // in nft's words, how it left; empty when only the link header changed
   std::vector<std::string> rules;  // that decided, with their handles
   std::string bytes;               // hex, the first TraceRequest bytes of the frame as it arrived
