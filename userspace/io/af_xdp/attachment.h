@@ -78,8 +78,8 @@ class InterfaceAttachment {
   void SetOwnMac(const Mac& mac) { program_->SetOwnMac(mac); }
   // Likewise its MTU.
   void SetMtu(uint32_t mtu) { program_->SetMtu(mtu); }
-  // What the flow tier does here: SLUICE_OFFLOAD_WORD.
-  void SetOffload(uint32_t word) { program_->SetOffload(word); }
+  // What the flow tier does with what arrives here, see XdpProgram.
+  bool SetOffload(uint32_t word) { return program_->SetOffload(word); }
 
   IfaceSlot slot() const { return slot_; }
   const InterfaceInfo& interface() const { return interface_; }
