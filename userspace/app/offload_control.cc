@@ -49,7 +49,9 @@ dataplane::OffloadConfig OffloadControl::ForWorker(WorkerId worker, uint64_t see
 void OffloadControl::Leaves(const ServedInterface& served) {
   Invalidate();
   const IfaceSlot slot = served.attachment->slot();
-  maps_->ClearDevice(slot);
+  if (const absl::Status status = maps_->ClearDevice(slot); !status.ok()) {
+    LogWarning("{}: {}", served.config.name, std::string(status.message()));
+  }
   devices_[slot.value] = {};
 }
 
@@ -158,7 +160,10 @@ void OffloadControl::Drain(Workers workers, Nanos now) {
       while (batch_.size() < kBatch && orders.TryPop(order)) batch_.push_back(order);
       if (batch_.empty()) break;
       any = true;
-      failed_orders_ += maps_->Apply(batch_);
+      if (const absl::Status status = maps_->Apply(batch_); !status.ok() && !failed_) {
+        LogError("{}; workers carry what XDP could", std::string(status.message()));
+        failed_ = true;  // once is enough
+      }
     }
   }
   drain_interval_ = any ? kShortestDrain : std::min(drain_interval_ * 2, kLongestDrain);

@@ -61,7 +61,7 @@ class OffloadControl {
   // Why an interface does not take part as input or output; empty: it does.
   std::string InputProblem(const ServedInterface& served) const;
   std::string OutputProblem(IfaceSlot slot) const;
-  uint64_t failed_orders() const { return failed_orders_; }  // the map was full
+  uint64_t failed_orders() const { return maps_->counts().full; }  // the map was full
   uint32_t entries() const { return entries_; }
 
  private:
@@ -88,7 +88,7 @@ class OffloadControl {
   Nanos next_probe_;
   Nanos next_drain_;
   Nanos drain_interval_;
-  uint64_t failed_orders_ = 0;
+  bool failed_ = false;  // the kernel refused a batch
 };
 
 }  // namespace sluice::app
