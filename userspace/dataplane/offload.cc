@@ -5,6 +5,7 @@
 
 #include "base/byte_order.h"
 #include "wire/checksum.h"
+#include "wire/flow_hash.h"
 
 namespace sluice::dataplane {
 
@@ -227,11 +228,13 @@ void Offload::PromoteFlow(FlowIndex index, FlowDirection direction, const Offloa
 
 Offload::HeatPlace Offload::PlaceOf(IfaceSlot in, const IpAddress& source,
                                     const IpAddress& destination) const {
-  uint64_t hash = (destination.bits.lo ^ std::rotl(destination.bits.hi, 23) ^
-                   std::rotl(source.bits.lo ^ std::rotl(source.bits.hi, 29), 11) ^
-                   uint64_t{in.value} << 56) * heat_seed_;
-  hash ^= hash >> 29;
-  hash *= 0x9e3779b97f4a7c15ull;
+  // Every bit of the addresses counts for the place: of IPv6 they differ where they like.
+  uint64_t hash = wire::internal::Mix(heat_seed_ + in.value, destination.bits.lo);
+  if (destination.family == Family::kIpv6) {
+    hash = wire::internal::Mix(hash, destination.bits.hi);
+    hash = wire::internal::Mix(hash, source.bits.hi);
+  }
+  hash = wire::internal::Mix(hash, source.bits.lo);
   return {.first = (hash & (heat_.size() - 1)) & ~(kHeatWays - 1),
           .tag = static_cast<uint32_t>(hash >> 32) | 1};
 }

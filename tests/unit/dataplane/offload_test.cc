@@ -216,6 +216,15 @@ TEST_F(OffloadTest, Ipv6AndPairs) {
   EXPECT_EQ(last->action().bucket[1], tables::OffloadBucket(A4("10.0.0.2")));
 }
 
+TEST_F(OffloadTest, NetworksThatDifferInAnyBitHavePlacesOfTheirOwn) {
+  for (uint32_t bit = 0; bit < 32; ++bit) {  // more than share a place, of either half
+    Ipv6 address = A6("2001:db8:9::1");
+    (bit < 16 ? address.hi : address.lo) ^= uint64_t{1} << (bit < 16 ? bit : bit + 32);
+    Repeat(FromHost().Ipv6("2001:db8::2", ToString(address)).Udp(1, 2).Build(), kEnough);
+    EXPECT_EQ(Drain(), 1u) << bit;
+  }
+}
+
 TEST_F(OffloadTest, WhatIsNotPlainStaysWithTheWorker) {
   world.Unicast("198.51.100.0/24", {Via(kWan, kWanIndex, "192.0.2.254"),
                                     Via(kWan, kWanIndex, "192.0.2.253")});
