@@ -188,7 +188,7 @@ bool Offload::IsPromoted(FlowIndex flow, FlowDirection direction) const {
 
 // --- Flows ---
 
-bool Offload::WantsFlow(FlowIndex index, FlowDirection direction) {
+bool Offload::WantsFlow(FlowIndex index, FlowDirection direction, IfaceSlot in) {
   if (!enabled() || !MayPromote()) return false;
   const Flow& flow = flows_.at(index);
   constexpr uint32_t kNeeded =
@@ -199,9 +199,11 @@ bool Offload::WantsFlow(FlowIndex index, FlowDirection direction) {
   }
   if (flow.count(direction).packets < threshold_) return false;
   const uint32_t place = FlowEntry(index, direction);
+  if (place == 0 || !IsValid(entries_[place - 1])) return true;
   // What still comes to the worker was on its way already, or is not for XDP; or the order failed,
-  // which a scan finds out.
-  return place == 0 || !IsValid(entries_[place - 1]);
+  // which a scan finds out; or it comes by another interface now, and not by both.
+  const Entry& e = entries_[place - 1];
+  return e.in != in && now_ > e.used + kScanInterval * 2;
 }
 
 void Offload::PromoteFlow(FlowIndex index, FlowDirection direction, const OffloadWay& way,
@@ -209,6 +211,8 @@ void Offload::PromoteFlow(FlowIndex index, FlowDirection direction, const Offloa
   Flow& flow = flows_.at(index);
   const FlowTuple& tuple = flow.tuple(direction);
   uint32_t& place = FlowEntry(index, direction);
+  // The interface is part of the key: under the old one nothing may stay behind.
+  if (place != 0 && entries_[place - 1].in != way.in) Kill(entries_[place - 1], End::kStale);
   Entry* const e = Prepare(place == 0 ? kNoEntry : place - 1, way, tuple.family);
   if (e == nullptr) return;
   FillKey(e->order, tuple, way.in);

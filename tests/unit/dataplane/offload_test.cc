@@ -405,6 +405,23 @@ TEST_F(OffloadTest, RulesThatGoAreCountedUntilThen) {
   EXPECT_EQ(ruleset->RuleCount(0).packets, before + 7 + 1 + 5) << "the same rule, so its count goes on";
 }
 
+TEST_F(OffloadTest, PacketsThatComeByAnotherInterfaceFromNowOn) {
+  Use(Tracked());
+  Establish();
+  ASSERT_EQ(entries.size(), 2u);
+  const Bytes up =
+      FromPeer().Ipv4("10.0.0.2", "203.0.113.9").Tcp(4000, 80, kAck).Sequence(1001, 2000).Build();
+  Repeat(up, 10, kWan);
+  EXPECT_EQ(Drain(), 0u) << "they may come by both";
+  now += Seconds(1);
+  Process(up, kWan);
+  ASSERT_EQ(Drain(), 2u) << "the old one goes, a new one comes";
+  EXPECT_EQ(last->key4.slot, kWan.value);
+  EXPECT_TRUE(InForce(*last));
+  EXPECT_EQ(entries.size(), 2u);
+  EXPECT_EQ(EntriesInForce(), 2u);
+}
+
 TEST_F(OffloadTest, WhenTheWorldChangesAllTheTimePromotionPauses) {
   Use(Tracked());
   Establish();
