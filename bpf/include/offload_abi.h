@@ -87,7 +87,8 @@ struct sluice_offload_action {
   __u8 flags;
   __u8 link[12];    /* destination and source MAC address */
   __u16 l4_delta;   /* one's complement: what a rewrite adds to the TCP or UDP checksum, in the byte
-                     * order of the wire (the sum of 16-bit words as they are in memory) */
+                     * order of the wire (the sum of 16-bit words as they are in memory). 0 only
+                     * where nothing changes: a sum of changes that is zero is 0xffff */
   __u16 l3_delta;   /* the same for the IPv4 header's, without the TTL */
   __u16 source_port; /* after a rewrite, wire order */
   __u16 destination_port;
