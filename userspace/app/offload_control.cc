@@ -8,7 +8,7 @@
 
 namespace sluice::app {
 
-using io::af_xdp::RedirectSupport;
+using io::af_xdp::RedirectTarget;
 
 namespace {
 
@@ -56,8 +56,8 @@ void OffloadControl::Leaves(const ServedInterface& served) {
 }
 
 bool OffloadControl::CanOutput(const Device& device) const {
-  return device.support == RedirectSupport::kYes ||
-         (device.support == RedirectSupport::kUnknown && choice_ == control::Choice::kOn);
+  return device.target == RedirectTarget::kYes ||
+         (device.target == RedirectTarget::kUnknown && choice_ == control::Choice::kOn);
 }
 
 bool OffloadControl::Probe(Served served, Nanos now) {
@@ -71,14 +71,16 @@ bool OffloadControl::Probe(Served served, Nanos now) {
     const bool fresh = device.ifindex != interface.ifindex();
     if (fresh) device = {.ifindex = interface.ifindex()};
     const bool could = CanOutput(device);
-    io::af_xdp::RedirectVerdict verdict = io::af_xdp::ProbeRedirect(interface.attachment->interface());
-    device.support = verdict.support;
-    device.advice = std::move(verdict.advice);
+    const auto info = io::af_xdp::ProbeInterface(interface.config.name);
+    if (!info.ok()) continue;  // it is about to vanish
+    io::af_xdp::RedirectAnswer answer = io::af_xdp::ProbeRedirect(*info);
+    device.target = answer.target;
+    device.advice = std::move(answer.advice);
     const bool can = CanOutput(device);
     if (can && (fresh || !could)) {
       const absl::Status status = maps_->SetDevice(IfaceSlot{i}, device.ifindex);
       if (!status.ok()) {
-        device.support = RedirectSupport::kUnsupported;
+        device.target = RedirectTarget::kUnsupported;
         device.advice = std::string(status.message());
       }
     }

@@ -67,7 +67,7 @@ class OffloadControl {
  private:
   struct Device {
     IfIndex ifindex;
-    io::af_xdp::RedirectSupport support = io::af_xdp::RedirectSupport::kUnknown;
+    io::af_xdp::RedirectTarget target = io::af_xdp::RedirectTarget::kUnknown;
     std::string advice;
     bool announced = false;  // that it cannot
   };
