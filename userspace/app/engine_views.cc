@@ -192,7 +192,7 @@ telemetry::TiersView Engine::Tiers() const {
     if (!served.attached()) continue;
     for (const std::string& problem :
          {offload_->InputProblem(served), offload_->OutputProblem(IfaceSlot{i})}) {
-      if (!problem.empty()) view.problems.push_back(served.config.name + ": " + problem);
+      if (!problem.empty()) view.problems.push_back(problem);
     }
   }
   return view;

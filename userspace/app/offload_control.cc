@@ -97,7 +97,7 @@ bool OffloadControl::ProbeOne(IfaceSlot slot, const std::string& name) {
   const bool cannot = device.target == RedirectTarget::kNoPeerNapi ||
                       device.target == RedirectTarget::kUnsupported;
   if (cannot && !device.announced) {
-    LogInfo("{}: XDP cannot send here, workers do: {}", name, device.advice);
+    LogInfo("{}; workers send there", device.advice);
   } else if (CanOutput(device) && device.announced) {
     LogInfo("{}: XDP can send here now", name);
   }
@@ -106,8 +106,9 @@ bool OffloadControl::ProbeOne(IfaceSlot slot, const std::string& name) {
 }
 
 std::string OffloadControl::InputProblem(const ServedInterface& served) const {
-  if (!served.attached()) return "not attached";
-  return served.attachment->Describe().mode == "native" ? "" : "XDP runs in generic mode";
+  if (!served.attached()) return "interface " + served.config.name + ": not attached";
+  if (served.attachment->Describe().mode == "native") return "";
+  return "interface " + served.config.name + ": XDP runs in generic mode";
 }
 
 std::string OffloadControl::OutputProblem(IfaceSlot slot) const {

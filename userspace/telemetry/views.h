@@ -67,7 +67,7 @@ struct TiersView {
   bool offload = false;          // there is a flow tier
   uint64_t entries = 0;          // of it
   uint64_t limit = 0;
-  std::vector<std::string> problems;  // interfaces that do not take part: "wan0: ..."
+  std::vector<std::string> problems;  // interfaces that do not take part, and why
 };
 
 struct StatusView {
