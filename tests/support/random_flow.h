@@ -150,6 +150,10 @@ inline void FlowRules::AddSets(RulesetModel& m) {
   nft::Set& both = m.AddSet("flagport", 3, 8);
   both.field_lengths = {1, 2};
   for (int k = 0; k < 8; ++k) both.elements.insert(Key(Join({{Flags()}, Net16(Port())})));
+  nft::Set& bytes = m.AddSet("bytes", 3, 1);
+  for (int k = 0; k < 32; ++k) {
+    bytes.elements.insert(Key({static_cast<uint8_t>(k < 4 ? 2 + k : Byte())}));
+  }
   nft::Set& timed = m.AddSet("timed", 0x10, 4);
   nft::Set& counted = m.AddSet("counted", 0x100, 4);
   counted.exprs = {nft::CounterExpr{}};
@@ -210,7 +214,10 @@ inline Exprs FlowRules::FlagsMatch() {
 }
 
 inline Exprs FlowRules::FieldMatch() {
-  switch (rng_.Below(10)) {
+  switch (rng_.Below(12)) {
+    case 10:
+      return {Payload(kNetwork, rng_.Chance(1, 2) ? 8 : 1, 1), Lookup("bytes", 0, rng_.Chance(1, 2))};
+    case 11:
     case 0:
       return {Payload(kNetwork, 8, 1), Cmp(AnyCmp(), {static_cast<uint8_t>(rng_.Below(9))})};
     case 1:
@@ -228,7 +235,7 @@ inline Exprs FlowRules::FieldMatch() {
       return {Payload(kTransport, static_cast<uint32_t>(8 + 4 * rng_.Below(8)), 4),
               And(Host32(0xff)), Cmp(kLt, Host32(0x80))};
     case 6:
-      return {Payload(kLink, rng_.Chance(1, 2) ? 0 : 6, 6), Cmp(kLt, {2, 0, 0, 0, 0, 0x20})};
+      return {Payload(kLink, rng_.Chance(1, 4) ? 0 : 7, 5), Cmp(AnyCmp(), {0x80, 0, 0, 0, 0})};
     case 7:
       return {Payload(kNetwork, 0, 1), And({0xf0}), Cmp(kEq, {0x40})};
     case 8:
@@ -239,7 +246,7 @@ inline Exprs FlowRules::FieldMatch() {
 }
 
 inline Exprs FlowRules::StrangeMatch() {
-  switch (rng_.Below(22)) {
+  switch (rng_.Below(24)) {
     case 0:
       return {Meta(tables::kMetaPriority), Cmp(AnyCmp(), Host32(static_cast<uint32_t>(rng_.Below(8))))};
     case 1:
@@ -292,6 +299,8 @@ inline Exprs FlowRules::StrangeMatch() {
     case 15:
     case 16:
     case 17:
+    case 18:
+    case 19:
       return FieldMatch();
     default:
       return L4Proto(6) + FlagsMatch();

@@ -95,6 +95,7 @@ Variance VarianceOf(StatefulKind kind) {
 void Evaluation::BeginToObserve() {
   if (context_.path->varies()) return;
   path_ = context_.path;
+  early_shown_ = nullptr;
   varying_.fill(0);
   varying_reason_ = Variance::kHeaderField;
   priority_reason_ = Variance::kHeaderField;
@@ -263,7 +264,7 @@ void Evaluation::Observe(const Op& op) {
     case OpCode::kVerdict:
     case OpCode::kNotrack:
     case OpCode::kNothing:
-    case OpCode::kUnsupported:  // Run sees what becomes of it
+    case OpCode::kUnsupported:  // FinishForKernel
       return;
     case OpCode::kTestProtocolEqual:
       if (!has_l4_ || context_.p.l4_protocol != op.kind2) return;
