@@ -291,8 +291,8 @@ inline Exprs FlowRules::StrangeMatch() {
       nft::BitwiseExpr shift;
       shift.length = 4;
       shift.op = rng_.Chance(1, 2) ? 1 : 2;
-      shift.shift = static_cast<uint32_t>(8 * (1 + rng_.Below(3)));
-      return {Meta(tables::kMetaLength), shift, Cmp(AnyCmp(), Host32(0))};
+      shift.shift = static_cast<uint32_t>(1 + rng_.Below(5));
+      return {Meta(tables::kMetaLength), shift, Cmp(AnyCmp(), Host32(40))};
     }
     case 14:
       return {Meta(tables::kMetaLength), nft::ByteorderExpr{0, 0, 1, 4, 4}, Cmp(AnyCmp(), {0, 0, 0, 90})};
