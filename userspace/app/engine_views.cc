@@ -254,9 +254,10 @@ std::vector<telemetry::InterfaceView> Engine::Interfaces() {
       }
       if (const auto xdp = served.attachment->ReadXdpCounts(); xdp.ok()) {
         for (const XdpCount& count : ByReason(*xdp)) {
-          (count.action == "redirect" ? view.xdp_redirect
-           : count.action == "drop"   ? view.xdp_drop
-                                      : view.xdp_pass) += count.packets;
+          (count.action == "redirect"  ? view.xdp_redirect
+           : count.action == "drop"    ? view.xdp_drop
+           : count.action == "forward" ? view.xdp_forward
+                                       : view.xdp_pass) += count.packets;
         }
       }
     }

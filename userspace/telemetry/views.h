@@ -108,6 +108,7 @@ struct InterfaceView {
   uint64_t xdp_redirect = 0;
   uint64_t xdp_pass = 0;
   uint64_t xdp_drop = 0;
+  uint64_t xdp_forward = 0;
   uint64_t ring_full = 0;
 };
 
