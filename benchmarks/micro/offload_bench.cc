@@ -1,12 +1,13 @@
-// What a frame costs in the XDP program, in nanoseconds: with the flow tier off, with an entry (plain
-// or translated), without one. By BPF_PROG_TEST_RUN, so without a driver, and without what happens to
-// a frame behind the program. Needs root.
+// What a frame costs in the XDP program, in nanoseconds: with the flow tier off, with an entry
+// (plain or translated), without one. By BPF_PROG_TEST_RUN, so without a driver, and without what
+// happens to a frame behind the program. Needs root.
 //
 //   sudo build/offload_bench
 //
-// A frame is run 200 times in a row, as the program left it; so entries here send it to the interface
-// it came by, and translate it to what it is. Each figure is the median of 2,000 such runs, each with
-// another one of 10,000 flows. So the caches are warm, which they are less with real traffic.
+// A frame is run 200 times in a row, as the program left it; so entries here send it to the
+// interface it came by, and translate it to what it is. Each figure is the median of 2,000 such
+// runs, each with another one of 10,000 flows. So the caches are warm, which they are less with
+// real traffic.
 #include <algorithm>
 #include <cstdio>
 #include <vector>
@@ -44,11 +45,10 @@ Bytes Frame(const tables::FlowTuple& t, size_t size) {
 Bytes Partial(Bytes frame) {
   const size_t l4 = frame[12] == 0x08 ? 34 : 54;
   const auto length = static_cast<uint32_t>(frame.size() - l4);
-  const uint32_t pseudo =
-      l4 == 34 ? wire::PseudoHeaderSum(Ipv4::FromWire(&frame[26]), Ipv4::FromWire(&frame[30]), 6,
-                                       length)
-               : wire::PseudoHeaderSum(Ipv6::FromWire(&frame[22]), Ipv6::FromWire(&frame[38]), 6,
-                                       length);
+  const uint32_t pseudo = l4 == 34 ? wire::PseudoHeaderSum(Ipv4::FromWire(&frame[26]),
+                                                           Ipv4::FromWire(&frame[30]), 6, length)
+                                   : wire::PseudoHeaderSum(Ipv6::FromWire(&frame[22]),
+                                                           Ipv6::FromWire(&frame[38]), 6, length);
   StoreBe16(&frame[l4 + 16], wire::Fold(pseudo));
   StoreBe16(&frame[l4 + 18], 0);  // the urgent pointer, which means nothing
   const uint32_t sum = wire::Sum({&frame[l4], length});

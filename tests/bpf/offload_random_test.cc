@@ -1,7 +1,9 @@
-// The flow tier against the worker's own stages, over random flows and packets with all that must go
-// to a worker: the same bytes, and the right counts.
+// The flow tier against the worker's own stages, over random flows and packets with all that must
+// go to a worker: the same bytes, and the right counts.
 //
 // SLUICE_OFFLOAD_PACKETS sets how many packets (40,000 without it), SLUICE_OFFLOAD_SEED the seed.
+#include "support/offload_random.h"
+
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -14,7 +16,6 @@
 
 #include "base/rng.h"
 #include "support/offload_flow.h"
-#include "support/offload_random.h"
 #include "support/offload_rig.h"
 #include "support/router_world.h"
 

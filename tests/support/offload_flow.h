@@ -140,7 +140,8 @@ void FillEntry(const OffloadFlow& flow, const tables::OffloadMemory& memory, Ent
   a.l4_delta = l4.value();
 }
 
-inline tables::OffloadChange MakeChange(const OffloadFlow& flow, const tables::OffloadMemory& memory,
+inline tables::OffloadChange MakeChange(const OffloadFlow& flow,
+                                        const tables::OffloadMemory& memory,
                                         sluice_offload_mode mode = SLUICE_OFFLOAD_FLOW,
                                         uint8_t slot = 0) {
   tables::OffloadChange change;
@@ -173,8 +174,7 @@ inline Bytes Forwarded(RouterWorld& world, const Bytes& frame, const OffloadFlow
                               : stages::CompletePartialChecksum6(*world.arena, p));
   const tables::Flow connection = flow.Connection(direction);
   const auto translate = [&](stages::NatManip manip) {
-    const packet::Verdict v =
-        stages::Translate(*world.arena, p, connection, direction, manip);
+    const packet::Verdict v = stages::Translate(*world.arena, p, connection, direction, manip);
     EXPECT_TRUE(v.is_continue());
   };
   translate(stages::NatManip::kDestination);

@@ -1,5 +1,5 @@
-// Random flows and frames for the flow tier, with all that must send a frame to a worker; and a plain
-// statement of which frames those are, independent of bpf/include/offload.h.
+// Random flows and frames for the flow tier, with all that must send a frame to a worker; and a
+// plain statement of which frames those are, independent of bpf/include/offload.h.
 #ifndef SLUICE_TESTS_SUPPORT_OFFLOAD_RANDOM_H_
 #define SLUICE_TESTS_SUPPORT_OFFLOAD_RANDOM_H_
 
@@ -150,8 +150,8 @@ inline void Spoil(Rng& rng, FrameOf& f) {
       break;
     case 9:
       for (uint64_t n = 1 + rng.Below(3); n > 0; --n) {
-        b[14 + rng.Below(std::min<size_t>(b.size() - 14, 60))] ^= static_cast<uint8_t>(
-            1u << rng.Below(8));
+        b[14 + rng.Below(std::min<size_t>(b.size() - 14, 60))] ^=
+            static_cast<uint8_t>(1u << rng.Below(8));
       }
       break;
     case 10:

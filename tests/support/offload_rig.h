@@ -34,10 +34,10 @@ class OffloadRig {
     Require(maps_->SetDevice(kOut, IfIndex{if_nametoindex("near")}).ok(), "the device");
     auto info = io::af_xdp::ProbeInterface("near");
     Require(info.ok(), "near");
-    auto program = io::af_xdp::XdpProgram::Attach(
-        *info, {.mode = io::af_xdp::XdpMode::kNative,
-                .multi_buffer = multi_buffer,
-                .offload = with_maps ? maps_.get() : nullptr});
+    auto program =
+        io::af_xdp::XdpProgram::Attach(*info, {.mode = io::af_xdp::XdpMode::kNative,
+                                               .multi_buffer = multi_buffer,
+                                               .offload = with_maps ? maps_.get() : nullptr});
     Require(program.ok(), std::string(program.status().message()));
     program_ = *std::move(program);
     program_->SetEnabled(true);

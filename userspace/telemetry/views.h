@@ -117,10 +117,10 @@ struct InterfaceView {
   uint64_t drops = 0;
   uint64_t punts = 0;
   uint64_t held = 0;
-  uint64_t offloaded = 0;  // of rx_packets: carried by XDP
   uint64_t xdp_redirect = 0;
   uint64_t xdp_pass = 0;
   uint64_t xdp_drop = 0;
+  uint64_t xdp_forward = 0;
   uint64_t ring_full = 0;
 };
 

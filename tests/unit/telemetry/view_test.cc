@@ -104,6 +104,7 @@ TEST(ViewTableTest, Interfaces) {
   up.punts = 4;
   up.xdp_redirect = 1'234'567;
   up.xdp_pass = 5;
+  up.xdp_forward = 70;
   up.ring_full = 6;
   InterfaceView gone;
   gone.name = "wan0";
@@ -122,9 +123,9 @@ lan0        1,234,567   1.5 GiB          10     999 B       4        3          
 wan0                0       0 B           0       0 B       0        0          0
 
 XDP
-interface  to sluice  to kernel  dropped  ring full
-lan0       1,234,567          5        0          6
-wan0               0          0        0          0
+interface  forwarded  to sluice  to kernel  dropped  ring full
+lan0              70  1,234,567          5        0          6
+wan0               0          0          0        0          0
 
 wan0: no such interface; it is served when it appears
 )");

@@ -99,8 +99,7 @@ std::optional<uint64_t> ReadXdpFeatures(IfIndex index) {
   if (const auto id = kernel.Find(CTRL_ATTR_FAMILY_ID); id.size() >= sizeof family) {
     std::memcpy(&family, id.data(), sizeof family);
   }
-  if (family == 0 ||
-      !kernel.Ask(family, kDevGet, kDevIfindex, &index.value, sizeof index.value)) {
+  if (family == 0 || !kernel.Ask(family, kDevGet, kDevIfindex, &index.value, sizeof index.value)) {
     return {};
   }
   uint64_t features = 0;

@@ -39,8 +39,8 @@ RedirectAnswer Unsupported(const InterfaceInfo& info) {
 }
 RedirectAnswer Unknown(const InterfaceInfo& info, const char* why) {
   return {RedirectTarget::kUnknown,
-          absl::StrCat("interface ", info.name, ": whether XDP can send frames there is not known: ",
-                       why)};
+          absl::StrCat("interface ", info.name,
+                       ": whether XDP can send frames there is not known: ", why)};
 }
 
 std::optional<RedirectAnswer> ByFeatures(const InterfaceInfo& info) {
@@ -55,13 +55,13 @@ std::optional<RedirectAnswer> ByFeatures(const InterfaceInfo& info) {
 // The drivers that have had ndo_xdp_xmit in Linux 6.1, by the names that ethtool knows.
 bool IsKnownTarget(std::string_view driver) {
   static constexpr std::string_view kDrivers[] = {
-      "bnxt_en", "ena",    "fsl_dpaa2_eth", "hv_netvsc", "i40e",    "ice",       "igb", "igc",
-      "ixgbe",   "mlx5_core", "qede",       "sfc",       "st_gmac", "tun",  "virtio_net"};
+      "bnxt_en", "ena",       "fsl_dpaa2_eth", "hv_netvsc", "i40e",    "ice", "igb",       "igc",
+      "ixgbe",   "mlx5_core", "qede",          "sfc",       "st_gmac", "tun", "virtio_net"};
   return std::find(std::begin(kDrivers), std::end(kDrivers), driver) != std::end(kDrivers);
 }
 
-// How many frames veth's other end has been offered by XDP: taken, or refused for its ring was full.
-// Both say that it has NAPI.
+// How many frames veth's other end has been offered by XDP: taken, or refused for its ring was
+// full. Both say that it has NAPI.
 class OfferedFrames {
  public:
   explicit OfferedFrames(const std::string& name)
@@ -126,7 +126,10 @@ int LoadRedirect(IfIndex index) {
   };
   const std::array<bpf_insn, 4> program = {
       set(BPF_REG_1, index.value), set(BPF_REG_2, 0),
-      bpf_insn{.code = BPF_JMP | BPF_CALL, .dst_reg = 0, .src_reg = 0, .off = 0,
+      bpf_insn{.code = BPF_JMP | BPF_CALL,
+               .dst_reg = 0,
+               .src_reg = 0,
+               .off = 0,
                .imm = BPF_FUNC_redirect},
       bpf_insn{.code = BPF_JMP | BPF_EXIT, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = 0}};
   return bpf_prog_load(BPF_PROG_TYPE_XDP, "redirect_probe", "Dual BSD/GPL", program.data(),

@@ -36,8 +36,8 @@ class RedirectProbeTest : public ::testing::TestWithParam<RedirectMethod> {
       features_known_ = false;
     }
     test::EnterSandbox();
-    static_cast<void>(std::system((std::string("ip netns del ") + kFarNamespace +
-                                   " 2>/dev/null").c_str()));
+    static_cast<void>(
+        std::system((std::string("ip netns del ") + kFarNamespace + " 2>/dev/null").c_str()));
     Shell(std::string("ip netns add ") + kFarNamespace);
     // Receive offloads are off, as with most pairs there are.
     Shell(std::string("ip link add near address 02:00:00:00:00:01 type veth peer name far ") +
@@ -64,7 +64,8 @@ class RedirectProbeTest : public ::testing::TestWithParam<RedirectMethod> {
 
   static void AttachFar(int program) {
     const int here = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-    const int there = open((std::string("/run/netns/") + kFarNamespace).c_str(), O_RDONLY | O_CLOEXEC);
+    const int there =
+        open((std::string("/run/netns/") + kFarNamespace).c_str(), O_RDONLY | O_CLOEXEC);
     ASSERT_EQ(setns(there, CLONE_NEWNET), 0);
     const int index = static_cast<int>(if_nametoindex("far"));
     EXPECT_EQ(bpf_xdp_attach(index, program, XDP_FLAGS_DRV_MODE, nullptr), 0);
