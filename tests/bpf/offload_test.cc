@@ -353,6 +353,30 @@ TEST_F(OffloadTest, SeveralBuffers) {
   rig_.reset();
 }
 
+// With real frames, from one veth pair to the other.
+TEST_F(OffloadTest, ArrivesAtTheOtherInterface) {
+  test::VethPair out("near2", "far2");
+  test::Shell("ethtool -K far2 gro on");  // so that XDP can send there
+  ASSERT_TRUE(rig_->maps().SetDevice(OffloadRig::kOut, IfIndex{if_nametoindex("near2")}).ok());
+  test::RawSocket sender("far"), receiver("far2");
+  for (const PacketBuilder& packet : {Tcp4().Payload(1000).PartialChecksum(), Udp6().PadTo(80)}) {
+    const Bytes frame = packet.Build();
+    bool completed = false;
+    const OffloadFlow& flow = frame[12] == 0x08 ? tcp4_ : udp6_;
+    const Bytes expected =
+        test::Forwarded(world_, frame, flow, true, FlowDirection::kOriginal, completed);
+    ASSERT_TRUE(sender.Send(frame));
+    const auto received = receiver.Receive();
+    ASSERT_TRUE(received.has_value());
+    EXPECT_EQ(*received, expected);
+  }
+  EXPECT_EQ(Count(SLUICE_XDP_FLOW), 2u);
+  // The kernel takes a device that goes out of the map; then the worker has its packets again.
+  out.Remove();
+  ExpectBoth(false);
+  ASSERT_TRUE(rig_->maps().SetDevice(OffloadRig::kOut, IfIndex{if_nametoindex("near")}).ok());
+}
+
 // Without maps there is no tier at all.
 TEST_F(OffloadTest, NeedsMaps) {
   rig_.reset();

@@ -1,5 +1,5 @@
-// On real veth pairs whose ends are in two network namespaces: what the probe says, and that
-// redirected frames then do arrive, or not.
+// On real veth pairs whose ends are in two network namespaces: what the probe says as the other end
+// changes, by each of its ways.
 #include "io/af_xdp/redirect_probe.h"
 
 #include <bpf/bpf.h>
