@@ -26,6 +26,8 @@ StatusView SampleStatus() {
   v.interfaces_up = 1;
   v.workers = 2;
   v.packets = {1'234'567, 1'000'000, 34'567, 150'000, 49'000, 100, 900};
+  v.tiers = {.xdp = 900'000, .worker = 184'567, .kernel = 150'000, .offload = true, .entries = 1'200,
+             .limit = 65'536};
   v.punts = {{"local", "for this machine", 150'000}};
   v.kernel_decides = {"ip rules beyond the default ones", "netfilter chain inet filter forward"};
   v.mirror = {true, 0, 1, 0, "socket overflow"};
@@ -42,6 +44,7 @@ metrics         http://127.0.0.1:9470/metrics
 interfaces      1 of 2 up
 workers         2
 mirror          in step with the kernel, 1 resyncs, 0 corrections (last: socket overflow)
+tiers           XDP 72.9%, workers 14.9%, kernel 12.2% of packets; 1,200 of 65,536 entries
 kernel decides  ip rules beyond the default ones
                 netfilter chain inet filter forward
 
@@ -83,6 +86,20 @@ TEST(ViewTableTest, StatusSaysWhatIsWrong) {
   EXPECT_THAT(text, HasSubstr("metrics         off\n"));
   EXPECT_THAT(text, HasSubstr("not in step: 3 differences, 2 resyncs, 1 corrections\n"));
   EXPECT_THAT(text, HasSubstr("kernel decides  only about packets for this machine\n"));
+}
+
+TEST(ViewTableTest, StatusSaysWhatKeepsPacketsFromXdp) {
+  StatusView v = SampleStatus();
+  v.tiers.problems = {"lan0: XDP runs in generic mode", "wan0: no NAPI"};
+  EXPECT_THAT(ToTable(v), HasSubstr("of 65,536 entries\n"
+                                    "                not in XDP: lan0: XDP runs in generic mode\n"
+                                    "                not in XDP: wan0: no NAPI\n"));
+  v.tiers = {.offload = true, .limit = 65'536};  // no packet yet
+  EXPECT_THAT(ToTable(v), HasSubstr("tiers           XDP 0.0%, workers 0.0%, kernel 0.0% of packets; "
+                                    "0 of 65,536 entries\n"));
+  v.tiers = {.worker = 5};
+  EXPECT_THAT(ToTable(v),
+              HasSubstr("tiers           the flow tier is off: workers carry everything\n"));
 }
 
 TEST(ViewTableTest, Interfaces) {
@@ -221,6 +238,8 @@ TEST(ViewJsonTest, FieldNamesAreTheContract) {
   const std::string status = ToJson(SampleStatus());
   EXPECT_THAT(status, HasSubstr(R"("balanced":true)"));
   EXPECT_THAT(status, HasSubstr(R"("unaccounted":0)"));
+  EXPECT_THAT(status, HasSubstr(R"("tiers":{"entries":1200,"kernel":150000,"limit":65536,)"
+                                R"("offload":true,"problems":[],"worker":184567,"xdp":900000})"));
   EXPECT_THAT(ToJson(std::vector<WorkerView>{{}}), HasSubstr(R"("cpu":null)"));
   EXPECT_EQ(FromJson<std::vector<WorkerView>>(R"([{"cpu":7}])")->at(0).cpu, 7u);
 }
