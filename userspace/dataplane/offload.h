@@ -90,8 +90,8 @@ class Offload final : private tables::FlowTable::Observer {
   // The last thing in a turn: neighbours have changed since (`neighbor_changes` is a count).
   void EndTick(uint64_t neighbor_changes);
 
-  // Whether the packet of this flow and direction should be looked at for promotion.
-  bool WantsFlow(tables::FlowIndex flow, tables::FlowDirection direction);
+  // Whether the packet of this flow and direction, come by `in`, should be looked at for promotion.
+  bool WantsFlow(tables::FlowIndex flow, tables::FlowDirection direction, IfaceSlot in);
   void PromoteFlow(tables::FlowIndex flow, tables::FlowDirection direction, const OffloadWay& way,
                    const stages::FlowPath& path);
   // Without connections: counts the packet. `source` is unspecified where it does not matter.

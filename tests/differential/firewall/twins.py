@@ -228,8 +228,9 @@ class SluiceTwin(Twin):
 
 
 class Twins:
-    def __init__(self, sysctls=None, setup=(), against_kernel=AGAINST_KERNEL, config=""):
-        """`config`: further sections of Sluice's configuration, as YAML."""
+    def __init__(self, sysctls=None, setup=(), against_kernel=AGAINST_KERNEL, config="",
+                 napi=False):
+        """`config`: further sections of Sluice's configuration, as YAML. `napi`: see Topology."""
         self._number = 0
         self.sides = []
         self._topologies = []
@@ -240,7 +241,7 @@ class Twins:
         try:
             for letter in "ks":
                 self._topologies.append(
-                    Topology(letter, {**SYSCTLS, **(sysctls or {})}, (*SETUP, *setup)))
+                    Topology(letter, {**SYSCTLS, **(sysctls or {})}, (*SETUP, *setup), napi))
             if not against_kernel:
                 self._topologies[1].start_sluice(config)
             kinds = (Twin, Twin if against_kernel else SluiceTwin)
@@ -311,6 +312,11 @@ class Twins:
 
     def begin(self):
         self.settle(*LINKS)
+        for side in self.sides:
+            side.begin()
+
+    def forget(self):
+        """What has come out so far has been compared, and is done with."""
         for side in self.sides:
             side.begin()
 
