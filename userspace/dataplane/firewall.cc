@@ -154,14 +154,16 @@ void Firewall::Prepare(const Packet& p, Family family, Key& key) {
 
 // --- One hook ---
 
+// What notes the packet's way, if anything does: not that of our own, nor one tried beforehand.
+[[gnu::noinline, gnu::cold]] stages::FlowPath* Firewall::PathAt(HookPoint hook, const Pass& pass) {
+  if (pass.in == nullptr || (pass.dry && pass.trace == nullptr)) return nullptr;
+  // Only a connection's first packet comes to the rules of NAT.
+  if (tables::IsNat(hook)) recorder_->Vary(stages::Variance::kConnectionState, stages::kNoRule);
+  return recorder_;
+}
+
 Judgement Firewall::Run(HookPoint hook, Pass& pass) {
   if (ruleset_ == nullptr || !ruleset_->Has(hook, pass.family)) return Judgement::Accept();
-  stages::FlowPath* path = pass.dry ? pass.path : recorder_;
-  if (path != nullptr) [[unlikely]] {
-    if (pass.in == nullptr) path = nullptr;
-    // Only a connection's first packet comes here.
-    else if (tables::IsNat(hook)) path->Vary(stages::Variance::kConnectionState, stages::kNoRule);
-  }
   stages::FilterContext context{.p = pass.p,
                                 .arena = arena_,
                                 .snapshot = pass.snapshot,
@@ -173,8 +175,8 @@ Judgement Firewall::Run(HookPoint hook, Pass& pass) {
                                 .dry_run = pass.dry,
                                 .trace = pass.dry ? pass.trace : watcher_,
                                 .connections = this,
-                                .wall_offset = pass.snapshot.wall_offset,
-                                .path = path};
+                                .wall_offset = pass.snapshot.wall_offset};
+  if (recorder_ != nullptr) [[unlikely]] context.path = PathAt(hook, pass);
   const FilterVerdict verdict = filter_.Run(hook, pass.family, context);
   Judgement judgement;
   judgement.rule = verdict.rule;

@@ -142,8 +142,7 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
 
   // Who is told of the rules that packets meet from now on (not of dry runs); null: nobody.
   void Watch(stages::TraceSink* sink) { watcher_ = sink; }
-  // What notes the way of the packet in hand (not of dry runs, nor of messages of our own), begun;
-  // null: nothing.
+  // What notes the way of the packet in hand, begun; null: nothing.
   void Record(stages::FlowPath* path) { recorder_ = path; }
 
   // Connections that have had their time, or whose address has gone.
@@ -174,6 +173,7 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
   bool ForeseesDestination(Pass& pass, const Key& key, IpAddress& destination);
   Judgement ToTheWire(Pass& pass);
   Judgement Run(tables::HookPoint hook, Pass& pass);
+  stages::FlowPath* PathAt(tables::HookPoint hook, const Pass& pass);
   Judgement Translate(tables::HookPoint hook, stages::NatManip manip, Pass& pass);
   Judgement SetUp(tables::HookPoint hook, stages::NatManip manip, Pass& pass, tables::Flow& flow);
   void TrackOwn(packet::Packet& message, Family family);

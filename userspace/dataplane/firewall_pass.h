@@ -20,7 +20,6 @@ struct Firewall::Pass {
   tables::NatRequest wanted;
   tables::Flow* scratch = nullptr;       // instead of the packet's flow
   stages::TraceSink* trace = nullptr;
-  stages::FlowPath* path = nullptr;      // of a dry run
 };
 
 inline Judgement ToJudgement(const packet::Verdict& verdict) {

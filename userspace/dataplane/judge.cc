@@ -119,6 +119,10 @@ bool Pipeline::PassesForward(Packet& p, Family family, const IpAddress& next_hop
   if (judgement.accepted()) {
     judgement = firewall_.AfterRouting(p, in, out, next_hop, snapshot, now);
   }
+  if (judged_flow_ != tables::kNoFlow &&
+      firewall_.flows().at(judged_flow_).Has(tables::kFlowOffload)) [[unlikely]] {
+    offload_.CheckMark(judged_flow_);
+  }
   if (judgement.accepted()) return true;
   // The kernel counts the hop itself.
   if (judgement.kind == Judgement::Kind::kPunt) GiveBackHop(p);

@@ -4,8 +4,8 @@
 #define SLUICE_DATAPLANE_OFFER_H_
 
 #include "base/address.h"
-#include "bpf/include/offload_abi.h"
 #include "packet/packet.h"
+#include "tables/offload.h"
 #include "wire/ipv4.h"
 #include "wire/ipv6.h"
 

@@ -36,22 +36,19 @@ IpAddress AddressOf(Family family, const Ipv6& bits) {
   return bits;
 }
 
-// The sum of 16-bit words as they are in memory.
-uint64_t SumOf(const uint32_t* words, size_t count) {
-  uint64_t sum = 0;
-  for (size_t i = 0; i < count; ++i) sum += (words[i] & 0xffff) + (words[i] >> 16);
-  return sum;
-}
-
-// What replacing words adds to a one's-complement sum (RFC 1624): ~m + m'.
+// What replacing words adds to a one's-complement sum of 16-bit words as they are in memory
+// (RFC 1624): ~m + m', of those that change.
 uint64_t Difference(const uint32_t* before, const uint32_t* after, size_t count) {
-  uint64_t sum = SumOf(after, count);
-  for (size_t i = 0; i < count; ++i) sum += (~before[i] & 0xffff) + (~before[i] >> 16);
+  uint64_t sum = 0;
+  for (size_t i = 0; i < count; ++i) {
+    if (before[i] == after[i]) continue;
+    sum += (after[i] & 0xffff) + (after[i] >> 16) + (~before[i] & 0xffff) + (~before[i] >> 16);
+  }
   return sum;
 }
 
-uint16_t PortDifference(uint16_t before, uint16_t after) {
-  return wire::Fold(uint64_t{static_cast<uint16_t>(~before)} + after);
+uint64_t Difference(uint16_t before, uint16_t after) {
+  return before == after ? 0 : uint64_t{static_cast<uint16_t>(~before)} + after;
 }
 
 void FillKeyPorts(auto& key, const FlowTuple& tuple, IfaceSlot in) {
@@ -96,8 +93,9 @@ void FillRewrite(OffloadChange& order, const FlowTuple& before, const FlowTuple&
   sluice_offload_action& action = order.action();
   action.source_port = WirePort(reply.destination_port);
   action.destination_port = WirePort(reply.source_port);
-  const uint64_t ports = uint64_t{PortDifference(WirePort(before.source_port), action.source_port)} +
-                         PortDifference(WirePort(before.destination_port), action.destination_port);
+  const uint64_t ports =
+      Difference(WirePort(before.source_port), action.source_port) +
+      Difference(WirePort(before.destination_port), action.destination_port);
   uint64_t addresses;
   if (order.family == Family::kIpv4) {
     order.entry4.source = WireAddress(AddressOf(reply.family, reply.destination));

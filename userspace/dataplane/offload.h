@@ -105,8 +105,8 @@ class Offload final : private tables::FlowTable::Observer {
   Nanos NextDeadline() const { return enabled() && live_count() > 0 ? next_scan_ : Nanos::Max(); }
   void Scan(Nanos now, const tables::Snapshot& snapshot, stages::Neighbors& neighbors);
 
-  // A packet of a promoted flow came to the worker and changed what entries rest on.
-  void Demote(tables::FlowIndex flow) { Changed(flow); }
+  // A packet of a promoted flow has met the rules: entries go by the mark that it had before.
+  void CheckMark(tables::FlowIndex flow);
   bool IsPromoted(tables::FlowIndex flow, tables::FlowDirection direction) const;
   bool IsPromoted(IfaceSlot in, const IpAddress& source, const IpAddress& destination) const;
 

@@ -25,9 +25,10 @@ Judgement Firewall::Rehearse(HookPoint hook, Pass& pass, Rehearsal& r) {
   if (ruleset_ == nullptr || !ruleset_->Has(hook, pass.family)) return Judgement::Accept();
   WalkStep& step = r.walk.Add(WalkStep::Kind::kHook);
   pass.trace = &r.walk;
-  pass.path = r.path;
   pass.wants_nat = false;
+  recorder_ = r.path;
   const Judgement judgement = Run(hook, pass);
+  recorder_ = nullptr;
   step.hook = hook;
   step.rule = judgement.rule;
   step.chain = judgement.chain;

@@ -115,5 +115,31 @@ TEST_F(FirewallTest, ErrorsAreNoPacketsOfTheProtocolThatTheyQuote) {
   });
 }
 
+TEST_F(FirewallTest, APathIsThatOfAllHooks) {
+  RulesetModel m;
+  m.Base("forward", kForward).Rule({test::Ct(tables::kCtState), nft::CounterExpr{}});
+  m.Base("post", kPostrouting).Rule({nft::CounterExpr{}});
+  m.Base("nat", kPostrouting, 100, 1, "nat").Rule(Counted(TcpDport(81), nft::MasqExpr{}));
+  Use(m);
+  const Bytes request = FromHost().Ipv4("10.0.0.2", "203.0.113.9").Udp(1000, 53).Payload(8).Build();
+  stages::FlowPath path;
+  pipeline->firewall().Record(&path);
+  Process(request);
+  EXPECT_EQ(path.variance, stages::Variance::kConnectionState) << "the first packet";
+  Process(FromPeer().Ipv4("203.0.113.9", "10.0.0.2").Udp(53, 1000).Payload(8).Build(), kWan);
+  path = {};
+  Process(request);
+  EXPECT_FALSE(path.varies());
+  ASSERT_EQ(path.cell_count, 2);
+  EXPECT_EQ(path.cells[0], ruleset->rule(0).counter);
+  EXPECT_EQ(path.cells[1], ruleset->rule(1).counter);
+  // The error is no packet of the flow.
+  path = {};
+  Process(FromHost().Ipv4("10.0.0.2", "203.0.113.9").Ttl(1).Udp(1000, 53).Payload(8).Build());
+  EXPECT_EQ(Count(1), 4u);
+  EXPECT_EQ(path.cell_count, 0);
+  pipeline->firewall().Record(nullptr);
+}
+
 }  // namespace
 }  // namespace sluice::dataplane

@@ -42,8 +42,11 @@ Evaluation::Evaluation(Filter& filter, FilterContext& context, HookPoint hook, u
   if (is_v4() && context.in != nullptr && AfterForwarding(hook)) {
     priority_ = TosPriority(context.p.l3()[1]);
   }
-  if (context.snapshot.left_out != nullptr) FindLeftOut();
-  if (context.path != nullptr) [[unlikely]] BeginToObserve();
+  if (context.path != nullptr) [[unlikely]] {
+    BeginToObserve();  // the last thing here either way, so that no frame is made for it
+  } else if (context.snapshot.left_out != nullptr) {
+    FindLeftOut();
+  }
 }
 
 bool Evaluation::Test(const Op& op) {

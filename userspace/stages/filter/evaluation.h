@@ -55,6 +55,7 @@ class Evaluation {
   bool LeftOut(uint8_t bits) const { return (bits & left_out_mask_) == left_out_family_; }
   void LoadKeys(const tables::Classifier& index);
   bool Finish(FilterVerdict::Kind kind, uint32_t rule, uint32_t chain);
+  bool FinishForKernel();
 
   // --- evaluation.cc: rules ---
   template <bool kObserved>
@@ -224,9 +225,9 @@ class Evaluation {
   tables::Classifier::Cursor cursor_;
   alignas(16) Registers registers_{};
 
-  // Only while somebody asks.
-  FlowPath* path_ = nullptr;  // null: nobody, or it is known that it varies
-  const tables::EarlyLeftOut* early_shown_ = nullptr;  // explain: executed here, but XDP's
+  FlowPath* path_ = nullptr;  // null: nobody asks, or it is known that it varies
+  // The rest is there only while somebody asks.
+  const tables::EarlyLeftOut* early_shown_;  // explain: executed here, but XDP's; null: none
   Variance varying_reason_;    // of the bits that were loaded last
   Variance priority_reason_;
   uint32_t priority_varying_;

@@ -81,7 +81,6 @@ FilterVerdict Evaluation::Run(std::span<const uint32_t> base_chains) {
   for (const uint32_t chain : base_chains) {
     if (RunBaseChain(chain)) break;
   }
-  if (path_ != nullptr && result_.kind == FilterVerdict::Kind::kKernel) Vary(Variance::kKernel);
   return result_;
 }
 
@@ -108,7 +107,17 @@ void Evaluation::FindLeftOut() {
   left_out_mask_ = left_out_family_;
   if (!JudgedEarly(form, true)) left_out_mask_ |= tables::EarlyLeftOut::kWholePackets;
   const bool shown = context_.dry_run && context_.trace != nullptr;
-  (shown ? early_shown_ : left_out_) = context_.snapshot.left_out.get();
+  if (!shown) {
+    left_out_ = context_.snapshot.left_out.get();
+  } else if (path_ != nullptr) {
+    early_shown_ = context_.snapshot.left_out.get();
+  }
+}
+
+// Apart, so that what is hot stays small.
+[[gnu::noinline, gnu::cold]] bool Evaluation::FinishForKernel() {
+  if (path_ != nullptr) Vary(Variance::kKernel);
+  return Finish(FilterVerdict::Kind::kKernel, rule_, chain_);
 }
 
 void Evaluation::LoadKeys(const tables::Classifier& index) {
@@ -205,7 +214,7 @@ bool Evaluation::RunBaseChain(uint32_t base) {
       case kGoto:
         // A set is as old as its Ruleset, so the chain is there; what is not is the kernel's.
         if (target_ >= program_.chains.size() || program_.chains[target_].table_family == 0) {
-          return Finish(FilterVerdict::Kind::kKernel, rule_, chain_);
+          return FinishForKernel();
         }
         enter(target_, 0);
         if (trace != nullptr) trace->EnterChain(target_);
@@ -225,7 +234,7 @@ bool Evaluation::RunBaseChain(uint32_t base) {
       case kContinue:
         continue;
       default:  // queue, stolen, what is unsupported
-        return Finish(FilterVerdict::Kind::kKernel, rule_, chain_);
+        return FinishForKernel();
     }
   }
 }
