@@ -87,8 +87,9 @@ bool OffloadControl::ProbeOne(IfaceSlot slot, const std::string& name) {
   io::af_xdp::RedirectAnswer answer = io::af_xdp::ProbeRedirect(*info);
   device.target = answer.target;
   device.advice = std::move(answer.advice);
-  if (CanOutput(device) && !could) {
+  if (CanOutput(device) && !device.in_map) {
     const absl::Status status = maps_->SetDevice(slot, device.ifindex);
+    device.in_map = status.ok();
     if (!status.ok()) {
       device.target = RedirectTarget::kUnsupported;
       device.advice = std::string(status.message());

@@ -70,6 +70,7 @@ class OffloadControl {
     IfIndex ifindex;
     io::af_xdp::RedirectTarget target = io::af_xdp::RedirectTarget::kUnknown;
     std::string advice;
+    bool in_map = false;
     bool announced = false;  // that it cannot
   };
 
