@@ -138,7 +138,7 @@ def test_all_counts_are_exact(rig_of, family, workers):
         assert metrics.get("sluice_offloaded_bytes_total") == by_xdp * (size + 14)
         status = sluice.show("status")
         assert status["packets"]["balanced"] and status["tiers"]["xdp"] == by_xdp
-        assert sum(i["offloaded"] for i in sluice.show("interfaces")) == by_xdp
+        assert sum(i["xdp_forward"] for i in sluice.show("interfaces")) == by_xdp
         # Linux leaves checksums to the card, which is nobody here: they have been completed. (In a
         # worker, where it is looked for twice, one of 65,536 looks like that again.)
         assert 2 * sent <= metrics.get("sluice_checksums_completed_total") < 2 * sent + 20
@@ -264,7 +264,7 @@ def test_half_a_million_flows_of_one_packet(rig_of):
             assert metrics.get("sluice_table_used", table="offloads") <= 4
         assert flood.wait() == 0, rig.read_log(flood)
         # What the worker could not take is counted; the others have made room for each other.
-        came = sluice.get("sluice_xdp_packets_total", interface="h3")
+        came = sluice.get("sluice_xdp_packets_total", interface="h3", action="redirect")
         assert came >= 500_000
         wait_for(lambda: sluice.get("sluice_received_packets_total", interface="h3") +
                  sluice.get("sluice_xdp_ring_full_total", interface="h3") == came,
@@ -273,6 +273,38 @@ def test_half_a_million_flows_of_one_packet(rig_of):
         assert sluice.get("sluice_offload_promotions_total") <= promoted + 4
         wait_until_carried(sluice, load)
         load.nothing_lost(load.bound())
+        load.stop()
+        sluice.check_accounts()
+
+
+# --- Outputs that XDP cannot send to --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("choice", ["auto", "on"])
+def test_a_host_without_napi(rig_of, choice):
+    """What XDP redirected to it would vanish: workers send there, and the user is told. The other way
+    XDP carries, and both when the host has seen to it."""
+    rig = rig_of()
+    quiet(rig)
+    nft(rig, TRACKED)
+    rig.run("h2", "ethtool", "-K", "eth0", "gro", "off")
+    with Sluice(rig, flow_offload=choice) as sluice:
+        load = Load(rig, "h1", {2: "h2"}, H2[4])
+
+        def problems():
+            return sluice.show("status")["tiers"]["problems"]
+        assert len(problems()) == 1 and "h2:" in problems()[0], problems()
+        assert "workers send there" in sluice.log()
+        assert "h2" in sluice.cli("show", "status").stdout.partition("tiers")[2].partition("\n\n")[0]
+
+        def by_xdp(interface):
+            return sluice.get("sluice_xdp_packets_total", interface=interface, reason="flow")
+        wait_for(lambda: by_xdp("h2") > 5000, "the replies are carried")
+        assert by_xdp("h1") == 0
+        rig.run("h2", "ethtool", "-K", "eth0", "gro", "on")
+        wait_until_carried(sluice, load, seconds=20)
+        assert not problems() and "XDP can send here now" in sluice.log()
+        load.nothing_lost(0)
         load.stop()
         sluice.check_accounts()
 
