@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Sluice at work, in under a minute after the build: two hosts with a Sluice router between them
 # (network namespaces joined by veth pairs with the default offloads), ping, a download and iperf3
-# through it, its counters; a home router's firewall and NAT (config/home-router.nft), with a
-# connection that outlives Sluice; and the same without Sluice.
+# through it, its counters and its tiers; a home router's firewall and NAT (config/home-router.nft),
+# with a connection that outlives Sluice; the same without Sluice; and what a small packet costs in
+# XDP, in Sluice's workers and in the kernel.
 #
 #   sudo deploy/demo.sh [--keep]
 #
@@ -27,12 +28,12 @@ KEEP=no
 SLUICE_PID='' NGINX_PID='' LAN_NGINX_PID='' IPERF_PID=''
 FAILED=()
 REASON=
-declare -A SPEED
+declare -A SPEED COST SHARE
 
 case "${1:-}" in
   '') ;;
   --keep) KEEP=yes ;;
-  *) sed -n '2,12s/^# \{0,1\}//p' "$0"; [ "$1" = --help ] || [ "$1" = -h ] || exit 2; exit 0 ;;
+  *) sed -n '2,13s/^# \{0,1\}//p' "$0"; [ "$1" = --help ] || [ "$1" = -h ] || exit 2; exit 0 ;;
 esac
 
 BOLD='' DIM='' RED='' GREEN='' PLAIN=''
@@ -163,8 +164,14 @@ build() {
 }
 
 make_network() {
+  local host
   echo "  deploy/rig.sh up --name $NAME --hosts left,right"
   deploy/rig.sh up --name "$NAME" --hosts left,right
+  # The router's XDP program may send straight into a veth end that has NAPI, which GRO brings along
+  # (rig.sh has seen to it). A network card needs nothing of the kind.
+  for host in left right; do
+    on "$host" ethtool -k eth0 | grep '^generic-receive-offload' | indent
+  done
   deploy/rig.sh status --name "$NAME" | awk '/^ .*\// || /^[a-z]/ && NR > 1' | indent
 
   # The web server's worker is not root, and reads nothing but this.
@@ -216,8 +223,10 @@ wait_listening() {
   give_up "nothing listens on port $2 in the $1 host"
 }
 
+# start_sluice [LINE...] : more lines for its configuration.
 start_sluice() {
-  printf 'interfaces:\n  - name: left\n  - name: right\n' > "$WORK/sluice.yaml"
+  { printf 'interfaces:\n  - name: left\n  - name: right\n'; printf '%s\n' "$@"; } |
+    sed '/^$/d' > "$WORK/sluice.yaml"
   indent < "$WORK/sluice.yaml"
   printf '  %srouter$ sluice run --config sluice.yaml%s\n' "$DIM" "$PLAIN"
   ip netns exec "$NAME-router" "$BUILD/sluice" run --config "$WORK/sluice.yaml" \
@@ -272,6 +281,26 @@ conservation_holds() {
     END { exit bad || NR != 2 }'
 }
 
+# carried SCRAPE [INTERFACE] : packets by XDP, workers, the kernel, that came by the interface or any.
+carried() {
+  awk -v only="${2:-}" '
+    /^sluice_tier_packets_total\{/ && (only == "" || index($1, "interface=\"" only "\"")) {
+      tier = $1; sub(/.*tier="/, "", tier); sub(/".*/, "", tier); n[tier] += $NF
+    }
+    END { printf "%d %d %d\n", n["xdp"], n["worker"], n["kernel"] }' "$1"
+}
+
+# The flow tier has taken part. How much depends on how soon a download ends.
+tiers_took_part() {
+  scrape "$WORK/tiers"
+  grep '^sluice_tier_packets_total' "$WORK/tiers" | indent
+  carried "$WORK/tiers" | awk '
+    { all = $1 + $2 + $3
+      if (all) printf "    XDP carried %.1f%% of the packets by itself, workers %.1f%%\n",
+                      100 * $1 / all, 100 * $2 / all
+      exit $1 == 0 }'
+}
+
 # What came in from the right and was forwarded must cover the two downloads, at TCP's 1448 bytes a
 # packet: they cannot have gone another way.
 show_movement() {
@@ -298,9 +327,9 @@ download() {
   [ "$sum" = "$FILE_SUM" ]
 }
 
-# bulk WHO FAMILY ADDRESS : three seconds of TCP; Mbit/s received goes to SPEED.
+# bulk WHO FAMILY ADDRESS : two seconds of TCP; Mbit/s received goes to SPEED.
 bulk() {
-  on left timeout 20 iperf3 -c "$3" -t 3 -f m > "$WORK/out" 2>&1 ||
+  on left timeout 20 iperf3 -c "$3" -t 2 -f m > "$WORK/out" 2>&1 ||
     { indent < "$WORK/out"; return 1; }
   grep -E 'sender|receiver' "$WORK/out" | indent
   SPEED[$1,iperf3,$2]=$(awk '/receiver/ { printf "%d", $7 }' "$WORK/out")
@@ -379,6 +408,123 @@ through_nat() {
   check "iperf3 through NAT $2" bulk "$1" nat "$RIGHT4"
 }
 
+# --- What a small packet costs: CPU time per packet, which other load on the machine changes little.
+#
+# left sends UDP packets of 64 bytes to right, far fewer than anybody could forward. Where the device
+# hands packets over by a kernel thread of its own (threaded NAPI), all that the router does with them
+# is done by that thread and by Sluice, and the kernel tells how long they ran. right throws the
+# packets away as they arrive, after it has answered a few.
+
+write_packet_programs() {
+  cat > "$WORK/send.pl" <<'END'
+use Socket;
+my ($to, $port, $tries, $bursts) = @ARGV;
+socket(my $s, PF_INET, SOCK_DGRAM, 0) or die "socket: $!";
+bind($s, sockaddr_in(4007, INADDR_ANY)) or die "bind: $!";  # the same connection each time
+connect($s, sockaddr_in($port, inet_aton($to))) or die "connect: $!";
+# A connection first: packets that are answered.
+for (1 .. $tries) { send($s, "?", 0); select(undef, undef, undef, 0.05); }
+setsockopt($s, 17, 103, pack("i", 22)) or die "UDP_SEGMENT: $!";  # one call, many packets
+my $many = "x" x (22 * 60);
+my $end = time + 4;
+for (1 .. $bursts) {
+  send($s, $many, 0) for 1, 2;
+  last if time > $end;
+  select(undef, undef, undef, 0.0004);
+}
+END
+  cat > "$WORK/answer.pl" <<'END'
+use Socket;
+socket(my $s, PF_INET, SOCK_DGRAM, 0) or die "socket: $!";
+bind($s, sockaddr_in($ARGV[0], INADDR_ANY)) or die "bind: $!";
+while (defined(my $from = recv($s, my $got, 100, 0))) { send($s, $got, 0, $from); }
+END
+}
+
+napi_threads() { ps -eo pid=,comm= | awk '$2 ~ /^napi\/(left|right)-/ { print $1 }'; }
+# Nanoseconds that the forwarding threads have run: those that are not in the list $1.
+run_time() {
+  local pid
+  { for pid in $(napi_threads); do
+      [[ " $1 " == *" $pid "* ]] || cat "/proc/$pid/schedstat"
+    done
+    [ -z "$SLUICE_PID" ] || cat "/proc/$SLUICE_PID"/task/*/schedstat
+  } 2>/dev/null | awk '{ sum += $1 } END { printf "%d\n", sum }'
+}
+threaded() {
+  local place
+  for place in router/left router/right left/eth0 right/eth0; do
+    quietly_on "${place%/*}" sh -c "echo $1 > /sys/class/net/${place#*/}/threaded" 2>/dev/null ||
+      return 1
+  done
+}
+# Packets that the router has sent to the right, or would have, had there been room.
+sent_by_router() {
+  if [ -n "$SLUICE_PID" ]; then
+    sleep 0.3  # what XDP has carried is counted soon after
+    scrape "$1"
+    awk '/^sluice_forwarded_packets_total\{interface="left"/ { n += $NF } END { printf "%d\n", n }' "$1"
+  else
+    quietly_on router sh -c \
+      'cat /sys/class/net/right/statistics/tx_packets /sys/class/net/right/statistics/tx_dropped' |
+      awk '{ n += $1 } END { printf "%d\n", n }'
+  fi
+}
+
+# small_packets WHO WHAT TRIES : nanoseconds per packet go to COST, XDP's share of them to SHARE. Nothing
+# fails here: where this cannot be measured (a container without the kernel's threads), it is said.
+small_packets() {
+  local before from sent pid
+  before=$(napi_threads | tr '\n' ' ')
+  # Frames as on a wire, one by one; and NAPI for the kernel too, as network cards have it.
+  quietly_on left ethtool -K eth0 tso off gso off tx-udp-segmentation off >/dev/null 2>&1 || true
+  [ -n "$SLUICE_PID" ] || for host in left right; do quietly_on router ethtool -K "$host" gro on; done
+  quietly_on right nft 'table netdev demo { chain arrive {
+      type filter hook ingress device eth0 priority 0; udp dport 7 udp length 30 drop; }; }'
+  ip netns exec "$NAME-right" perl "$WORK/answer.pl" 7 >/dev/null 2>&1 5>&- 9>&- &
+  pid=$!
+  if threaded 1 && quietly_on left perl "$WORK/send.pl" "$RIGHT4" 7 "$3" 100; then
+    sent=$(sent_by_router "$WORK/cost-before")
+    from=$(run_time "$before")
+    quietly_on left perl "$WORK/send.pl" "$RIGHT4" 7 1 1500 || true
+    COST[$1,$2]=$(($(run_time "$before") - from))
+    sent=$(($(sent_by_router "$WORK/cost-after") - sent))
+    if [ "$sent" -gt 10000 ] && [ "${COST[$1,$2]}" -gt 0 ]; then
+      COST[$1,$2]=$((COST[$1,$2] / sent))
+      [ -z "$SLUICE_PID" ] || SHARE[$1,$2]=$(
+        paste -d ' ' <(carried "$WORK/cost-before" left) <(carried "$WORK/cost-after" left) |
+          awk '{ all = $4 + $5 + $6 - $1 - $2 - $3; printf "%.1f%%", all ? 100 * ($4 - $1) / all : 0 }')
+      printf '    %s packets, %s ns of CPU time each%s\n' "$sent" "${COST[$1,$2]}" \
+        "${SHARE[$1,$2]:+, ${SHARE[$1,$2]} of them carried by XDP}"
+    else
+      unset "COST[$1,$2]"
+    fi
+  fi
+  [ -n "${COST[$1,$2]:-}" ] || echo "    cannot be measured on this machine"
+  stop_process "$pid"
+  quietly_on right nft delete table netdev demo
+  threaded 0 || true
+  [ -n "$SLUICE_PID" ] || for host in left right; do quietly_on router ethtool -K "$host" gro off; done
+  quietly_on left ethtool -K eth0 tso on gso on tx-udp-segmentation on >/dev/null 2>&1 || true
+}
+
+print_costs() {
+  local what label
+  printf '\n    %-34s %10s %10s %10s %14s\n' 'ns of CPU time per 64-byte packet' \
+    'XDP' 'workers' 'kernel' 'XDP to kernel'
+  for what in plain nat; do
+    [ "$what" = plain ] && label=forwarding || label="the home router's rules and NAT"
+    printf '    %-34s %10s %10s %10s %14s\n' "$label" "${COST[sluice,$what]:--}" \
+      "${COST[workers,$what]:--}" "${COST[kernel,$what]:--}" \
+      "$(awk -v a="${COST[kernel,$what]:-0}" -v b="${COST[sluice,$what]:-0}" \
+           'BEGIN { if (a && b) printf "%.1f x", a / b; else printf "-" }')"
+  done
+  printf '    (XDP carried %s and %s of the packets in its column)\n' "${SHARE[sluice,plain]:--}" \
+    "${SHARE[sluice,nat]:--}"
+}
+
+# --- The end of Sluice ---
+
 # A download through NAT that takes longer than Sluice has left to run.
 long_download() {
   rm -f "$WORK/long"
@@ -411,6 +557,11 @@ stop_sluice() {
 }
 no_xdp_left() {
   ! ip -n "$NAME-router" -d link show | grep -E 'prog/xdp|xdp(generic|offload)?/id'
+}
+
+restore_offloads() {
+  local host
+  for host in left right; do quietly_on "$host" ethtool -K eth0 tso on gso on; done
 }
 
 print_table() {
@@ -454,6 +605,7 @@ title "Through Sluice"
 check "ping over IPv4 through Sluice" show_on left ping -q -c 5 -i 0.2 -W 5 "$RIGHT4"
 check "ping over IPv6 through Sluice" show_on left ping -q -c 5 -i 0.2 -W 5 "$RIGHT6"
 both_families sluice "through Sluice"
+check "XDP carries what workers have decided" tiers_took_part
 check "ping back" show_on right ping -q -c 2 -i 0.2 -W 5 "$LEFT4"
 
 title "What Sluice says about it"
@@ -463,15 +615,22 @@ on router curl -s http://127.0.0.1:9470/metrics >/dev/null || true
 check "the conservation law holds on every interface" conservation_holds
 check "the counters moved with the traffic" show_movement
 
+title "Small packets through Sluice"
+write_packet_programs
+small_packets sluice plain 10
+
 title "A home router's firewall and NAT"
 write_rules
 firewall_and_nat
+small_packets sluice nat 50
 check "the conservation law holds still" conservation_holds
 
 title "Sluice stops, the kernel carries on"
 stop_sluice
 through_nat kernel "through the kernel"
+small_packets kernel nat 10
 quietly_on router nft flush ruleset
+small_packets kernel plain 10
 both_families kernel "through the kernel"
 
 title "The kernel once more, with frames as on a wire"
@@ -482,17 +641,24 @@ done
 both_families wire "through the kernel, 1500-byte frames"
 on router nft -f "$WORK/rules.nft"
 through_nat wire "through the kernel, 1500-byte frames"
+restore_offloads
+
+title "Sluice without its flow tier"
+start_sluice 'flow_offload: off'
+small_packets workers nat 10
+quietly_on router nft flush ruleset
+small_packets workers plain 10
+stop_process "$SLUICE_PID"
+SLUICE_PID=
 
 title "Speed, side by side"
 print_table
+print_costs
 echo "    $((SECONDS - STARTED)) seconds since the build."
 
 if [ "$KEEP" = yes ] && [ "${#FAILED[@]}" -eq 0 ]; then
-  for host in left right; do
-    quietly_on "$host" ethtool -K eth0 tso on gso on
-    quietly_on router ethtool -K "$host" gro on
-  done
   title "Sluice again"
+  on router nft -f "$WORK/rules.nft"
   start_sluice
 fi
 [ "${#FAILED[@]}" -eq 0 ] || exit 1
