@@ -495,6 +495,7 @@ bool Firewall::Reroute(Pass& pass) const {
   if (!path.slot.valid() || !pass.snapshot.at(path.slot).up) return false;
   pass.out = &pass.snapshot.at(path.slot);
   pass.p.out = path.slot;
+  pass.p.route_id = id.value;
   pass.next_hop = path.has_gateway ? path.gateway : destination;
   return true;
 }

@@ -74,6 +74,7 @@ class Replies {
   // The way to `destination`. False: no usable one; then `punt` tells whether the kernel may have.
   struct Way {
     const tables::Route* route = nullptr;
+    tables::RouteId id;  // of `route`
     const tables::Path* path = nullptr;
     IpAddress next_hop;
     bool punt = false;
