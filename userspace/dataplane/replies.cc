@@ -4,6 +4,7 @@
 #include "stages/icmp/redirect.h"
 #include "stages/icmp/source_address.h"
 #include "stages/reject/tcp_reset.h"
+#include "stages/reject/unreachable.h"
 #include "wire/icmp.h"
 #include "wire/icmpv6.h"
 #include "wire/ipv4.h"
@@ -41,6 +42,7 @@ Replies::Way Replies::WayTo(const IpAddress& destination, const Snapshot& snapsh
   if (!id.valid()) return way;
   const tables::Route& route = tables_.routes.Get(id);
   way.route = &route;
+  way.id = id;
   if (route.type != tables::RouteType::kUnicast || route.paths.empty()) {
     way.punt = route.type == tables::RouteType::kPunt || route.type == tables::RouteType::kLocal ||
                route.type == tables::RouteType::kBroadcast;  // icmp_send answers a spoofed one
@@ -120,6 +122,7 @@ Reply Replies::Build4(const Packet& offending, const IcmpError& error, const Way
   }
   reply.outcome = ReplyOutcome::kSend;
   reply.message.out = way.path->slot;
+  reply.message.route_id = way.id.value;
   reply.next_hop = way.next_hop;
   reply.of_connection = true;
   return reply;
@@ -170,6 +173,7 @@ Reply Replies::Send6(const Packet& offending, const IcmpError& error, const Snap
   }
   reply.outcome = ReplyOutcome::kSend;
   reply.message.out = way.path->slot;
+  reply.message.route_id = way.id.value;
   reply.next_hop = way.next_hop;
   reply.of_connection = true;
   return reply;
@@ -177,6 +181,7 @@ Reply Replies::Send6(const Packet& offending, const IcmpError& error, const Snap
 
 Reply Replies::RejectError(const Packet& offending, Family family, uint8_t code,
                            const Snapshot& snapshot, Nanos now, Outbox& outbox) {
+  if (!stages::MayBeRefused(outbox.pool().arena(), offending, family)) return None();
   if (family == Family::kIpv4) {
     return Send4(offending, {wire::kIcmpUnreachable, code}, DropReason::kFirewallReject, snapshot,
                  now, outbox);
@@ -197,6 +202,7 @@ Reply Replies::Reset(const Packet& segment, Family family, const Snapshot& snaps
   if (!stages::BuildReset(segment, family, ttl, outbox, reply.message)) return None();
   reply.outcome = ReplyOutcome::kSend;
   reply.message.out = way.path->slot;
+  reply.message.route_id = way.id.value;
   reply.next_hop = way.next_hop;
   reply.of_connection = true;
   return reply;
@@ -250,6 +256,7 @@ Reply Replies::Echo4(Packet& request, const Snapshot& snapshot) {
   if (request.l3_length() > ForwardingMtu4(*way.route, snapshot.at(way.path->slot))) return Punt();
   stages::MakeEchoReply4(request, snapshot.default_ttl, ip_id_++);
   request.out = way.path->slot;
+  request.route_id = way.id.value;
   return {.outcome = ReplyOutcome::kSend, .message = request, .next_hop = way.next_hop};
 }
 
@@ -263,6 +270,7 @@ Reply Replies::Echo6(Packet& request, const Snapshot& snapshot) {
   if (request.l3_length() > mtu) return Punt();
   stages::MakeEchoReply6(request, snapshot.at(way.path->slot).hop_limit6);
   request.out = way.path->slot;
+  request.route_id = way.id.value;
   return {.outcome = ReplyOutcome::kSend, .message = request, .next_hop = way.next_hop};
 }
 
