@@ -213,6 +213,8 @@ Evaluation::Step Evaluation::ExecuteOne(const Op& op) {
       return Exthdr(op);
     case OpCode::kExthdrSet:
       return ExthdrSet(op);
+    case OpCode::kExthdrStrip:
+      return ExthdrStrip(op);
     case OpCode::kMetaSet:
       MetaSet(op);
       return Step::kNext;

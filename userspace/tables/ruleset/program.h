@@ -56,6 +56,7 @@ enum class OpCode : uint8_t {
   kPayloadSet,     // Load says where; kind2 csum_type, a csum_offset, b csum_flags
   kExthdr,         // kind: ExthdrOp, kind2 header type, offset, length, flags: 1 presence
   kExthdrSet,
+  kExthdrStrip,    // TCP options of type kind2 become no-operations
   kMetaSet,
   kCtSet,
   kRt,
