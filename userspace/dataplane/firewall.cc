@@ -8,6 +8,7 @@
 #include "stages/nat/translate.h"
 #include "tables/flow_owner.h"
 #include "tables/ruleset/connection_count.h"
+#include "wire/ethernet.h"
 #include "wire/flow_hash.h"
 #include "wire/icmp.h"
 #include "wire/icmpv6.h"
@@ -100,7 +101,7 @@ void Firewall::UseSnapshot(const Snapshot& snapshot, Nanos now) {
   next_element_tick_ = elements ? now + kElementTick : Nanos::Max();
   for (const Family family : {Family::kIpv4, Family::kIpv6}) {
     const size_t i = family == Family::kIpv6;
-    tracks_[i] = nats_[i] = active_[i] = answers_[i] = raw_[i] = false;
+    tracks_[i] = nats_[i] = active_[i] = answers_[i] = begins_[i] = raw_[i] = false;
     if (ruleset_ == nullptr) continue;
     tracks_[i] = ruleset_->needs_conntrack(family);
     nats_[i] = ruleset_->has_nat(family);
@@ -111,8 +112,9 @@ void Firewall::UseSnapshot(const Snapshot& snapshot, Nanos now) {
       if (here && static_cast<HookPoint>(hook) != HookPoint::kForward) answers_[i] = true;
     }
     active_[i] = tracks_[i] || any;
-    raw_[i] = ruleset_->Has(HookPoint::kIngress, family) ||
-              ruleset_->Has(HookPoint::kPreroutingRaw, family);
+    begins_[i] = ruleset_->Has(HookPoint::kIngress, family) ||
+                 ruleset_->Has(HookPoint::kPreroutingFirst, family);
+    raw_[i] = begins_[i] || ruleset_->Has(HookPoint::kPreroutingRaw, family);
   }
 }
 
@@ -154,20 +156,24 @@ void Firewall::Prepare(const Packet& p, Family family, Key& key) {
 
 // --- One hook ---
 
+stages::FilterContext Firewall::ContextOf(Pass& pass) {
+  return {.p = pass.p,
+          .arena = arena_,
+          .snapshot = pass.snapshot,
+          .in = pass.in,
+          .out = pass.out,
+          .flow = pass.scratch != nullptr ? pass.scratch : FlowOf(pass.p),
+          .tables = filter_tables_,
+          .now = pass.now,
+          .dry_run = pass.dry,
+          .trace = pass.dry ? pass.trace : watcher_,
+          .connections = this,
+          .wall_offset = pass.snapshot.wall_offset};
+}
+
 Judgement Firewall::Run(HookPoint hook, Pass& pass) {
   if (ruleset_ == nullptr || !ruleset_->Has(hook, pass.family)) return Judgement::Accept();
-  stages::FilterContext context{.p = pass.p,
-                                .arena = arena_,
-                                .snapshot = pass.snapshot,
-                                .in = pass.in,
-                                .out = pass.out,
-                                .flow = pass.scratch != nullptr ? pass.scratch : FlowOf(pass.p),
-                                .tables = filter_tables_,
-                                .now = pass.now,
-                                .dry_run = pass.dry,
-                                .trace = pass.dry ? pass.trace : watcher_,
-                                .connections = this,
-                                .wall_offset = pass.snapshot.wall_offset};
+  stages::FilterContext context = ContextOf(pass);
   const FilterVerdict verdict = filter_.Run(hook, pass.family, context);
   Judgement judgement;
   judgement.rule = verdict.rule;
@@ -262,9 +268,18 @@ bool Firewall::IsKernels(const IpAddress& destination, const Snapshot& snapshot,
   return true;
 }
 
+// The rules before reassembly, unless the fragments that the packet is made of have met them.
+Judgement Firewall::Begin(Pass& pass) {
+  if (!begins_[pass.family == Family::kIpv6] || pass.p.Has(packet::kFlagBegun)) {
+    return Judgement::Accept();
+  }
+  const Judgement judgement = Run(HookPoint::kIngress, pass);
+  return judgement.accepted() ? Run(HookPoint::kPreroutingFirst, pass) : judgement;
+}
+
 // Of a dry run: whether the rules before conntrack neither end the packet nor keep it untracked.
 bool Firewall::ReachesConntrack(Pass& dry) {
-  return Run(HookPoint::kIngress, dry).accepted() &&
+  return Begin(dry).accepted() &&
          Run(HookPoint::kPreroutingRaw, dry).accepted() && !IsState(dry.p, CtState::kUntracked);
 }
 
@@ -370,6 +385,49 @@ void Firewall::Claim(Pass& pass, const Key& key) {
   LeaveToKernel(pass.p, pass.now);
 }
 
+Judgement Firewall::BeforeReassembly(Packet& p, const Interface& in, const Snapshot& snapshot,
+                                     Nanos now) {
+  const Family family = FamilyOf(p);
+  if (!begins_[family == Family::kIpv6]) return Judgement::Accept();
+  Pass pass{.p = p, .family = family, .snapshot = snapshot, .in = &in, .now = now};
+  PuntReason reason;
+  if (IsOwnSource(pass) || IsKernels(DestinationOf(p, family), snapshot, reason)) {
+    return Judgement::Accept();
+  }
+  const Judgement judgement = Begin(pass);
+  p.flags |= packet::kFlagBegun;
+  return judgement;
+}
+
+bool Firewall::AdmitsOther(Packet& p, const Interface& in, const Snapshot& snapshot, Nanos now) {
+  if (ruleset_ == nullptr || !ruleset_->HasIngressOther()) return true;
+  Pass pass{.p = p, .family = Family::kIpv4, .snapshot = snapshot, .in = &in, .now = now};
+  stages::FilterContext context = ContextOf(pass);
+  return filter_.RunIngressOther(context).kind == FilterVerdict::Kind::kAccept;
+}
+
+void Firewall::TakeBackCounts(Packet& p, const Snapshot& snapshot, Nanos now) {
+  if (ruleset_ == nullptr || !p.in.valid()) return;
+  const uint8_t version = p.l3()[0] >> 4;
+  const uint16_t type = wire::EthernetView(p.data).ether_type();
+  Pass pass{.p = p,
+            .family = version == 4 ? Family::kIpv4 : Family::kIpv6,
+            .snapshot = snapshot,
+            .in = &snapshot.at(p.in),
+            .now = now};
+  stages::FilterContext context = ContextOf(pass);
+  context.take_back = true;
+  context.trace = nullptr;
+  if (type != wire::kEtherTypeIpv4 && type != wire::kEtherTypeIpv6) {
+    static_cast<void>(filter_.RunIngressOther(context));
+  } else if (snapshot.left_out != nullptr) {
+    for (const HookPoint hook :
+         {HookPoint::kIngress, HookPoint::kPreroutingFirst, HookPoint::kPreroutingRaw}) {
+      static_cast<void>(filter_.Run(hook, pass.family, context));
+    }
+  }
+}
+
 Judgement Firewall::BeforeRouting(Packet& p, const Key& key, const Interface& in,
                                   const Snapshot& snapshot, Nanos now) {
   const Family family = FamilyOf(p);
@@ -393,7 +451,7 @@ Judgement Firewall::BeforeRouting(Packet& p, const Key& key, const Interface& in
 }
 
 Judgement Firewall::BeforeRoutingForReal(Pass& pass, const Key& key) {
-  Judgement judgement = Run(HookPoint::kIngress, pass);
+  Judgement judgement = Begin(pass);
   if (judgement.accepted()) judgement = Run(HookPoint::kPreroutingRaw, pass);
   if (!judgement.accepted()) return judgement;
   if (tracks(pass.family)) {

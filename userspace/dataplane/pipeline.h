@@ -166,7 +166,8 @@ class Pipeline {
     firewall_.Watch(tracer_.RulesOf(p, snapshot.ruleset->generation()));
   }
   // False: the fragment waits, or has found another end.
-  bool Reassemble(Packet& p, Family family, const Snapshot& snapshot, Nanos now);
+  bool Reassemble(Packet& p, Family family, const tables::Interface& in, const Snapshot& snapshot,
+                  Nanos now);
   void SettleFragments(const Snapshot& snapshot, Nanos now);
   void Carry(Packet& p, const Judgement& judgement, Family family, const Snapshot& snapshot,
              Nanos now);
@@ -190,7 +191,7 @@ class Pipeline {
   void Settle(const Snapshot& snapshot, Nanos now);
 
   void Punt(Packet& p, PuntReason reason, const Snapshot& snapshot);
-  void PuntPieces(Packet& p, PuntReason reason);
+  void PuntPieces(Packet& p, PuntReason reason, const Snapshot& snapshot);
   // Drop, with the ICMP error that belongs to the reason; `mtu` for the reasons that tell it.
   void Refuse4(Packet& p, DropReason reason, const Snapshot& snapshot, Nanos now, uint32_t mtu = 0);
   void Refuse6(Packet& p, DropReason reason, const Snapshot& snapshot, Nanos now, uint32_t mtu = 0);
@@ -210,6 +211,7 @@ class Pipeline {
   stages::Defrag defrag_;
   Tracer tracer_;
   uint64_t snapshot_generation_ = 0;
+  Nanos now_;  // of the burst
   uint32_t most_free_ = 0;  // the largest size of the pool seen when a snapshot came
   Batch<Ipv4> batch4_;
   Batch<Ipv6> batch6_;

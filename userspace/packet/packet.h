@@ -68,6 +68,7 @@ enum PacketFlag : uint16_t {
   kFlagDontRedirect = 32,    // no ICMP redirect for this one (source routed)
   kFlagFragmentHeader = 512,  // IPv6: has a fragment header; a whole ("atomic") packet may
   kFlagOwned = 1024,         // has come to the worker that has its connection
+  kFlagBegun = 2048,         // rules before reassembly have judged it, or the fragments it is made of
   kFlagFragmentPmtu = 256,   // reassembled, the largest fragment had DF: so have its new pieces
 };
 

@@ -93,7 +93,7 @@ bool Evaluation::Finish(FilterVerdict::Kind kind, uint32_t rule, uint32_t chain)
 
 // Only packets that XDP can have judged: see JudgedEarly. A run for explain shows all rules.
 void Evaluation::FindLeftOut() {
-  if (hook_ != HookPoint::kIngress && hook_ != HookPoint::kPreroutingRaw) return;
+  if (hook_ > HookPoint::kPreroutingRaw) return;
   if (context_.in == nullptr || (context_.dry_run && context_.trace != nullptr)) return;
   const packet::Packet& p = context_.p;
   tables::EarlyPacketForm form;
@@ -177,7 +177,8 @@ bool Evaluation::RunBaseChain(uint32_t base) {
     }
     if (next < chain->rule_count) {
       rule_ = chain->first_rule + next++;
-      if (left_out_ != nullptr && LeftOut(left_out_->rules[rule_])) continue;
+      const bool left_out = left_out_ != nullptr && LeftOut(left_out_->rules[rule_]);
+      if (context_.take_back ? !left_out && family_slot_ != 2 : left_out) continue;
       const uint32_t before = modifications_;
       step = Execute(program_.first_ops[rule_]);
       if (before != modifications_) keys_loaded = false;
