@@ -54,6 +54,10 @@ bool IsIcmpError(const Packet& p, Family family) {
              : p.l4_protocol == wire::kProtocolIcmpv6 && wire::IsIcmpv6Error(p.l4()[0]);
 }
 
+bool IsSegment(const Packet& p, const Firewall::Key& key) {
+  return p.l4_protocol == wire::kProtocolTcp && !key.error;
+}
+
 // The tuple of answers to the packet that an ICMP error quotes.
 bool TupleOfQuoted(const Packet& error, Family family, tables::FlowTuple& tuple) {
   constexpr size_t kIcmpHeader = 8;
@@ -326,20 +330,22 @@ bool Firewall::IsOwnSource(const Pass& pass) const {
   return id.valid() && tables_.routes.Get(id).type == RouteType::kLocal;
 }
 
-// Whether a packet with an entry in the table will be of its connection, once rules and conntrack
-// have seen it.
+// Whether a rule will keep a packet with an entry in the table from conntrack.
+bool Firewall::StaysUntracked(const Pass& pass) {
+  if (!ruleset_->has_notrack()) return false;
+  Packet p = pass.p;
+  Pass dry{.p = p,
+           .family = pass.family,
+           .snapshot = pass.snapshot,
+           .in = pass.in,
+           .now = pass.now,
+           .dry = true};
+  return !ReachesConntrack(dry) && IsState(p, CtState::kUntracked);
+}
+
+// Whether a packet with an entry in the table will be of its connection, once conntrack has seen it.
 bool Firewall::FollowsFlow(const Pass& pass, const Key& key,
                            const tables::FlowTable::Found& found) {
-  if (notrack_) {
-    Packet p = pass.p;
-    Pass dry{.p = p,
-             .family = pass.family,
-             .snapshot = pass.snapshot,
-             .in = pass.in,
-             .now = pass.now,
-             .dry = true};
-    if (!ReachesConntrack(dry)) return !IsState(p, CtState::kUntracked);
-  }
   if (!key.error) {
     return conntrack_.WouldTrack(pass.p, key.tuple, found, pass.snapshot.conntrack, arena_,
                                  pass.now);
@@ -440,17 +446,20 @@ Judgement Firewall::BeforeRouting(Packet& p, const Key& key, const Interface& in
   } else if (flows_.at(found.flow).Has(tables::kFlowKernel)) [[unlikely]] {
     if (!key.error) Claim(pass, key);
     return Judgement::Punt(PuntReason::kUnsupportedRule);
-  } else if (raw_[family == Family::kIpv6] &&
-             stages::NeedsTranslation(flows_.at(found.flow), found.direction,
-                                      NatManip::kDestination) &&
-             !FollowsFlow(pass, key, found) &&
-             IsKernels(DestinationOf(p, family), snapshot, reason) && PassesWithoutFlow(pass)) {
-    return Judgement::Punt(reason);  // it will not be translated
+  } else if (stages::NeedsTranslation(flows_.at(found.flow), found.direction,
+                                      NatManip::kDestination)) {
+    if (raw_[family == Family::kIpv6] && IsKernels(DestinationOf(p, family), snapshot, reason) &&
+        (StaysUntracked(pass) || (!IsSegment(p, key) && !FollowsFlow(pass, key, found))) &&
+        PassesWithoutFlow(pass)) {
+      return Judgement::Punt(reason);  // it will not be translated
+    }
+    return BeforeRoutingForReal(pass, key, true);
   }
-  return BeforeRoutingForReal(pass, key);
+  return BeforeRoutingForReal(pass, key, false);
 }
 
-Judgement Firewall::BeforeRoutingForReal(Pass& pass, const Key& key) {
+// `of_translated`: of a connection whose packets in this direction get another destination.
+Judgement Firewall::BeforeRoutingForReal(Pass& pass, const Key& key, bool of_translated) {
   Judgement judgement = Begin(pass);
   if (judgement.accepted()) judgement = Run(HookPoint::kPreroutingRaw, pass);
   if (!judgement.accepted()) return judgement;
@@ -462,10 +471,15 @@ Judgement Firewall::BeforeRoutingForReal(Pass& pass, const Key& key) {
                                              pass.snapshot.conntrack, arena_, pass.now));
     if (!judgement.accepted()) return judgement;
     PuntReason reason;
-    if (IsState(pass.p, CtState::kInvalid) && !raw_[pass.family == Family::kIpv6] &&
-        IsKernels(DestinationOf(pass.p, pass.family), pass.snapshot, reason) &&
-        PassesWithoutFlow(pass)) {
-      return Judgement::Punt(reason);
+    if (IsState(pass.p, CtState::kInvalid) &&
+        IsKernels(DestinationOf(pass.p, pass.family), pass.snapshot, reason)) {
+      // The kernel, which does not know the connection, would take a segment for the first of another
+      // one. No socket has the address and port that it is for.
+      if (of_translated && reason == PuntReason::kLocal && IsSegment(pass.p, key)) {
+        pass.p.flags |= packet::kFlagStray;
+      } else if (!raw_[pass.family == Family::kIpv6] && PassesWithoutFlow(pass)) {
+        return Judgement::Punt(reason);
+      }
     }
   }
   judgement = Run(HookPoint::kPreroutingEarly, pass);
@@ -477,6 +491,11 @@ Judgement Firewall::BeforeRoutingForReal(Pass& pass, const Key& key) {
 }
 
 // --- After it ---
+
+Judgement Firewall::Input(Packet& p, const Interface& in, const Snapshot& snapshot, Nanos now) {
+  Pass pass{.p = p, .family = FamilyOf(p), .snapshot = snapshot, .in = &in, .now = now};
+  return Run(HookPoint::kInput, pass);
+}
 
 Judgement Firewall::Forwarding(Packet& p, const Interface& in, const Interface& out,
                                const Snapshot& snapshot, Nanos now) {

@@ -113,6 +113,9 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
                    const tables::Snapshot& snapshot, Nanos now);
   Judgement BeforeRouting(packet::Packet& p, const Key& key, const tables::Interface& in,
                           const tables::Snapshot& snapshot, Nanos now);
+  // Of a packet with kFlagStray.
+  Judgement Input(packet::Packet& p, const tables::Interface& in, const tables::Snapshot& snapshot,
+                  Nanos now);
   Judgement Forwarding(packet::Packet& p, const tables::Interface& in,
                        const tables::Interface& out, const tables::Snapshot& snapshot, Nanos now);
   Judgement AfterRouting(packet::Packet& p, const tables::Interface& in,
@@ -174,7 +177,7 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
   // False: there is no room, the connection must not begin.
   bool Announce(const tables::Flow& flow, bool ended);
 
-  Judgement BeforeRoutingForReal(Pass& pass, const Key& key);
+  Judgement BeforeRoutingForReal(Pass& pass, const Key& key, bool of_translated);
   Judgement Begin(Pass& pass);
   stages::FilterContext ContextOf(Pass& pass);
   bool IsOwnSource(const Pass& pass) const;
@@ -191,6 +194,7 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
   void LeaveToKernel(packet::Packet& p, Nanos now);
   bool ReachesConntrack(Pass& dry);
   bool PassesWithoutFlow(const Pass& pass);
+  bool StaysUntracked(const Pass& pass);
   bool FollowsFlow(const Pass& pass, const Key& key, const tables::FlowTable::Found& found);
   bool Reroute(Pass& pass) const;
   void Claim(Pass& pass, const Key& key);
@@ -218,7 +222,6 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
   bool answers_[2] = {false, false};
   bool begins_[2] = {false, false};  // rules before reassembly
   bool raw_[2] = {false, false};     // rules before conntrack
-  bool notrack_ = false;          // that keep packets from it
   Nanos next_element_tick_ = Nanos::Max();  // when elements that rules have added are looked through
   std::unique_ptr<AliasFor[]> aliases_;
   size_t alias_count_ = 0;

@@ -190,6 +190,8 @@ class Pipeline {
   // What no longer waits for a neighbour.
   void Settle(const Snapshot& snapshot, Nanos now);
 
+  void RefuseStray(Packet& p, Family family, const tables::Interface& in, const Snapshot& snapshot,
+                   Nanos now);
   void Punt(Packet& p, PuntReason reason, const Snapshot& snapshot);
   void PuntPieces(Packet& p, PuntReason reason, const Snapshot& snapshot);
   // Drop, with the ICMP error that belongs to the reason; `mtu` for the reasons that tell it.

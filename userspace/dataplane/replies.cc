@@ -3,7 +3,6 @@
 #include "stages/icmp/echo.h"
 #include "stages/icmp/redirect.h"
 #include "stages/icmp/source_address.h"
-#include "stages/reject/tcp_reset.h"
 #include "stages/reject/unreachable.h"
 #include "wire/icmp.h"
 #include "wire/icmpv6.h"
@@ -190,7 +189,7 @@ Reply Replies::RejectError(const Packet& offending, Family family, uint8_t code,
 }
 
 Reply Replies::Reset(const Packet& segment, Family family, const Snapshot& snapshot,
-                     Outbox& outbox) {
+                     Outbox& outbox, stages::ResetBy by) {
   if (!stages::MayBeReset(outbox.pool().arena(), segment, family)) return None();
   const bool v4 = family == Family::kIpv4;
   const IpAddress sender = v4 ? IpAddress(wire::Ipv4View(segment.l3()).source())
@@ -199,7 +198,7 @@ Reply Replies::Reset(const Packet& segment, Family family, const Snapshot& snaps
   if (way.path == nullptr) return way.punt ? Punt() : None();
   const uint8_t ttl = v4 ? snapshot.default_ttl : snapshot.at(way.path->slot).hop_limit6;
   Reply reply;
-  if (!stages::BuildReset(segment, family, ttl, outbox, reply.message)) return None();
+  if (!stages::BuildReset(segment, family, by, ttl, outbox, reply.message)) return None();
   reply.outcome = ReplyOutcome::kSend;
   reply.message.out = way.path->slot;
   reply.message.route_id = way.id.value;

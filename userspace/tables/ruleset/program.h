@@ -187,6 +187,7 @@ struct Program {
   bool ingress_other = false;
   std::array<std::array<bool, 2>, kHookPointCount> has{};
   std::array<bool, 2> conntrack{};
+  bool notrack = false;
   std::array<bool, 2> nat{};
   uint32_t workers = 1;
   std::vector<uint32_t> rule_order;  // rules sorted by identity, for FindRule
