@@ -5,9 +5,8 @@ Beside the router's own solicitations and reports (normalise.py), these are free
   IP id, flow label of ICMP and of TCP resets   the router's own, whatever address they carry
   id in IPv6 fragment headers                   random in both
   the order of those among other frames         a router may take its time to complain
-  the order between different pairs of hosts,   what Sluice gives to the kernel comes out later, such
-  and of flows of packets with options or       as packets with some IP options
-  extensions
+  the order between different pairs of hosts    what Sluice gives to the kernel comes out later, such
+  and of packets with options or extensions     as packets with some IP options
   addresses and ports that a NAT rule leaves    the kernel's choice stands for the other's, always
   to the router                                 the same one, and both are in the rule's range
 
@@ -146,17 +145,15 @@ def outputs(kernel_frames, other_frames, choices):
 
 
 def _pair(frame):
-    """Frames of one of these stay in order: two hosts and a protocol. With options or extension
-    headers also the ports, since Sluice gives some of those to the kernel and not others."""
+    """Frames of one of these stay in order: two hosts and a protocol. None do with options or
+    extension headers, since Sluice gives some of those to the kernel and not others."""
     packet = frame[14:]
     parts = wire.layout(packet)
     if parts is None:
         return b"", b"", 0, 0, ()
     plain = packet[0] == 0x45 if parts.version == 4 else packet[6] == parts.protocol
-    ports = () if plain else tuple(
-        wire.port(packet, at) or 0 for at in (parts.source_port, parts.destination_port))
     return (parts.source, parts.destination, parts.protocol,
-            packet[0] if parts.version == 4 else packet[6], ports)
+            packet[0] if parts.version == 4 else packet[6], () if plain else _shape(frame))
 
 
 def _without_common(ours, theirs):
