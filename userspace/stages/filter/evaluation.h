@@ -129,7 +129,7 @@ class Evaluation {
                 uint64_t owner);
   Step CountConnections(const tables::StatefulExpr& expr, tables::StateCell& own, uint64_t owner);
   void Report(tables::SetEvent::Kind kind, const tables::DynamicSet& set, const uint8_t* key,
-              const uint8_t* data, Nanos timeout);
+              const uint8_t* data, Nanos timeout, bool has_statements);
 
   // --- actions.cc ---
   Step Reject(const tables::Op& op);

@@ -24,6 +24,11 @@ Filter::Filter(const Options& options)
 void Filter::UseRuleset(const Ruleset* next, [[maybe_unused]] Nanos now) {
   ruleset_ = next;
   next_set_ = 0;
+  if (next == nullptr || !next->has_dynamic_sets()) return;
+  // What the kernel's sets have lost is gone here with the ruleset that says so.
+  for (uint32_t i = 0; i < next->set_count(); ++i) {
+    if (tables::DynamicSet* const set = next->dynamic(i)) set->FollowRequests(worker_);
+  }
 }
 
 FilterVerdict Filter::Run(HookPoint hook, Family family, FilterContext& context) {
