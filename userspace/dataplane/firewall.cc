@@ -378,10 +378,22 @@ bool Firewall::IsKernelsWithoutFlow(Pass& pass, const Key& key, PuntReason& reas
   }
   const bool kernels = IsKernels(DestinationOf(pass.p, pass.family), pass.snapshot, reason);
   IpAddress translated;
-  if (!ForeseesDestination(pass, key, translated)) return kernels;
+  if (!ForeseesDestination(pass, key, translated)) {
+    // Its later packets are not asked again, whatever the rules would say to them.
+    if (kernels && ruleset_->Has(HookPoint::kPreroutingNat, pass.family) && BeginsFlow(pass, key)) {
+      Claim(pass, key);
+    }
+    return kernels;
+  }
   if (!IsKernels(translated, pass.snapshot, reason)) return false;
   Claim(pass, key);
   return true;
+}
+
+// Whether conntrack would take it for the first packet of a connection.
+bool Firewall::BeginsFlow(const Pass& pass, const Key& key) const {
+  return key.hash != 0 && !key.error &&
+         conntrack_.WouldTrack(pass.p, key.tuple, {}, pass.snapshot.conntrack, arena_, pass.now);
 }
 
 // For the kernel: whatever rules say to its later packets, this connection is the kernel's.
@@ -445,6 +457,7 @@ Judgement Firewall::BeforeRouting(Packet& p, const Key& key, const Interface& in
     if (IsKernelsWithoutFlow(pass, key, reason)) return Judgement::Punt(reason);
   } else if (flows_.at(found.flow).Has(tables::kFlowKernel)) [[unlikely]] {
     if (!key.error) Claim(pass, key);
+    if (IsKernels(DestinationOf(p, family), snapshot, reason)) return Judgement::Punt(reason);
     return Judgement::Punt(PuntReason::kUnsupportedRule);
   } else if (stages::NeedsTranslation(flows_.at(found.flow), found.direction,
                                       NatManip::kDestination)) {

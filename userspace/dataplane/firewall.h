@@ -196,6 +196,7 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
   bool PassesWithoutFlow(const Pass& pass);
   bool StaysUntracked(const Pass& pass);
   bool FollowsFlow(const Pass& pass, const Key& key, const tables::FlowTable::Found& found);
+  bool BeginsFlow(const Pass& pass, const Key& key) const;
   bool Reroute(Pass& pass) const;
   void Claim(Pass& pass, const Key& key);
   // Why the route returns packets to this address to the kernel, if it does.

@@ -210,11 +210,14 @@ class _Chosen:
         ends = [[(bytes(data[start + theirs.addresses + place:][:len(ours.source)]),
                   wire.port(data[start:], at)) for place, at in places] for data in (kernel, packet)]
         begin = start + (theirs.transport or 0)
+        # Its port may be that of an earlier connection of one of the two that has ended.
+        first = theirs.protocol == wire.TCP and len(packet) > begin + 13 and (
+            packet[begin + 13] & (wire.SYN | wire.ACK) == wire.SYN)
         sctp = theirs.protocol == wire.SCTP and wire.sctp_is_sound(packet[begin:])
         for number, (place, port_at) in enumerate(places):
             # An endpoint, and the other one: a port may be used again for another partner.
             pairs = [(end[number], end[1 - number]) for end in ends]
-            if pairs[0][0] == pairs[1][0] or not self._same(theirs.protocol, *pairs):
+            if pairs[0][0] == pairs[1][0] or not self._same(theirs.protocol, *pairs, first):
                 continue
             changed = True
             address, port = pairs[0][0]
@@ -232,14 +235,19 @@ class _Chosen:
                 _adjust(packet, start + theirs.transport + 2, old, packet[at:])
         return changed
 
-    def _same(self, protocol, kernel, other):
-        """Whether the kernel chose for one pair of endpoints what the other chose for its pair."""
+    def _same(self, protocol, kernel, other, first):
+        """Whether the kernel chose for one pair of endpoints what the other chose for its pair.
+        `first`: of a connection, so that both may choose anew."""
         ours, theirs = (protocol, *kernel), (protocol, *other)
         known = self._kernel_of.get(theirs), self._other_of.get(ours)
         if known == (ours, theirs):
             return True
         if not self._choices.allow(kernel[0], other[0]):
             return False
+        if first and known != (None, None):
+            self._other_of.pop(known[0], None)
+            self._kernel_of.pop(known[1], None)
+            known = None, None
         if known != (None, None):
             self.complaints.append(f"chosen before otherwise: {ours} for {theirs}, was {known}")
             return False

@@ -121,6 +121,31 @@ TEST_F(FirewallTest, AnInvalidSegmentToATranslatedAddressEndsHere) {
   EXPECT_TRUE(sent.empty());
 }
 
+// What began at this machine stays here, whatever the rules would say to a later packet.
+TEST_F(FirewallTest, AConnectionThatIsNotTranslatedIsNotAskedAgain) {
+  RulesetModel m;
+  nft::NatExpr dnat;
+  dnat.destination = true;
+  dnat.family = 2;
+  dnat.addr_min = 0;
+  m.Base("pre", kPrerouting, -100, 1, "nat")
+      .Rule(Counted({test::Meta(tables::kMetaLength), test::Cmp(test::kEq, test::Host32(128)),
+                     test::Set(test::Addr("203.0.113.7"))},
+                    dnat));
+  Use(m);
+  const auto packet = [](size_t payload) {
+    return FromHost().Ipv4("10.0.0.2", "10.0.0.1").Udp(4000, 80).Payload(payload).Build();
+  };
+  Process(packet(50));
+  Process(packet(100));
+  ASSERT_EQ(punts.size(), 2u);
+  EXPECT_EQ(punts[0].reason, PuntReason::kLocal);
+  EXPECT_EQ(punts[1].reason, PuntReason::kLocal);
+  EXPECT_TRUE(sent.empty());
+  Process(FromHost().Ipv4("10.0.0.2", "10.0.0.1").Udp(4001, 80).Payload(100).Build());
+  EXPECT_EQ(sent.size(), 1u) << "one that begins so";
+}
+
 std::vector<Bytes> InPieces(const char* to) {
   const auto piece = [&] { return FromHost().Ipv4("10.0.0.2", to).Id(7).Protocol(17); };
   Bytes first(16, 0);
