@@ -559,14 +559,20 @@ Judgement Firewall::AfterRouting(Packet& p, const Interface& in, const Interface
   return judgement;
 }
 
-// A message whose cause has no connection. An error may still quote a packet of one.
-void Firewall::TrackOwn(Packet& message, Family family) {
+// A message whose cause has no connection. An error may still quote a packet of one, and the reset of a
+// segment that is invalid for its connection still goes the connection's way.
+void Firewall::TrackOwn(Packet& message, Family family, const Snapshot& snapshot, Nanos now) {
   message.ct_state = static_cast<uint8_t>(CtState::kInvalid);
   Key key;
   Prepare(message, family, key);
-  if (!key.error || key.hash == 0) return;
+  if (key.hash == 0) return;
   const tables::FlowTable::Found found = flows_.Find(key.tuple, key.hash);
   if (!found.found()) return;
+  if (!key.error) {
+    if (!IsSegment(message, key) || flows_.at(found.flow).Has(tables::kFlowKernel)) return;
+    static_cast<void>(conntrack_.Track(message, key.tuple, key.hash, snapshot.conntrack, arena_, now));
+    return;
+  }
   message.flow = found.flow;
   message.ct_state = static_cast<uint8_t>(CtState::kRelated);
   message.ct_direction = static_cast<uint8_t>(found.direction);
@@ -608,7 +614,9 @@ Judgement Firewall::OfOurOwn(Packet& message, const Packet* connection_of, IpAdd
   }
   Judgement judgement = Run(HookPoint::kOutputRaw, pass);
   if (!judgement.accepted()) return judgement;
-  if (tracks(family) && IsState(message, CtState::kNone)) TrackOwn(message, family);
+  if (tracks(family) && IsState(message, CtState::kNone)) {
+    TrackOwn(message, family, snapshot, now);
+  }
   judgement = Run(HookPoint::kOutput, pass);
   const IpAddress destination = DestinationOf(message, family);
   if (judgement.accepted()) {

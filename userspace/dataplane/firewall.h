@@ -187,7 +187,7 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
   Judgement Run(tables::HookPoint hook, Pass& pass);
   Judgement Translate(tables::HookPoint hook, stages::NatManip manip, Pass& pass);
   Judgement SetUp(tables::HookPoint hook, stages::NatManip manip, Pass& pass, tables::Flow& flow);
-  void TrackOwn(packet::Packet& message, Family family);
+  void TrackOwn(packet::Packet& message, Family family, const tables::Snapshot& snapshot, Nanos now);
   Judgement Rehearse(tables::HookPoint hook, Pass& pass, Rehearsal& r);
   Judgement RehearseTranslation(tables::HookPoint hook, stages::NatManip manip, Pass& pass,
                                 Rehearsal& r);

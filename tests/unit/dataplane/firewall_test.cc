@@ -121,6 +121,23 @@ TEST_F(FirewallTest, AnInvalidSegmentToATranslatedAddressEndsHere) {
   EXPECT_TRUE(sent.empty());
 }
 
+TEST_F(FirewallTest, TheResetOfAnInvalidSegmentIsOfItsConnection) {
+  RulesetModel m;
+  nft::RejectExpr reset;
+  reset.type = 1;
+  m.Base("forward", kForward)
+      .Rule({test::Ct(tables::kCtState), test::And(test::Host32(1)),
+             test::Cmp(test::kNeq, test::Host32(0)), reset});
+  m.Base("post", kPostrouting)
+      .Rule({test::Ct(tables::kCtDirection), test::Cmp(test::kEq, {1}), nft::CounterExpr{}});
+  Use(m);
+  Process(Tcp("203.0.113.9", kSyn));
+  Process(Tcp("203.0.113.9", kAck));  // before the answer: invalid
+  ASSERT_EQ(sent.size(), 2u);
+  EXPECT_EQ(sent[1].bytes[47] & kRst, kRst);
+  EXPECT_EQ(Count(1), 1u);
+}
+
 // What began at this machine stays here, whatever the rules would say to a later packet.
 TEST_F(FirewallTest, AConnectionThatIsNotTranslatedIsNotAskedAgain) {
   RulesetModel m;
