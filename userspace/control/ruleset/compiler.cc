@@ -32,9 +32,10 @@ void RulesetCompiler::ForgetTables(const nft::Ruleset& model) {
   for (const nft::Table& table : model.tables) {
     tables.emplace(TableKey(static_cast<uint8_t>(table.family), table.name), table.handle);
   }
-  for (const auto& [table, handle] : tables_) {
+  for (const auto& known : tables_) {
+    const TableKey& table = known.first;
     const auto now = tables.find(table);
-    if (now != tables.end() && now->second == handle) continue;
+    if (now != tables.end() && now->second == known.second) continue;
     const auto of_table = [&](const auto& entry) {
       return std::get<0>(entry.first) == table.first && std::get<1>(entry.first) == table.second;
     };
