@@ -34,28 +34,11 @@ namespace {
 // How often elements that rules have added to sets are looked through for those whose time is over.
 constexpr Nanos kElementTick = Millis(100);
 
-Family FamilyOf(const Packet& p) {
-  return p.l3()[0] >> 4 == 4 ? Family::kIpv4 : Family::kIpv6;
-}
-
-FlowDirection DirectionOf(const Packet& p) { return static_cast<FlowDirection>(p.ct_direction); }
-
-bool IsState(const Packet& p, CtState state) { return p.ct_state == static_cast<uint8_t>(state); }
-
-IpAddress DestinationOf(const Packet& p, Family family) {
-  if (family == Family::kIpv4) return wire::Ipv4View(p.l3()).destination();
-  return wire::Ipv6View(p.l3()).destination();
-}
-
 bool IsIcmpError(const Packet& p, Family family) {
   if (!tables::IsIcmp(p.l4_protocol) || p.l4_offset == 0) return false;
   return family == Family::kIpv4
              ? p.l4_protocol == wire::kProtocolIcmp && wire::IsIcmpError(p.l4()[0])
              : p.l4_protocol == wire::kProtocolIcmpv6 && wire::IsIcmpv6Error(p.l4()[0]);
-}
-
-bool IsSegment(const Packet& p, const Firewall::Key& key) {
-  return p.l4_protocol == wire::kProtocolTcp && !key.error;
 }
 
 // The tuple of answers to the packet that an ICMP error quotes.
@@ -556,78 +539,6 @@ Judgement Firewall::AfterRouting(Packet& p, const Interface& in, const Interface
   }
   // From here on the packet may wait for its neighbour for longer than its connection lives.
   p.flow = packet::kNoFlowIndex;
-  return judgement;
-}
-
-// A message whose cause has no connection. An error may still quote a packet of one, and the reset of a
-// segment that is invalid for its connection still goes the connection's way.
-void Firewall::TrackOwn(Packet& message, Family family, const Snapshot& snapshot, Nanos now) {
-  message.ct_state = static_cast<uint8_t>(CtState::kInvalid);
-  Key key;
-  Prepare(message, family, key);
-  if (key.hash == 0) return;
-  const tables::FlowTable::Found found = flows_.Find(key.tuple, key.hash);
-  if (!found.found()) return;
-  if (!key.error) {
-    if (!IsSegment(message, key) || flows_.at(found.flow).Has(tables::kFlowKernel)) return;
-    static_cast<void>(conntrack_.Track(message, key.tuple, key.hash, snapshot.conntrack, arena_, now));
-    return;
-  }
-  message.flow = found.flow;
-  message.ct_state = static_cast<uint8_t>(CtState::kRelated);
-  message.ct_direction = static_cast<uint8_t>(found.direction);
-}
-
-// ip_route_me_harder. False: not by an interface of ours.
-bool Firewall::Reroute(Pass& pass) const {
-  const IpAddress destination = DestinationOf(pass.p, pass.family);
-  const tables::RouteId id = destination.is_v4() ? tables_.fib4.Lookup(destination.v4())
-                                                 : tables_.fib6.Lookup(destination.v6());
-  if (!id.valid()) return false;
-  const tables::Route& route = tables_.routes.Get(id);
-  if (route.type != RouteType::kUnicast || route.paths.empty()) return false;
-  const auto hash = static_cast<uint32_t>(destination.bits.lo * 0x9e3779b97f4a7c15ull >> 32);
-  const tables::Path& path = tables::SelectPath(route, hash);
-  if (!path.slot.valid() || !pass.snapshot.at(path.slot).up) return false;
-  pass.out = &pass.snapshot.at(path.slot);
-  pass.p.out = path.slot;
-  pass.p.route_id = id.value;
-  pass.next_hop = path.has_gateway ? path.gateway : destination;
-  return true;
-}
-
-Judgement Firewall::OfOurOwn(Packet& message, const Packet* connection_of, IpAddress& next_hop,
-                             const Snapshot& snapshot, Nanos now) {
-  const Family family = FamilyOf(message);
-  Pass pass{.p = message,
-            .family = family,
-            .snapshot = snapshot,
-            .in = nullptr,
-            .out = &snapshot.at(message.out),
-            .next_hop = next_hop,
-            .now = now};
-  if (connection_of != nullptr && connection_of->flow != packet::kNoFlowIndex) {
-    // nf_ct_attach: it goes the other way of the same connection, which may not be confirmed yet.
-    message.flow = connection_of->flow;
-    message.ct_state = static_cast<uint8_t>(CtState::kRelated);
-    message.ct_direction = static_cast<uint8_t>(tables::Opposite(DirectionOf(*connection_of)));
-  }
-  Judgement judgement = Run(HookPoint::kOutputRaw, pass);
-  if (!judgement.accepted()) return judgement;
-  if (tracks(family) && IsState(message, CtState::kNone)) {
-    TrackOwn(message, family, snapshot, now);
-  }
-  judgement = Run(HookPoint::kOutput, pass);
-  const IpAddress destination = DestinationOf(message, family);
-  if (judgement.accepted()) {
-    judgement = Translate(HookPoint::kOutputNat, NatManip::kDestination, pass);
-  }
-  if (judgement.accepted() && DestinationOf(message, family) != destination) {
-    if (!Reroute(pass)) judgement = Judgement::Drop(DropReason::kNoRoute);
-    next_hop = pass.next_hop;
-  }
-  if (judgement.accepted()) judgement = ToTheWire(pass);
-  message.flow = packet::kNoFlowIndex;  // it neither confirms nor abandons the connection
   return judgement;
 }
 

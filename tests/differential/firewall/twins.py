@@ -199,10 +199,13 @@ class SluiceTwin(Twin):
         return total
 
     def wait_for_rules(self):
-        """Until Sluice judges by the ruleset that the kernel has now."""
+        """Until Sluice judges by the ruleset that the kernel has now, in XDP as well."""
         wanted = self.nft.generation()
         deadline = time.monotonic() + _ANSWER_WITHIN
-        while self.show("rules")["firewall"]["generation"] < wanted:
+        while True:
+            firewall = self.show("rules")["firewall"]
+            if firewall["generation"] >= wanted and not firewall["in_change"]:
+                break
             if time.monotonic() > deadline:
                 pytest.fail(f"Sluice did not take over ruleset {wanted}:\n"
                             f"{self.topology.read_log()[-3000:]}", pytrace=False)
