@@ -108,11 +108,10 @@ __attribute__((noinline)) __u32 sluice_offload_sum(struct xdp_md* ctx, __u32 off
   return sluice_offload_fold(sum);
 }
 
-/* What is between find and rewrite: 0, with the frame as it was, when there is no device to send to.
- * So nothing is lost while an interface goes. */
+/* What is between find and rewrite: 0, with the frame as it was, when there is no device to send
+ * to. So nothing is lost while an interface goes. */
 SLUICE_INLINE int prepare(struct xdp_md* ctx, const struct sluice_offload_packet* p,
-                          const struct sluice_offload_action* a, __u32 frame_bytes,
-                          int fragments) {
+                          const struct sluice_offload_action* a, __u32 frame_bytes, int fragments) {
   const long action = fragments ? bpf_redirect_map(&offload_devices_f, a->out, 0)
                                 : bpf_redirect_map(&offload_devices, a->out, 0);
   if (action != XDP_REDIRECT) return 0;

@@ -2,19 +2,19 @@
  * tables, so that tests run it natively.
  *
  * sluice_offload_find4 and ..6 say whether the frame is forwarded here, and write nothing;
- * sluice_offload_rewrite4 and ..6 then make of it what a worker would (userspace/dataplane/forward.cc,
- * stages/nat, stages/rewrite), to the byte. All else is left to the worker: fragments, options and
- * extension headers, what is malformed, hops that expire, packets larger than the MTU, TCP segments
- * that change a connection's state. TCP and UDP checksums are not verified, as no router does; so
- * unlike conntrack in a worker this forwards a segment with a wrong one, and does not look at TCP's
- * window.
+ * sluice_offload_rewrite4 and ..6 then make of it what a worker would
+ * (userspace/dataplane/forward.cc, stages/nat, stages/rewrite), to the byte. All else is left to
+ * the worker: fragments, options and extension headers, what is malformed, hops that expire,
+ * packets larger than the MTU, TCP segments that change a connection's state. TCP and UDP checksums
+ * are not verified, as no router does; so unlike conntrack in a worker this forwards a segment with
+ * a wrong one, and does not look at TCP's window.
  *
- * Between the two the caller trims the frame to find's `frame_bytes`, and sums up the L4 bytes where
- * `partial` says so. That is the checksum that senders on virtual links leave to the network card
- * (userspace/wire/partial_checksum.h has the rule and why it is sound).
+ * Between the two the caller trims the frame to find's `frame_bytes`, and sums up the L4 bytes
+ * where `partial` says so. That is the checksum that senders on virtual links leave to the network
+ * card (userspace/wire/partial_checksum.h has the rule and why it is sound).
  *
- * Checksum updates: RFC 1624, equation 3. Sums are of 16-bit words as they are in memory, which only
- * swaps the result's bytes (RFC 1071, 2B); little-endian machines only.
+ * Checksum updates: RFC 1624, equation 3. Sums are of 16-bit words as they are in memory, which
+ * only swaps the result's bytes (RFC 1071, 2B); little-endian machines only.
  *
  * Who includes this has declared before:
  *   const struct sluice_offload_entry4* sluice_offload_get4(const struct sluice_offload_key4* key);
@@ -113,7 +113,8 @@ SLUICE_INLINE int sluice_offload_flow_l4(const __u8* l4, const __u8* end,
   }
   if (p->protocol != SLUICE_OFFLOAD_UDP || l4 + 8 > end) return 0;
   size = sluice_be16(l4 + 4);
-  return size >= 8 && size <= p->l4_bytes;
+  /* Shorter: the checksum is that of another length, and conntrack calls it wrong. */
+  return size >= 8 && size == p->l4_bytes;
 }
 
 /* The worker's rule: the field equals the pseudo header's sum. As there, only the field itself need

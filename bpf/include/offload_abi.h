@@ -88,7 +88,7 @@ struct sluice_offload_action {
   __u8 link[12];    /* destination and source MAC address */
   __u16 l4_delta;   /* one's complement: what a rewrite adds to the sum behind the TCP or UDP
                      * checksum (~HC' = ~HC + delta, RFC 1624), of 16-bit words as they are in
-                     * memory */
+                     * memory. 0 only where nothing changes: changes whose sum is zero are 0xffff */
   __u16 l3_delta;   /* the same for the IPv4 header's, without the TTL */
   __u16 source_port; /* after a rewrite, wire order */
   __u16 destination_port;

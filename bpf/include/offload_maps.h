@@ -72,7 +72,8 @@ SLUICE_INLINE struct sluice_offload_cell* sluice_offload_get_cell(__u32 index) {
 SLUICE_INLINE __u32 sluice_offload_cpu(void) { return bpf_get_smp_processor_id(); }
 
 /* Global, so that the verifier looks at each once, and not at the end of each way through the early
- * filter. Whether the frame has been forwarded (XDP_REDIRECT); _f: by a program for several buffers. */
+ * filter. Whether the frame has been forwarded (XDP_REDIRECT); _f: by a program for several
+ * buffers. */
 int sluice_offload_frame4(struct xdp_md* ctx, __u32 word);
 int sluice_offload_frame6(struct xdp_md* ctx, __u32 word);
 int sluice_offload_frame4_f(struct xdp_md* ctx, __u32 word);

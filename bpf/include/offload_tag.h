@@ -2,9 +2,9 @@
  *
  * The kernel uses an entry's memory again as soon as the entry is deleted or replaced, also while a
  * program still reads it. So a program copies the entry, and then compares its tag: a sum of all
- * words of key and entry, each times an odd number of its own, modulo 2^64. Two entries mixed up, or
- * another key's, have it by chance only, and only if they were written within the few nanoseconds
- * between lookup and copy.
+ * words of key and entry, each times an odd number of its own, modulo 2^64. Two entries mixed up,
+ * or another key's, have it by chance only, and only if they were written within the few
+ * nanoseconds between lookup and copy.
  */
 #ifndef SLUICE_BPF_INCLUDE_OFFLOAD_TAG_H_
 #define SLUICE_BPF_INCLUDE_OFFLOAD_TAG_H_

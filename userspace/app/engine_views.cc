@@ -192,7 +192,7 @@ telemetry::TiersView Engine::Tiers() const {
     if (!served.attached()) continue;
     for (const std::string& problem :
          {offload_->InputProblem(served), offload_->OutputProblem(IfaceSlot{i})}) {
-      if (!problem.empty()) view.problems.push_back(served.config.name + ": " + problem);
+      if (!problem.empty()) view.problems.push_back(problem);
     }
   }
   return view;
@@ -284,12 +284,11 @@ std::vector<telemetry::InterfaceView> Engine::Interfaces() {
         view.addresses.push_back(ToString(Ipv6Prefix{a.address, a.prefix_length}));
       }
       if (const auto xdp = served.attachment->ReadXdpCounts(); xdp.ok()) {
-        uint64_t forwarded = 0;  // counted by the workers as well
         for (const XdpCount& count : ByReason(*xdp)) {
-          (count.action == "redirect" ? view.xdp_redirect
-           : count.action == "drop"   ? view.xdp_drop
-           : count.action == "pass"   ? view.xdp_pass
-                                      : forwarded) += count.packets;
+          (count.action == "redirect"  ? view.xdp_redirect
+           : count.action == "drop"    ? view.xdp_drop
+           : count.action == "forward" ? view.xdp_forward
+                                       : view.xdp_pass) += count.packets;
         }
       }
     }
@@ -299,7 +298,6 @@ std::vector<telemetry::InterfaceView> Engine::Interfaces() {
     view.tx_bytes = Sum(slot, &InterfaceCounters::transmitted_bytes);
     view.punts = Sum(slot, &InterfaceCounters::punted_packets);
     view.held = Sum(slot, &InterfaceCounters::held_packets);
-    view.offloaded = Sum(slot, &InterfaceCounters::offloaded_packets);
     for (const auto& thread : workers_) {
       const InterfaceCounters& c = thread->worker().counters().of(slot);
       for (const Counter& error : c.tx_errors) view.tx_errors += error.Read();

@@ -8,7 +8,7 @@
 
 namespace sluice::app {
 
-using io::af_xdp::RedirectSupport;
+using io::af_xdp::RedirectTarget;
 
 namespace {
 
@@ -56,47 +56,59 @@ void OffloadControl::Leaves(const ServedInterface& served) {
 }
 
 bool OffloadControl::CanOutput(const Device& device) const {
-  return device.support == RedirectSupport::kYes ||
-         (device.support == RedirectSupport::kUnknown && choice_ == control::Choice::kOn);
+  return device.target == RedirectTarget::kYes ||
+         (device.target == RedirectTarget::kUnknown && choice_ == control::Choice::kOn);
 }
 
 bool OffloadControl::Probe(Served served, Nanos now) {
-  if (now < next_probe_) return false;
-  next_probe_ = now + kProbeInterval;
+  const bool due = now >= next_probe_;
+  if (due) next_probe_ = now + kProbeInterval;
   bool changed = false;
   for (uint8_t i = 0; i < kMaxInterfaces; ++i) {
     const ServedInterface& interface = served[i];
     if (!interface.attached() || interface.leaving) continue;
-    Device& device = devices_[i];
-    const bool fresh = device.ifindex != interface.ifindex();
-    if (fresh) device = {.ifindex = interface.ifindex()};
-    const bool could = CanOutput(device);
-    io::af_xdp::RedirectVerdict verdict = io::af_xdp::ProbeRedirect(interface.attachment->interface());
-    device.support = verdict.support;
-    device.advice = std::move(verdict.advice);
-    const bool can = CanOutput(device);
-    if (can && (fresh || !could)) {
-      const absl::Status status = maps_->SetDevice(IfaceSlot{i}, device.ifindex);
-      if (!status.ok()) {
-        device.support = RedirectSupport::kUnsupported;
-        device.advice = std::string(status.message());
-      }
-    }
-    changed |= CanOutput(device) != could || fresh;
-    if (!CanOutput(device) && !device.announced) {
-      LogInfo("{}: XDP cannot send here, workers do: {}", interface.config.name, device.advice);
-      device.announced = true;
-    } else if (CanOutput(device) && device.announced) {
-      LogInfo("{}: XDP can send here now", interface.config.name);
-      device.announced = false;
+    const bool fresh = devices_[i].ifindex != interface.ifindex();
+    if (fresh) devices_[i] = {.ifindex = interface.ifindex()};
+    if (due || fresh) changed |= ProbeOne(IfaceSlot{i}, interface.config.name) || fresh;
+    // It may just be coming up.
+    if (devices_[i].target == RedirectTarget::kUnknown) {
+      next_probe_ = std::min(next_probe_, now + kUnknownInterval);
     }
   }
   return changed;
 }
 
+// True: the answer is another one.
+bool OffloadControl::ProbeOne(IfaceSlot slot, const std::string& name) {
+  Device& device = devices_[slot.value];
+  const bool could = CanOutput(device);
+  const auto info = io::af_xdp::ProbeInterface(name);
+  if (!info.ok()) return false;  // it is about to vanish
+  io::af_xdp::RedirectAnswer answer = io::af_xdp::ProbeRedirect(*info);
+  device.target = answer.target;
+  device.advice = std::move(answer.advice);
+  if (CanOutput(device) && !could) {
+    const absl::Status status = maps_->SetDevice(slot, device.ifindex);
+    if (!status.ok()) {
+      device.target = RedirectTarget::kUnsupported;
+      device.advice = std::string(status.message());
+    }
+  }
+  const bool cannot = device.target == RedirectTarget::kNoPeerNapi ||
+                      device.target == RedirectTarget::kUnsupported;
+  if (cannot && !device.announced) {
+    LogInfo("{}; workers send there", device.advice);
+  } else if (CanOutput(device) && device.announced) {
+    LogInfo("{}: XDP can send here now", name);
+  }
+  device.announced = cannot;
+  return CanOutput(device) != could;
+}
+
 std::string OffloadControl::InputProblem(const ServedInterface& served) const {
-  if (!served.attached()) return "not attached";
-  return served.attachment->Describe().mode == "native" ? "" : "XDP runs in generic mode";
+  if (!served.attached()) return "interface " + served.config.name + ": not attached";
+  if (served.attachment->Describe().mode == "native") return "";
+  return "interface " + served.config.name + ": XDP runs in generic mode";
 }
 
 std::string OffloadControl::OutputProblem(IfaceSlot slot) const {

@@ -32,6 +32,7 @@ namespace sluice::app {
 class OffloadControl {
  public:
   static constexpr Nanos kProbeInterval = Seconds(5);
+  static constexpr Nanos kUnknownInterval = Seconds(1);  // while there is no answer
 
   using Served = std::span<const ServedInterface, kMaxInterfaces>;
   using Workers = Interfaces::Workers;
@@ -67,7 +68,7 @@ class OffloadControl {
  private:
   struct Device {
     IfIndex ifindex;
-    io::af_xdp::RedirectSupport support = io::af_xdp::RedirectSupport::kUnknown;
+    io::af_xdp::RedirectTarget target = io::af_xdp::RedirectTarget::kUnknown;
     std::string advice;
     bool announced = false;  // that it cannot
   };
@@ -75,6 +76,7 @@ class OffloadControl {
   OffloadControl(control::Choice choice, uint32_t entries, uint32_t workers)
       : choice_(choice), entries_(entries), workers_(workers) {}
   bool CanOutput(const Device& device) const;
+  bool ProbeOne(IfaceSlot slot, const std::string& name);
   tables::OffloadModes ModesOf(const ServedInterface& served, const tables::Interface& interface,
                                const tables::Snapshot& snapshot) const;
   void SetOwnAddresses(const tables::Snapshot& snapshot);

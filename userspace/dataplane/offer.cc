@@ -12,7 +12,7 @@ bool Pipeline::MayPromoteFlow(const Packet& p, OffloadWay& way) {
   const auto direction = static_cast<FlowDirection>(p.ct_direction);
   if (judged_flow_ == tables::kNoFlow ||
       p.ct_state != static_cast<uint8_t>(tables::CtState::kEstablished) ||
-      !offload_.WantsFlow(judged_flow_, direction)) {
+      !offload_.WantsFlow(judged_flow_, direction, p.in)) {
     return false;
   }
   const tables::Flow& flow = firewall_.flows().at(judged_flow_);

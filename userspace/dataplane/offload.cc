@@ -5,6 +5,7 @@
 
 #include "base/byte_order.h"
 #include "wire/checksum.h"
+#include "wire/flow_hash.h"
 
 namespace sluice::dataplane {
 
@@ -35,22 +36,19 @@ IpAddress AddressOf(Family family, const Ipv6& bits) {
   return bits;
 }
 
-// The sum of 16-bit words as they are in memory.
-uint64_t SumOf(const uint32_t* words, size_t count) {
-  uint64_t sum = 0;
-  for (size_t i = 0; i < count; ++i) sum += (words[i] & 0xffff) + (words[i] >> 16);
-  return sum;
-}
-
-// What replacing words adds to a one's-complement sum (RFC 1624): ~m + m'.
+// What replacing words adds to a one's-complement sum of 16-bit words as they are in memory
+// (RFC 1624): ~m + m', of those that change.
 uint64_t Difference(const uint32_t* before, const uint32_t* after, size_t count) {
-  uint64_t sum = SumOf(after, count);
-  for (size_t i = 0; i < count; ++i) sum += (~before[i] & 0xffff) + (~before[i] >> 16);
+  uint64_t sum = 0;
+  for (size_t i = 0; i < count; ++i) {
+    if (before[i] == after[i]) continue;
+    sum += (after[i] & 0xffff) + (after[i] >> 16) + (~before[i] & 0xffff) + (~before[i] >> 16);
+  }
   return sum;
 }
 
-uint16_t PortDifference(uint16_t before, uint16_t after) {
-  return wire::Fold(uint64_t{static_cast<uint16_t>(~before)} + after);
+uint64_t Difference(uint16_t before, uint16_t after) {
+  return before == after ? 0 : uint64_t{static_cast<uint16_t>(~before)} + after;
 }
 
 void FillKeyPorts(auto& key, const FlowTuple& tuple, IfaceSlot in) {
@@ -95,8 +93,9 @@ void FillRewrite(OffloadChange& order, const FlowTuple& before, const FlowTuple&
   sluice_offload_action& action = order.action();
   action.source_port = WirePort(reply.destination_port);
   action.destination_port = WirePort(reply.source_port);
-  const uint64_t ports = uint64_t{PortDifference(WirePort(before.source_port), action.source_port)} +
-                         PortDifference(WirePort(before.destination_port), action.destination_port);
+  const uint64_t ports =
+      Difference(WirePort(before.source_port), action.source_port) +
+      Difference(WirePort(before.destination_port), action.destination_port);
   uint64_t addresses;
   if (order.family == Family::kIpv4) {
     order.entry4.source = WireAddress(AddressOf(reply.family, reply.destination));
@@ -187,7 +186,7 @@ bool Offload::IsPromoted(FlowIndex flow, FlowDirection direction) const {
 
 // --- Flows ---
 
-bool Offload::WantsFlow(FlowIndex index, FlowDirection direction) {
+bool Offload::WantsFlow(FlowIndex index, FlowDirection direction, IfaceSlot in) {
   if (!enabled() || !MayPromote()) return false;
   const Flow& flow = flows_.at(index);
   constexpr uint32_t kNeeded =
@@ -198,9 +197,11 @@ bool Offload::WantsFlow(FlowIndex index, FlowDirection direction) {
   }
   if (flow.count(direction).packets < threshold_) return false;
   const uint32_t place = FlowEntry(index, direction);
+  if (place == 0 || !IsValid(entries_[place - 1])) return true;
   // What still comes to the worker was on its way already, or is not for XDP; or the order failed,
-  // which a scan finds out.
-  return place == 0 || !IsValid(entries_[place - 1]);
+  // which a scan finds out; or it comes by another interface now, and not by both.
+  const Entry& e = entries_[place - 1];
+  return e.in != in && now_ > e.used + kScanInterval * 2;
 }
 
 void Offload::PromoteFlow(FlowIndex index, FlowDirection direction, const OffloadWay& way,
@@ -208,6 +209,8 @@ void Offload::PromoteFlow(FlowIndex index, FlowDirection direction, const Offloa
   Flow& flow = flows_.at(index);
   const FlowTuple& tuple = flow.tuple(direction);
   uint32_t& place = FlowEntry(index, direction);
+  // The interface is part of the key: under the old one nothing may stay behind.
+  if (place != 0 && entries_[place - 1].in != way.in) Kill(entries_[place - 1], End::kStale);
   Entry* const e = Prepare(place == 0 ? kNoEntry : place - 1, way, tuple.family);
   if (e == nullptr) return;
   FillKey(e->order, tuple, way.in);
@@ -227,11 +230,13 @@ void Offload::PromoteFlow(FlowIndex index, FlowDirection direction, const Offloa
 
 Offload::HeatPlace Offload::PlaceOf(IfaceSlot in, const IpAddress& source,
                                     const IpAddress& destination) const {
-  uint64_t hash = (destination.bits.lo ^ std::rotl(destination.bits.hi, 23) ^
-                   std::rotl(source.bits.lo ^ std::rotl(source.bits.hi, 29), 11) ^
-                   uint64_t{in.value} << 56) * heat_seed_;
-  hash ^= hash >> 29;
-  hash *= 0x9e3779b97f4a7c15ull;
+  // Every bit of the addresses counts for the place: of IPv6 they differ where they like.
+  uint64_t hash = wire::internal::Mix(heat_seed_ + in.value, destination.bits.lo);
+  if (destination.family == Family::kIpv6) {
+    hash = wire::internal::Mix(hash, destination.bits.hi);
+    hash = wire::internal::Mix(hash, source.bits.hi);
+  }
+  hash = wire::internal::Mix(hash, source.bits.lo);
   return {.first = (hash & (heat_.size() - 1)) & ~(kHeatWays - 1),
           .tag = static_cast<uint32_t>(hash >> 32) | 1};
 }

@@ -90,8 +90,8 @@ class Offload final : private tables::FlowTable::Observer {
   // The last thing in a turn: neighbours have changed since (`neighbor_changes` is a count).
   void EndTick(uint64_t neighbor_changes);
 
-  // Whether the packet of this flow and direction should be looked at for promotion.
-  bool WantsFlow(tables::FlowIndex flow, tables::FlowDirection direction);
+  // Whether the packet of this flow and direction, come by `in`, should be looked at for promotion.
+  bool WantsFlow(tables::FlowIndex flow, tables::FlowDirection direction, IfaceSlot in);
   void PromoteFlow(tables::FlowIndex flow, tables::FlowDirection direction, const OffloadWay& way,
                    const stages::FlowPath& path);
   // Without connections: counts the packet. `source` is unspecified where it does not matter.
@@ -105,8 +105,8 @@ class Offload final : private tables::FlowTable::Observer {
   Nanos NextDeadline() const { return enabled() && live_count() > 0 ? next_scan_ : Nanos::Max(); }
   void Scan(Nanos now, const tables::Snapshot& snapshot, stages::Neighbors& neighbors);
 
-  // A packet of a promoted flow came to the worker and changed what entries rest on.
-  void Demote(tables::FlowIndex flow) { Changed(flow); }
+  // A packet of a promoted flow has met the rules: entries go by the mark that it had before.
+  void CheckMark(tables::FlowIndex flow);
   bool IsPromoted(tables::FlowIndex flow, tables::FlowDirection direction) const;
   bool IsPromoted(IfaceSlot in, const IpAddress& source, const IpAddress& destination) const;
 

@@ -213,6 +213,13 @@ void Offload::Removed(FlowIndex flow) {
   }
 }
 
+void Offload::CheckMark(FlowIndex flow) {
+  for (const FlowDirection direction : {FlowDirection::kOriginal, FlowDirection::kReply}) {
+    const uint32_t place = FlowEntry(flow, direction);
+    if (place != 0 && entries_[place - 1].mark != flows_.at(flow).mark) return Changed(flow);
+  }
+}
+
 void Offload::Changed(FlowIndex flow) { Removed(flow); }
 
 }  // namespace sluice::dataplane

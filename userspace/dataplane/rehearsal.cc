@@ -25,9 +25,10 @@ Judgement Firewall::Rehearse(HookPoint hook, Pass& pass, Rehearsal& r) {
   if (ruleset_ == nullptr || !ruleset_->Has(hook, pass.family)) return Judgement::Accept();
   WalkStep& step = r.walk.Add(WalkStep::Kind::kHook);
   pass.trace = &r.walk;
-  pass.path = r.path;
   pass.wants_nat = false;
+  recorder_ = r.path;
   const Judgement judgement = Run(hook, pass);
+  recorder_ = nullptr;
   step.hook = hook;
   step.rule = judgement.rule;
   step.chain = judgement.chain;
@@ -82,6 +83,7 @@ Judgement Firewall::RehearseBeforeRouting(Packet& p, const Key& key, const Inter
   const Family family = p.l3()[0] >> 4 == 4 ? Family::kIpv4 : Family::kIpv6;
   Pass pass{.p = p, .family = family, .snapshot = snapshot, .in = &in, .now = now, .dry = true};
   Judgement judgement = Rehearse(HookPoint::kIngress, pass, r);
+  if (judgement.accepted()) judgement = Rehearse(HookPoint::kPreroutingFirst, pass, r);
   if (judgement.accepted()) judgement = Rehearse(HookPoint::kPreroutingRaw, pass, r);
   if (!judgement.accepted()) return judgement;
   if (tracks(family)) {

@@ -22,8 +22,8 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(InterfaceView, name, slot, ifind
                                                 mac, mtu, driver, mode, zero_copy, multi_buffer,
                                                 busy_poll, checksum, queues, addresses, rx_packets,
                                                 rx_bytes, tx_packets, tx_bytes, tx_errors, drops,
-                                                punts, held, offloaded, xdp_redirect, xdp_pass,
-                                                xdp_drop, ring_full)
+                                                punts, held, xdp_redirect, xdp_pass, xdp_drop,
+                                                xdp_forward, ring_full)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(RoutePathView, via, dev, weight, served)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(RouteView, prefix, type, paths, mtu, served,
                                                 not_served_by)

@@ -165,9 +165,9 @@ std::string ToTable(const std::vector<InterfaceView>& views) {
                      {"dropped", kRight},
                      {"tx errors", kRight}});
   TextTable xdp({{"interface"},
+                 {"forwarded", kRight},
                  {"to sluice", kRight},
                  {"to kernel", kRight},
-                 {"forwarded", kRight},
                  {"dropped", kRight},
                  {"ring full", kRight}});
   std::string problems;
@@ -181,8 +181,8 @@ std::string ToTable(const std::vector<InterfaceView>& views) {
     traffic.AddRow({v.name, Grouped(v.rx_packets), HumanBytes(v.rx_bytes), Grouped(v.tx_packets),
                     HumanBytes(v.tx_bytes), Grouped(v.punts), Grouped(v.drops),
                     Grouped(v.tx_errors)});
-    xdp.AddRow({v.name, Grouped(v.xdp_redirect), Grouped(v.xdp_pass),
-                Grouped(v.offloaded), Grouped(v.xdp_drop), Grouped(v.ring_full)});
+    xdp.AddRow({v.name, Grouped(v.xdp_forward), Grouped(v.xdp_redirect), Grouped(v.xdp_pass),
+                Grouped(v.xdp_drop), Grouped(v.ring_full)});
     if (!v.problem.empty()) problems += v.name + ": " + v.problem + "\n";
   }
   std::string out = links.Render() + "\nTraffic\n" + traffic.Render() + "\nXDP\n" + xdp.Render();

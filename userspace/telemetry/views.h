@@ -67,7 +67,7 @@ struct TiersView {
   bool offload = false;          // there is a flow tier
   uint64_t entries = 0;          // of it
   uint64_t limit = 0;
-  std::vector<std::string> problems;  // interfaces that do not take part: "wan0: ..."
+  std::vector<std::string> problems;  // interfaces that do not take part, and why
 };
 
 struct StatusView {
@@ -117,10 +117,10 @@ struct InterfaceView {
   uint64_t drops = 0;
   uint64_t punts = 0;
   uint64_t held = 0;
-  uint64_t offloaded = 0;  // of rx_packets: carried by XDP
   uint64_t xdp_redirect = 0;
   uint64_t xdp_pass = 0;
   uint64_t xdp_drop = 0;
+  uint64_t xdp_forward = 0;
   uint64_t ring_full = 0;
 };
 

@@ -216,6 +216,15 @@ TEST_F(OffloadTest, Ipv6AndPairs) {
   EXPECT_EQ(last->action().bucket[1], tables::OffloadBucket(A4("10.0.0.2")));
 }
 
+TEST_F(OffloadTest, NetworksThatDifferInAnyBitHavePlacesOfTheirOwn) {
+  for (uint32_t bit = 0; bit < 32; ++bit) {  // more than share a place, of either half
+    Ipv6 address = A6("2001:db8:9::1");
+    (bit < 16 ? address.hi : address.lo) ^= uint64_t{1} << (bit < 16 ? bit : bit + 32);
+    Repeat(FromHost().Ipv6("2001:db8::2", ToString(address)).Udp(1, 2).Build(), kEnough);
+    EXPECT_EQ(Drain(), 1u) << bit;
+  }
+}
+
 TEST_F(OffloadTest, WhatIsNotPlainStaysWithTheWorker) {
   world.Unicast("198.51.100.0/24", {Via(kWan, kWanIndex, "192.0.2.254"),
                                     Via(kWan, kWanIndex, "192.0.2.253")});
@@ -394,6 +403,23 @@ TEST_F(OffloadTest, RulesThatGoAreCountedUntilThen) {
   Carry(*last, 5, 500);
   RunTimersFor(Millis(200));
   EXPECT_EQ(ruleset->RuleCount(0).packets, before + 7 + 1 + 5) << "the same rule, so its count goes on";
+}
+
+TEST_F(OffloadTest, PacketsThatComeByAnotherInterfaceFromNowOn) {
+  Use(Tracked());
+  Establish();
+  ASSERT_EQ(entries.size(), 2u);
+  const Bytes up =
+      FromPeer().Ipv4("10.0.0.2", "203.0.113.9").Tcp(4000, 80, kAck).Sequence(1001, 2000).Build();
+  Repeat(up, 10, kWan);
+  EXPECT_EQ(Drain(), 0u) << "they may come by both";
+  now += Seconds(1);
+  Process(up, kWan);
+  ASSERT_EQ(Drain(), 2u) << "the old one goes, a new one comes";
+  EXPECT_EQ(last->key4.slot, kWan.value);
+  EXPECT_TRUE(InForce(*last));
+  EXPECT_EQ(entries.size(), 2u);
+  EXPECT_EQ(EntriesInForce(), 2u);
 }
 
 TEST_F(OffloadTest, WhenTheWorldChangesAllTheTimePromotionPauses) {

@@ -119,9 +119,9 @@ TEST(ViewTableTest, Interfaces) {
   up.tx_bytes = 999;
   up.drops = 3;
   up.punts = 4;
-  up.offloaded = 1'000'000;
-  up.xdp_redirect = 234'567;
+  up.xdp_redirect = 1'234'567;
   up.xdp_pass = 5;
+  up.xdp_forward = 70;
   up.ring_full = 6;
   InterfaceView gone;
   gone.name = "wan0";
@@ -140,8 +140,8 @@ lan0        1,234,567   1.5 GiB          10     999 B       4        3          
 wan0                0       0 B           0       0 B       0        0          0
 
 XDP
-interface  to sluice  to kernel  forwarded  dropped  ring full
-lan0         234,567          5  1,000,000        0          6
+interface  forwarded  to sluice  to kernel  dropped  ring full
+lan0              70  1,234,567          5        0          6
 wan0               0          0          0        0          0
 
 wan0: no such interface; it is served when it appears

@@ -56,9 +56,9 @@ class OffloadEntries {
   int fd_ = -1;
   size_t capacity_ = 0;
   uint64_t full_ = 0;
-  absl::flat_hash_map<Name, uint32_t> present_;           // the kernel's map: key to id
-  absl::flat_hash_map<Name, const Entry*> pending_;       // null: to be removed
-  std::vector<Key> keys_;                                 // of a batch
+  absl::flat_hash_map<Name, uint32_t> present_;      // the kernel's map: key to id
+  absl::flat_hash_map<Name, const Entry*> pending_;  // null: to be removed
+  std::vector<Key> keys_;                            // of a batch
   std::vector<Entry> values_;
 };
 

@@ -102,8 +102,8 @@ absl::Status OffloadMaps::Open(uint32_t ids, uint32_t cpus) {
 OffloadMaps::~OffloadMaps() {
   if (memory_.cells != nullptr) munmap(memory_.cells, cells_size_);
   if (memory_.state != nullptr) munmap(memory_.state, state_size_);
-  for (const int fd : {fds_.flows4, fds_.flows6, fds_.cells, fds_.state, fds_.devices,
-                       fds_.devices_f}) {
+  for (const int fd :
+       {fds_.flows4, fds_.flows6, fds_.cells, fds_.state, fds_.devices, fds_.devices_f}) {
     if (fd >= 0) close(fd);
   }
 }
@@ -134,9 +134,9 @@ absl::Status OffloadMaps::SetDevice(IfaceSlot slot, IfIndex index) {
   for (const int fd : {fds_.devices, fds_.devices_f}) {
     const int error = -bpf_map_update_elem(fd, &key, &index.value, 0);
     if (error != 0) {
-      return absl::InternalError(absl::StrCat("interface ", index.value,
-                                              ": cannot be a target of the flow tier: ",
-                                              std::strerror(error)));
+      return absl::InternalError(
+          absl::StrCat("interface ", index.value,
+                       ": cannot be a target of the flow tier: ", std::strerror(error)));
     }
   }
   return absl::OkStatus();
@@ -147,9 +147,8 @@ absl::Status OffloadMaps::ClearDevice(IfaceSlot slot) {
   for (const int fd : {fds_.devices, fds_.devices_f}) {
     const int error = -bpf_map_delete_elem(fd, &key);
     if (error != 0 && error != ENOENT) {
-      return absl::InternalError(absl::StrCat("slot ", slot.value,
-                                              ": cannot be taken out of the flow tier: ",
-                                              std::strerror(error)));
+      return absl::InternalError(absl::StrCat(
+          "slot ", slot.value, ": cannot be taken out of the flow tier: ", std::strerror(error)));
     }
   }
   return absl::OkStatus();

@@ -1,11 +1,11 @@
 // The flow tier's BPF maps: made, lent to the programs of all interfaces, and the only place that
 // writes their entries.
 //
-// Cost. A key that is added or removed is part of a system call for many; Apply's time grows with the
-// number of changes. Memory, all of it at the start, so that the limit is a promise: for each id 135
-// bytes in the kernel for an IPv4 entry, 188 for an IPv6 one (both maps have room for all ids),
-// 32 to 64 for their buckets, 32 bytes per possible CPU for its cells; and up to 60 here once it has
-// an entry. 65,536 ids on four CPUs: 33 MiB. Besides 17 KiB of state.
+// Cost. A key that is added or removed is part of a system call for many; Apply's time grows with
+// the number of changes. Memory, all of it at the start, so that the limit is a promise: for each
+// id 135 bytes in the kernel for an IPv4 entry, 188 for an IPv6 one (both maps have room for all
+// ids), 32 to 64 for their buckets, 32 bytes per possible CPU for its cells; and up to 60 here once
+// it has an entry. 65,536 ids on four CPUs: 33 MiB. Besides 17 KiB of state.
 //
 // Errors are one sentence that says what to do. What only fails because a map is full is no error,
 // but counted: such a flow stays with its worker.

@@ -48,8 +48,8 @@ class XdpProgram {
  public:
   struct Options {
     XdpMode mode = XdpMode::kAuto;
-    bool multi_buffer = false;  // take frames in several buffers: the sockets can
-    EarlyLimits* early_limits = nullptr;  // for the early filter; null: there is none
+    bool multi_buffer = false;             // take frames in several buffers: the sockets can
+    EarlyLimits* early_limits = nullptr;   // for the early filter; null: there is none
     const OffloadMaps* offload = nullptr;  // for the flow tier; null: there is none
   };
 

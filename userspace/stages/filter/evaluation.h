@@ -55,6 +55,7 @@ class Evaluation {
   bool LeftOut(uint8_t bits) const { return (bits & left_out_mask_) == left_out_family_; }
   void LoadKeys(const tables::Classifier& index);
   bool Finish(FilterVerdict::Kind kind, uint32_t rule, uint32_t chain);
+  bool FinishForKernel();
 
   // --- evaluation.cc: rules ---
   template <bool kObserved>
@@ -85,6 +86,7 @@ class Evaluation {
   bool Load32(const tables::Load& load, uint32_t& value);
   // Where `length` bytes at an offset of a header lie in the packet; false when not all there.
   bool Locate(tables::Source base, uint32_t offset, uint32_t length, uint32_t& at) const;
+  bool FindInner(uint32_t& at) const;
   const uint8_t* Contiguous(uint32_t at, uint32_t length) const;  // null when over pieces
   void CopyOut(uint32_t at, uint8_t* out, uint32_t length) const;
   void CopyIn(uint32_t at, const uint8_t* bytes, uint32_t length);
@@ -97,6 +99,7 @@ class Evaluation {
   // --- headers.cc ---
   Step Exthdr(const tables::Op& op);
   Step ExthdrSet(const tables::Op& op);
+  Step ExthdrStrip(const tables::Op& op);
   bool FindIpv6Header(uint8_t type, uint32_t& at) const;
   bool FindIpv4Option(uint8_t type, uint32_t& at) const;
   bool FindSctpChunk(uint8_t type, uint32_t& at, uint32_t& length) const;
@@ -137,7 +140,7 @@ class Evaluation {
                 uint64_t owner);
   Step CountConnections(const tables::StatefulExpr& expr, tables::StateCell& own, uint64_t owner);
   void Report(tables::SetEvent::Kind kind, const tables::DynamicSet& set, const uint8_t* key,
-              const uint8_t* data, Nanos timeout);
+              const uint8_t* data, Nanos timeout, bool has_statements);
 
   // --- observe.cc: whether another packet of the flow would fare alike (flow_path.h) ---
   // What of loaded bytes is the same in all of them.
@@ -224,9 +227,9 @@ class Evaluation {
   tables::Classifier::Cursor cursor_;
   alignas(16) Registers registers_{};
 
-  // Only while somebody asks.
-  FlowPath* path_ = nullptr;  // null: nobody, or it is known that it varies
-  const tables::EarlyLeftOut* early_shown_ = nullptr;  // explain: executed here, but XDP's
+  FlowPath* path_ = nullptr;  // null: nobody asks, or it is known that it varies
+  // The rest is there only while somebody asks.
+  const tables::EarlyLeftOut* early_shown_;  // explain: executed here, but XDP's; null: none
   Variance varying_reason_;    // of the bits that were loaded last
   Variance priority_reason_;
   uint32_t priority_varying_;

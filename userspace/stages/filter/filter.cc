@@ -24,6 +24,11 @@ Filter::Filter(const Options& options)
 void Filter::UseRuleset(const Ruleset* next, [[maybe_unused]] Nanos now) {
   ruleset_ = next;
   next_set_ = 0;
+  if (next == nullptr || !next->has_dynamic_sets()) return;
+  // What the kernel's sets have lost is gone here with the ruleset that says so.
+  for (uint32_t i = 0; i < next->set_count(); ++i) {
+    if (tables::DynamicSet* const set = next->dynamic(i)) set->FollowRequests(worker_);
+  }
 }
 
 FilterVerdict Filter::Run(HookPoint hook, Family family, FilterContext& context) {
@@ -81,7 +86,6 @@ FilterVerdict Evaluation::Run(std::span<const uint32_t> base_chains) {
   for (const uint32_t chain : base_chains) {
     if (RunBaseChain(chain)) break;
   }
-  if (path_ != nullptr && result_.kind == FilterVerdict::Kind::kKernel) Vary(Variance::kKernel);
   return result_;
 }
 
@@ -108,7 +112,17 @@ void Evaluation::FindLeftOut() {
   left_out_mask_ = left_out_family_;
   if (!JudgedEarly(form, true)) left_out_mask_ |= tables::EarlyLeftOut::kWholePackets;
   const bool shown = context_.dry_run && context_.trace != nullptr;
-  (shown ? early_shown_ : left_out_) = context_.snapshot.left_out.get();
+  if (!shown) {
+    left_out_ = context_.snapshot.left_out.get();
+  } else if (path_ != nullptr) {
+    early_shown_ = context_.snapshot.left_out.get();
+  }
+}
+
+// Apart, so that what is hot stays small.
+[[gnu::noinline, gnu::cold]] bool Evaluation::FinishForKernel() {
+  if (path_ != nullptr) Vary(Variance::kKernel);
+  return Finish(FilterVerdict::Kind::kKernel, rule_, chain_);
 }
 
 void Evaluation::LoadKeys(const tables::Classifier& index) {
@@ -180,7 +194,8 @@ bool Evaluation::RunBaseChain(uint32_t base) {
     }
     if (next < chain->rule_count) {
       rule_ = chain->first_rule + next++;
-      if (left_out_ != nullptr && LeftOut(left_out_->rules[rule_])) continue;
+      const bool left_out = left_out_ != nullptr && LeftOut(left_out_->rules[rule_]);
+      if (context_.take_back ? !left_out && family_slot_ != 2 : left_out) continue;
       const uint32_t before = modifications_;
       step = Observes() ? ExecuteObserved(program_.first_ops[rule_])
                         : Execute(program_.first_ops[rule_]);
@@ -205,7 +220,7 @@ bool Evaluation::RunBaseChain(uint32_t base) {
       case kGoto:
         // A set is as old as its Ruleset, so the chain is there; what is not is the kernel's.
         if (target_ >= program_.chains.size() || program_.chains[target_].table_family == 0) {
-          return Finish(FilterVerdict::Kind::kKernel, rule_, chain_);
+          return FinishForKernel();
         }
         enter(target_, 0);
         if (trace != nullptr) trace->EnterChain(target_);
@@ -225,7 +240,7 @@ bool Evaluation::RunBaseChain(uint32_t base) {
       case kContinue:
         continue;
       default:  // queue, stolen, what is unsupported
-        return Finish(FilterVerdict::Kind::kKernel, rule_, chain_);
+        return FinishForKernel();
     }
   }
 }

@@ -92,14 +92,18 @@ Variance VarianceOf(StatefulKind kind) {
 
 }  // namespace
 
-void Evaluation::BeginToObserve() {
-  if (context_.path->varies()) return;
-  path_ = context_.path;
-  varying_.fill(0);
-  varying_reason_ = Variance::kHeaderField;
-  priority_reason_ = Variance::kHeaderField;
-  const bool by_tos = is_v4() && context_.in != nullptr && AfterForwarding(hook_);
-  priority_varying_ = by_tos ? 7 : 0;
+// Apart, as it is seldom called and would be in the way where packets begin.
+[[gnu::noinline, gnu::cold]] void Evaluation::BeginToObserve() {
+  early_shown_ = nullptr;
+  if (!context_.path->varies()) {
+    path_ = context_.path;
+    varying_.fill(0);
+    varying_reason_ = Variance::kHeaderField;
+    priority_reason_ = Variance::kHeaderField;
+    const bool by_tos = is_v4() && context_.in != nullptr && AfterForwarding(hook_);
+    priority_varying_ = by_tos ? 7 : 0;
+  }
+  if (context_.snapshot.left_out != nullptr) FindLeftOut();
 }
 
 // --- Decisions ---
@@ -263,7 +267,7 @@ void Evaluation::Observe(const Op& op) {
     case OpCode::kVerdict:
     case OpCode::kNotrack:
     case OpCode::kNothing:
-    case OpCode::kUnsupported:  // Run sees what becomes of it
+    case OpCode::kUnsupported:  // FinishForKernel
       return;
     case OpCode::kTestProtocolEqual:
       if (!has_l4_ || context_.p.l4_protocol != op.kind2) return;
