@@ -329,9 +329,9 @@ download() {
   [ "$sum" = "$FILE_SUM" ]
 }
 
-# bulk WHO FAMILY ADDRESS : two seconds of TCP; Mbit/s received goes to SPEED.
+# bulk WHO FAMILY ADDRESS : a second of TCP; Mbit/s received goes to SPEED.
 bulk() {
-  on left timeout 20 iperf3 -c "$3" -t 2 -f m > "$WORK/out" 2>&1 ||
+  on left timeout 20 iperf3 -c "$3" -t 1 -f m > "$WORK/out" 2>&1 ||
     { indent < "$WORK/out"; return 1; }
   grep -E 'sender|receiver' "$WORK/out" | indent
   SPEED[$1,iperf3,$2]=$(awk '/receiver/ { printf "%d", $7 }' "$WORK/out")
