@@ -17,12 +17,38 @@ _ENDS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "load_ends.py")
 WINDOW = 128
 
 
-class Load:
-    _ports = iter(range(7000, 9000))
+def napi(rig):
+    """XDP can send to hosts that receive by NAPI."""
+    for host in rig.hosts:
+        rig.run(host, "ethtool", "-K", "eth0", "gro", "on")
 
-    def __init__(self, rig, client, servers, address, size=200, total=0, window=WINDOW,
-                 port=None):
-        """`servers`: hosts by number, 1 to 255."""
+
+def carried(sluice):
+    """Packets since the start (by XDP, left to workers and the kernel)."""
+    metrics = sluice.metrics()
+    by_xdp = metrics.get("sluice_xdp_packets_total", reason="flow")
+    return by_xdp, metrics.get("sluice_xdp_packets_total") - by_xdp
+
+
+def wait_until_carried(sluice, load, seconds=10):
+    """Until hardly anything but the load's packets goes through XDP, both ways."""
+    last = []
+    def is_carried():
+        before = carried(sluice)
+        load.wait(500)
+        after = carried(sluice)
+        last[:] = [after[0] - before[0], after[1] - before[1]]
+        return last[0] >= 900 and last[1] < 50
+    wait_for(is_carried, lambda: f"XDP has carried {last[0]} and others {last[1]}: "
+                                 f"{sluice.show('status')['tiers']}\n{sluice.log()}", seconds)
+
+
+class Load:
+    _ports = iter(range(7000, 8000))
+
+    def __init__(self, rig, client, servers, address, size=200, window=WINDOW, port=None,
+                 flows=1):
+        """`servers`: hosts by number, 1 to 255. `flows`: source ports that take turns."""
         self.rig, self.address = rig, address
         self.port = port or next(self._ports)
         self.source_port = self.port + 10000
@@ -34,8 +60,8 @@ class Load:
                       str(self.port), str(number), kind="udp")
         path, self._state = self._make(client)
         self.process = rig.start(client, "/usr/bin/python3", "-B", _ENDS, "client", path, address,
-                                 str(self.port), str(self.source_port), str(size), str(window),
-                                 str(total))
+                                 str(self.port), str(self.source_port), str(flows), str(size),
+                                 str(window))
         self.wait(1)
 
     def _make(self, name):
@@ -80,13 +106,21 @@ class Load:
         """Numbers that no echo has come back of."""
         return [first + i for i, fate in enumerate(self.fates(first, end)) if fate == 0]
 
+    def nothing_lost(self, first, but=0):
+        """Everything from that number on has come back, or is on its way back; `but` so many."""
+        end = self.bound()
+        self.wait(2 * WINDOW)
+        lost = self.lost(first, end)
+        assert len(lost) <= but, f"{len(lost)} packets of {end - first} were lost: {lost[:10]}"
+
     def stop(self):
         """Sends no more; returns how many were sent when all is over."""
         self._state[STOP] = 1
         assert self.process.wait(timeout=10) == 0, self.rig.read_log(self.process)
         return self.bound() - 1
 
-    def finish(self):
-        """Until all of a load with a total have been sent and have come back."""
-        assert self.process.wait(timeout=60) == 0, self.rig.read_log(self.process)
-        return self.bound() - 1
+    def flood(self, host, source, total):
+        """Starts a flood of one-packet flows from a host to the same address."""
+        gateway = self.rig.link(host)["address"]
+        return self.rig.start(host, "/usr/bin/python3", "-B", _ENDS, "flood", "eth0", gateway,
+                              source, self.address, str(total))

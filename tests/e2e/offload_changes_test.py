@@ -12,7 +12,7 @@ import struct
 
 import pytest
 
-from load import Load
+from load import Load, carried, napi, wait_until_carried
 from rig import Rig, Sluice, inside, wait_for
 
 TARGET = {4: "10.9.0.1", 6: "fd09::1"}  # at h2 and at h3
@@ -37,12 +37,6 @@ table inet nat {{
   }}
 }}
 """
-
-
-def napi(rig):
-    """XDP can send to hosts that receive by NAPI."""
-    for host in rig.hosts:
-        rig.run(host, "ethtool", "-K", "eth0", "gro", "on")
 
 
 @pytest.fixture(scope="module")
@@ -81,33 +75,16 @@ class Scene:
         return f"{address or self.target}/{32 if self.family == 4 else 128}"
 
     def carried(self):
-        """(by XDP, left to workers and the kernel), since the start"""
-        metrics = self.sluice.metrics()
-        other = metrics.get("sluice_xdp_packets_total") - metrics.get("sluice_xdp_packets_total",
-                                                                      reason="flow")
-        return metrics.get("sluice_xdp_packets_total", reason="flow"), other
+        return carried(self.sluice)
 
     def wait_until_carried(self):
-        """Until hardly anything but the flow's packets goes through XDP, both ways."""
-        last = []
-        def is_carried():
-            before = self.carried()
-            self.load.wait(500)
-            after = self.carried()
-            last[:] = [after[0] - before[0], after[1] - before[1]]
-            return last[0] >= 900 and last[1] < 50
-        wait_for(is_carried, lambda: f"XDP has carried {last[0]} and others {last[1]}: "
-                                     f"{self.sluice.show('status')['tiers']}\n{self.sluice.log()}")
+        wait_until_carried(self.sluice, self.load)
 
     def now(self):
         return self.load.bound()
 
     def nothing_lost(self, first):
-        """Everything from that number on has come back, or is on its way back."""
-        end = self.load.bound()
-        self.load.wait(2 * 128)
-        lost = self.load.lost(first, end)
-        assert not lost, f"{len(lost)} packets of {end - first} were lost: {lost[:10]}"
+        self.load.nothing_lost(first)
 
     def none_arrives(self, first, enough=500):
         """Of the numbers from `first` on, none must reach a server."""

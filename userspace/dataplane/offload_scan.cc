@@ -123,6 +123,8 @@ void Offload::ScanOne(Entry& e, const tables::Snapshot& snapshot, stages::Neighb
     flow.expires = now_ + TimeoutOf(flow, snapshot.conntrack);
     return;
   }
+  // Over, though its timer may come later: the next packet is another connection's.
+  if (e.flow != tables::kNoFlow && flows_.at(e.flow).expires <= now_) return Kill(e, End::kEnded);
   if (neighbors.Peek(e.out, e.next_hop) == nullptr) return Kill(e, End::kStale);
   if (now_ > e.used + IdleLimit()) Kill(e, End::kIdle);
 }

@@ -405,6 +405,18 @@ TEST_F(OffloadTest, RulesThatGoAreCountedUntilThen) {
   EXPECT_EQ(ruleset->RuleCount(0).packets, before + 7 + 1 + 5) << "the same rule, so its count goes on";
 }
 
+TEST_F(OffloadTest, AnIdleConnectionsEntriesEndWithIt) {
+  Use(Tracked());
+  Establish();
+  pipeline->firewall().flows().Visit(0, 65536, [&](tables::FlowIndex i, const tables::Flow&) {
+    pipeline->firewall().flows().at(i).expires = now + Seconds(3);
+  });
+  RunTimersFor(Seconds(2));
+  EXPECT_EQ(EntriesInForce(), 2u);
+  RunTimersFor(Seconds(2));
+  EXPECT_EQ(EntriesInForce(), 0u) << "sooner than an idle entry goes";
+}
+
 TEST_F(OffloadTest, PacketsThatComeByAnotherInterfaceFromNowOn) {
   Use(Tracked());
   Establish();
