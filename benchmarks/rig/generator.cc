@@ -19,6 +19,8 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
+#include <csignal>
 #include <cstring>
 #include <fstream>
 #include <span>
@@ -33,8 +35,10 @@
 namespace sluice::rig {
 namespace {
 
-// Each call of BPF_PROG_RUN has a fixed cost; a million frames take some tenths of a second.
-constexpr uint32_t kFramesPerCall = 1000000;
+// Each call of BPF_PROG_RUN begins and ends with tens of milliseconds in which nothing is sent, and
+// the device idles: so one call is to outlast a measurement. A signal ends it.
+constexpr uint32_t kFramesPerCall = 1000000000;
+constexpr int kEndCall = SIGUSR1;
 // With an end, which may come in the middle of a call.
 constexpr uint32_t kFramesPerShortCall = 10000;
 constexpr size_t kEthernetBytes = 14, kUdpBytes = 8;
@@ -234,9 +238,13 @@ int Main(int argc, char** argv) {
     }
     return 0;
   }
-  std::atomic<bool> stop = false;
+  struct sigaction action = {};
+  action.sa_handler = [](int) {};
+  sigaction(kEndCall, &action, nullptr);
+  std::atomic<bool> stop = false, ended = false;
   std::thread sender([&] {
     while (!stop.load(std::memory_order_relaxed)) generator.Run(kFramesPerCall);
+    ended = true;
   });
   Say("{\"ready\":true}");
   RunCommands([&](const std::string& line) {
@@ -246,6 +254,11 @@ int Main(int argc, char** argv) {
     return true;
   });
   stop = true;
+  // Again and again, since one that comes between two calls ends neither.
+  while (!ended.load(std::memory_order_relaxed)) {
+    pthread_kill(sender.native_handle(), kEndCall);
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
   sender.join();
   return 0;
 }
