@@ -5,14 +5,13 @@ import dataclasses
 import itertools
 import json
 import signal
-import time
 from subprocess import DEVNULL, PIPE
 
 import firewall
 import rig
 from hosts import CLIENT, SERVER, Hosts
-from measure import core_times, thread_ns
-from rig import GEN_NS, RIG_CPU, SINK_NS, RigError, in_namespace, run
+from measure import core_times
+from rig import DUT_CPU, GEN_NS, RIG_CPU, SINK_NS, RigError, in_namespace, run
 
 STREAMS, DIRECTIONS = (1, 8), ("upload", "download")
 PEERS = {"as they come": False, "GRO on": True}
@@ -21,8 +20,8 @@ PEERS = {"as they come": False, "GRO on": True}
 @dataclasses.dataclass
 class Transfer:
     gbits: float
-    device_busy: float  # of a core, by the device's threads
-    hosts_core: float   # how busy the hosts' core was, with everything
+    device_core: float  # how busy the device's core was
+    hosts_core: float
 
 
 def cases():
@@ -39,8 +38,7 @@ def transfers(bench, device, peers, seconds):
     try:
         with Hosts(PEERS[peers]), _Server():
             for streams, direction in itertools.product(STREAMS, DIRECTIONS):
-                found[streams, direction] = _transfer(device, streams, direction,
-                                                                seconds)
+                found[streams, direction] = _transfer(streams, direction, seconds)
     finally:
         device.stop()
         firewall.load_rules("")
@@ -63,18 +61,16 @@ class _Server:
         self._process.communicate()
 
 
-def _transfer(device, streams, direction, seconds):
+def _transfer(streams, direction, seconds):
     words = ["iperf3", "--client", SERVER, "--bind", CLIENT, "--parallel", str(streams), "--time",
              str(seconds), "--omit", "1", "--json"]
     if direction == "download":
         words.append("--reverse")
-    threads = device.threads()
-    before = time.monotonic_ns(), thread_ns(threads), *core_times(RIG_CPU)
+    before = [core_times(cpu) for cpu in (DUT_CPU, RIG_CPU)]
     text = run(*in_namespace(GEN_NS, "taskset", "-c", str(RIG_CPU), *words), check=False)
-    after = time.monotonic_ns(), thread_ns(threads), *core_times(RIG_CPU)
+    after = [core_times(cpu) for cpu in (DUT_CPU, RIG_CPU)]
     said = json.loads(text or "{}")
     if "error" in said or "end" not in said:
         raise RigError(f"iperf3: {said.get('error', 'no result')}")
-    elapsed, spent, core, idle = (b - a for a, b in zip(before, after))
-    return Transfer(said["end"]["sum_received"]["bits_per_second"] / 1e9, spent / elapsed,
-                    1 - idle / core)
+    busy = [1 - (b[1] - a[1]) / (b[0] - a[0]) for a, b in zip(before, after)]
+    return Transfer(said["end"]["sum_received"]["bits_per_second"] / 1e9, *busy)

@@ -73,8 +73,8 @@ class KernelDevice(Device):
     interfaces = (IN_IF,)
 
     def start(self):
-        # GRO gives a veth a NAPI, which a thread can run; without it the kernel would forward on the
-        # sender's core.
+        # GRO gives a veth a NAPI, which a thread can run; without it the kernel would forward on
+        # the sender's core.
         for interface in self.interfaces:
             run(*in_namespace(DUT_NS, "ethtool", "-K", interface, "gro", "on"))
         rig.confine_napi(self.interfaces)
@@ -88,6 +88,30 @@ class KernelDevice(Device):
 class KernelBothWays(KernelDevice):
     """For loads that come from both sides."""
     interfaces = (IN_IF, OUT_IF)
+
+
+class KernelSteered(KernelBothWays):
+    """For segments of 64 KB, which pass by the NAPI: they are steered to the device's core."""
+
+    def start(self):
+        super().start()
+        for interface in self.interfaces:
+            rig.steer(DUT_NS, interface, DUT_CPU)
+
+    def stop(self):
+        for interface in self.interfaces:
+            rig.steer(DUT_NS, interface, None)
+        return super().stop()
+
+
+class KernelInline(Device):
+    """The kernel as it comes between veths: it forwards in the sender's system call, on the
+    sender's core, and wakes nobody. No network card lets it."""
+
+    name = "kernel-inline"
+
+    def start(self):
+        pass
 
 
 class XdpDevice(Device):
@@ -196,4 +220,5 @@ class SluiceOffload(SluiceDevice):
 
 
 ALL = {device.name: device for device in (KernelDevice, BareDevice, SluiceDevice)}
-OFFLOAD = {device.name: device for device in (XdpDevice, KernelDevice, SluiceWorkers, SluiceOffload)}
+OFFLOAD = {device.name: device
+           for device in (XdpDevice, KernelDevice, SluiceWorkers, SluiceOffload)}

@@ -4,7 +4,7 @@ core 0."""
 
 import rig
 from rig import (DUT_NS, GEN_IF, GEN_NS, GROUP_NICE, IN_IF, MACS, OUT_IF, RIG_CPU, SINK_IF, SINK_NS,
-                 in_namespace, run, sysfs)
+                 in_namespace, run, steer, sysfs)
 
 CLIENT, SERVER = "10.0.0.2", rig.NEXT_HOP[4]
 _ENDS = ((GEN_NS, GEN_IF, f"{rig.SOURCE[4]}/24", "198.18.0.1", IN_IF),
@@ -12,23 +12,26 @@ _ENDS = ((GEN_NS, GEN_IF, f"{rig.SOURCE[4]}/24", "198.18.0.1", IN_IF),
 
 
 class Hosts:
-    """`napi`: the hosts' interfaces have GRO on, and with it a NAPI, which a veth needs for frames
-    that XDP redirects; it runs as a thread on core 0. Otherwise their offloads are as they come, and
-    receive processing is steered to core 0 (RPS)."""
+    """`gro`: the hosts' interfaces have GRO on, and with it a NAPI, which a veth needs for frames
+    that XDP redirects. It runs where the device sends, and what it has put together is received on
+    core 0. `threads`: as threads on core 0, and without segmentation offload, so that what a host
+    sends goes through the NAPI of the device, whichever that is. Otherwise offloads are as they
+    come."""
 
-    def __init__(self, napi):
-        self.napi = napi
+    def __init__(self, gro, threads=False):
+        self.gro, self.threads = gro, threads
 
     def __enter__(self):
         for namespace, interface, address, gateway, peer in _ENDS:
             run("ip", "-n", namespace, "addr", "add", address, "dev", interface)
             run("ip", "-n", namespace, "neigh", "replace", gateway, "lladdr", MACS[peer], "dev",
                 interface, "nud", "permanent")
-            if self.napi:
+            if self.gro:
                 run(*in_namespace(namespace, "ethtool", "-K", interface, "gro", "on"))
+            if self.threads:
                 rig.confine_napi([interface], GROUP_NICE, namespace, RIG_CPU)
-            else:
-                sysfs(namespace, interface, "queues/rx-0/rps_cpus", f"{1 << RIG_CPU:x}")
+                self._segmentation(namespace, interface, "off")
+            steer(namespace, interface, None if self.threads else RIG_CPU)
         run("ip", "-n", GEN_NS, "addr", "add", f"{CLIENT}/32", "dev", "lo")
         run("ip", "-n", GEN_NS, "route", "add", "default", "via", "198.18.0.1", "src", CLIENT)
         # What the kernel knows of the hosts' sizes must not last from one device to the next.
@@ -40,8 +43,14 @@ class Hosts:
         run("ip", "-n", GEN_NS, "addr", "del", f"{CLIENT}/32", "dev", "lo", check=False)
         for namespace, interface, address, _, _ in _ENDS:
             run("ip", "-n", namespace, "addr", "del", address, "dev", interface, check=False)
-            if self.napi:
+            if self.threads:
                 sysfs(namespace, interface, "threaded", 0)
+                self._segmentation(namespace, interface, "on")
+            if self.gro:
                 run(*in_namespace(namespace, "ethtool", "-K", interface, "gro", "off"))
-            else:
-                sysfs(namespace, interface, "queues/rx-0/rps_cpus", "0")
+            steer(namespace, interface, None)
+
+    @staticmethod
+    def _segmentation(namespace, interface, state):
+        # Beside an XDP program it is off, and cannot be had.
+        run(*in_namespace(namespace, "ethtool", "-K", interface, "tso", state), check=False)

@@ -1,5 +1,6 @@
 """Round trips of single datagrams through the device's masquerade, while other flows load it with a
-tenth of what the kernel can forward. Client, reflector and their receive processing are on core 0."""
+tenth of what the kernel can forward. Client, reflector and their receive processing are on
+core 0."""
 
 import dataclasses
 import json
@@ -7,7 +8,7 @@ import json
 import firewall
 import rig
 from hosts import CLIENT, SERVER, Hosts
-from rig import GEN_NS, GROUP_NICE, RIG_CPU, SINK_IF, SINK_NS, Helper, in_namespace, run, sysfs
+from rig import GEN_NS, RIG_CPU, SINK_NS, Helper, in_namespace, run
 
 SAMPLES, PORT, FLOWS, SHARE = 5000, 4002, 100, 0.1
 
@@ -30,12 +31,10 @@ def round_trips(bench, device, load):
     device.start()
     bench.undefer_sink()
     try:
-        with Hosts(napi=True):
-            # The sink's own NAPI, too, is a thread here: a timer's period would be all one sees.
-            rig.confine_napi([SINK_IF], GROUP_NICE, SINK_NS, RIG_CPU)
+        # The sink's NAPI, too, is a thread here: a timer's period would be all one sees.
+        with Hosts(gro=True, threads=True):
             return _ask(bench, load)
     finally:
-        sysfs(SINK_NS, SINK_IF, "threaded", 0)
         bench.defer_sink()
         device.stop()
         firewall.load_rules("")

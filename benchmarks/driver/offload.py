@@ -1,7 +1,7 @@
 """The flow tier: packets of flows that have proved themselves, rewritten and redirected inside XDP,
 beside a bare XDP forwarder, the kernel, and Sluice's workers. `benchmarks/run.sh --offload`.
 
-    masquerade        10,000 flows through a home router's ruleset, believed in by whoever tracks them
+    masquerade        10,000 flows through a home router's ruleset, each seen in both directions
     plain             10,000 destinations with 10 and 100,000 routes, IPv4 and IPv6, no ruleset
     transfers         iperf3 through the masquerade
     round trips       of single datagrams, beside a tenth of the load that the kernel can forward
@@ -29,9 +29,10 @@ AIMS = [("masquerade against bare XDP, which translates nothing", MASQUERADE, (O
         ("masquerade against the kernel's", MASQUERADE, (ON, "kernel"), 4.0)]
 AIMS += [(f"plain, IPv{family}, 100,000 routes, against the kernel",
           f"ipv{family}-10000dst-100000routes", (ON, "kernel"), 2.5) for family in (4, 6)]
-NO_TIER = "This build does not know `flow_offload`, so there is nothing in the place of **sluice-on**."
-# The generator, which shares a core with the sink, does not fill a core that forwards inside XDP; so
-# what counts is the device's own time.
+NO_TIER = ("This build does not know `flow_offload`, so there is nothing in the place of "
+           "**sluice-on**.")
+# The generator, which shares a core with the sink, does not fill a core that forwards inside XDP;
+# so what counts is the device's own time.
 METRIC, UNIT = "per_core", " of the device's own CPU time"
 WHAT_ELSE = "; after a masquerade also the outer address, except of xdp"
 # Flows are promoted a few packets after they are established, in batches.
@@ -90,8 +91,9 @@ def _plain_sample(bench, device, load, seconds):
         device.stop()
 
 
-def _both_ways(bench, device):
-    return devices.KernelBothWays(bench) if device.name == "kernel" else device
+def _with_kernel(tested, kernel):
+    """With this kind of kernel instead of the other."""
+    return [kernel if device.name == kernel.name else device for device in tested]
 
 
 def _transfers(bench, options, tested):
@@ -100,6 +102,7 @@ def _transfers(bench, options, tested):
     if not re.search(options.cases, "transfers"):
         return found
     print("transfers", flush=True)
+    tested = _with_kernel(tested, devices.KernelSteered(bench))
     bench.close_sink()
     try:
         with firewall.Network():
@@ -107,12 +110,12 @@ def _transfers(bench, options, tested):
                                                       tested):
                 seconds = max(1, round(min(options.seconds, 4)))
                 for (streams, direction), one in clients.transfers(
-                        bench, _both_ways(bench, device), peers, seconds).items():
+                        bench, device, peers, seconds).items():
                     found.setdefault((peers, streams, direction), {}).setdefault(
                         device.name, []).append(one)
                     print(f"  {device.name:10s} peers' offloads {peers}, {streams} stream(s), "
-                          f"{direction}: {one.gbits:.2f} Gbit/s, device "
-                          f"{one.device_busy:.0%}, hosts' core {one.hosts_core:.0%}", flush=True)
+                          f"{direction}: {one.gbits:.2f} Gbit/s, device's core "
+                          f"{one.device_core:.0%}, hosts' core {one.hosts_core:.0%}", flush=True)
     finally:
         bench.open_sink()
     return found
@@ -126,10 +129,12 @@ def _round_trips(bench, options, tested, results):
     print("round trips", flush=True)
     with firewall.Network():
         load = latency.SHARE * _kernel_capacity(bench, options, results)
+        tested = [devices.KernelInline(bench),
+                  *_with_kernel(tested, devices.KernelBothWays(bench))]
         for _, device in itertools.product(range(options.repetitions), tested):
-            one = latency.round_trips(bench, _both_ways(bench, device), load)
+            one = latency.round_trips(bench, device, load)
             found.setdefault(device.name, []).append(one)
-            print(f"  {device.name:10s} p50 {one.p50:.1f} us, p99 {one.p99:.1f} us, "
+            print(f"  {device.name:13s} p50 {one.p50:.1f} us, p99 {one.p99:.1f} us, "
                   f"{one.load:.0f} packets/s, of which {one.arrived:.2%} arrived, "
                   f"{one.lost} lost", flush=True)
     return load, found
@@ -174,8 +179,9 @@ def _workers_table(cases):
             for case in cases for name, found in case["devices"].items() if name in (ON, OFF)]
     if not rows:
         return ""
-    head = ["", "How much of the device's core the workers and the control thread took: what the flow "
-            "tier carries never gets there.", "", "| case | device | in user space |", "|---|---|---:|"]
+    head = ["", "How much of the device's core the workers and the control thread took: what the "
+            "flow tier carries never gets there.", "", "| case | device | in user space |",
+            "|---|---|---:|"]
     return "\n".join(head + rows) + "\n"
 
 
@@ -185,7 +191,7 @@ def _transfers_table(transfers):
     names = list(dict.fromkeys(name for found in transfers.values() for name in found))
     ratios = [(one, "kernel") for one in (ON, OFF) if one in names and "kernel" in names]
     lines = ["", "TCP through the masquerade (iperf3, both ends on the other core), Gbit/s; in "
-             "brackets how much of its core the device took, and how busy the hosts' core was.", "",
+             "brackets how busy the device's core and the hosts' core were.", "",
              "| peers' offloads | streams | direction | " +
              " | ".join(names + [f"{one}/{other}" for one, other in ratios]) + " |",
              "|---|---:|---|" + "---:|" * len(names + ratios)]
@@ -193,7 +199,7 @@ def _transfers_table(transfers):
         cells = []
         for name in names:
             gbits, device, hosts = (statistics.median(getattr(one, field) for one in found[name])
-                                    for field in ("gbits", "device_busy", "hosts_core"))
+                                    for field in ("gbits", "device_core", "hosts_core"))
             cells.append(f"{gbits:.2f} ({device:.0%}, {hosts:.0%})")
         for one, other in ratios:
             cells.append("{:.2f}".format(report.paired_ratio(*([t.gbits for t in found[name]]
@@ -206,12 +212,15 @@ def _trips_table(load, trips):
     if not trips:
         return ""
     fields = ("p50", "p90", "p99", "p999")
-    lines = ["", f"Round trips of {latency.SAMPLES} datagrams per repetition through the masquerade, "
-             f"beside {load / 1e3:.0f} thousand packets per second of {latency.FLOWS} other flows (a "
-             "tenth of what the kernel forwards), microseconds, medians of the repetitions.", "",
-             "| device | p50 | p90 | p99 | p99.9 | lost | load that arrived |", "|---|" + "---:|" * 6]
+    lines = ["", f"Round trips of {latency.SAMPLES} datagrams per repetition through the "
+             f"masquerade, beside {load / 1e3:.0f} thousand packets per second of {latency.FLOWS} "
+             "other flows (a tenth of what the kernel forwards), microseconds, medians of the "
+             "repetitions.", "",
+             "| device | p50 | p90 | p99 | p99.9 | lost | load that arrived |",
+             "|---|" + "---:|" * 6]
     for name, many in trips.items():
-        cells = [f"{statistics.median(getattr(one, field) for one in many):.1f}" for field in fields]
+        cells = [f"{statistics.median(getattr(one, field) for one in many):.1f}"
+                 for field in fields]
         arrived = statistics.median(one.arrived for one in many)
         lines.append(f"| {name} | " + " | ".join(cells) +
                      f" | {sum(one.lost for one in many)} | {arrived:.2%} |")

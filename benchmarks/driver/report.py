@@ -5,8 +5,8 @@ import json
 import os
 import statistics
 
-METRICS = ("rate", "offered", "good_share", "core_busy", "device_busy", "worker_busy", "sink_astray",
-           "per_core")
+METRICS = ("rate", "offered", "good_share", "core_busy", "device_busy", "worker_busy",
+           "sink_astray", "per_core")
 # What is divided by what.
 RATIOS = (("sluice", "bare"), ("sluice", "drop"), ("sluice", "kernel"))
 # More of the device's core than this used by others: the row says so.
@@ -16,11 +16,12 @@ COLOURS = {"kernel": "#8a8f98", "bare": "#e0a458", "drop": "#e0a458", "xdp": "#e
 
 
 def summarise(results, pairs=RATIOS, metric="rate"):
-    """{case: {device: [Sample]}} -> plain data with medians, ranges and paired ratios of the metric."""
+    """{case: {device: [Sample]}} -> plain data: medians, ranges, paired ratios of the metric."""
     cases = []
     for case, by_device in results.items():
         devices = {name: _device(samples) for name, samples in by_device.items()}
-        cases.append({"case": case, "devices": devices, "ratios": _ratios(by_device, pairs, metric)})
+        cases.append({"case": case, "devices": devices,
+                      "ratios": _ratios(by_device, pairs, metric)})
     return cases
 
 

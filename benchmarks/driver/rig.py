@@ -51,6 +51,11 @@ def sysfs(namespace, interface, name, value):
     run(*in_namespace(namespace, "sh", "-c", f"echo {value} > /sys/class/net/{interface}/{name}"))
 
 
+def steer(namespace, interface, cpu):
+    """Receive processing outside of NAPI: on that core (RPS); None: on the sender's."""
+    sysfs(namespace, interface, "queues/rx-0/rps_cpus", f"{0 if cpu is None else 1 << cpu:x}")
+
+
 def _autogroup():
     try:
         with open(AUTOGROUP, encoding="ascii") as file:
