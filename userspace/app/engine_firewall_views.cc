@@ -27,6 +27,7 @@ telemetry::FirewallView Engine::FirewallState() const {
     view.generation = firewall_->kernel_ruleset().generation;
   }
   view.refused = firewall_->refusal();
+  view.in_change = early_ != nullptr && !early_->settled();
   for (const auto& thread : workers_) {
     const tables::FlowTable& flows = thread->worker().pipeline().firewall().flows();
     view.flows += flows.size();

@@ -23,7 +23,7 @@ constexpr uint32_t kMaxFrames = 1 << 24;
 constexpr uint32_t kMinFlows = 1024;
 constexpr uint32_t kMaxFlows = 1 << 26;  // 16 GiB
 constexpr uint32_t kMaxFragments = 1 << 20;
-constexpr uint32_t kMaxOffloads = 1 << 22;  // 1.3 GiB
+constexpr uint32_t kMaxOffloads = 1 << 22;  // 2 GiB on four CPUs
 
 // The kernel's rule (dev_valid_name, and the two names that clash with its sysctl directories),
 // tightened to what can be printed. Empty when the name is fine.

@@ -21,10 +21,16 @@ tables::RouteId Pipeline::LookUp<Ipv6>(const Packet& p) const {
 }
 
 // The worker that is to put the datagram together, and then the one that has the connection.
-bool Pipeline::Reassemble(Packet& p, Family family, const Snapshot& snapshot, Nanos now) {
+bool Pipeline::Reassemble(Packet& p, Family family, const Interface& in, const Snapshot& snapshot,
+                          Nanos now) {
   const WorkerId owner = firewall_.OwnerOfFragment(p, family);
   if (owner != worker_) {
     HandOver(owner, p);
+    return false;
+  }
+  const Judgement judgement = firewall_.BeforeReassembly(p, in, snapshot, now);
+  if (!judgement.accepted()) {
+    Carry(p, judgement, family, snapshot, now);
     return false;
   }
   const Verdict verdict =

@@ -4,6 +4,7 @@
 #define SLUICE_DATAPLANE_OFFER_H_
 
 #include "base/address.h"
+#include "dataplane/firewall_pass.h"
 #include "packet/packet.h"
 #include "tables/offload.h"
 #include "wire/ipv4.h"
@@ -22,10 +23,6 @@ inline bool HasPlainForm(const packet::Packet& p) {
 inline IpAddress SourceOf(const packet::Packet& p, Family family) {
   if (family == Family::kIpv4) return wire::Ipv4View(p.l3()).source();
   return wire::Ipv6View(p.l3()).source();
-}
-inline IpAddress DestinationOf(const packet::Packet& p, Family family) {
-  if (family == Family::kIpv4) return wire::Ipv4View(p.l3()).destination();
-  return wire::Ipv6View(p.l3()).destination();
 }
 
 // The source as it stands in the key: unspecified where it does not matter.

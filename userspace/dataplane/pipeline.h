@@ -178,7 +178,8 @@ class Pipeline {
     firewall_.Watch(tracer_.RulesOf(p, snapshot.ruleset->generation()));
   }
   // False: the fragment waits, or has found another end.
-  bool Reassemble(Packet& p, Family family, const Snapshot& snapshot, Nanos now);
+  bool Reassemble(Packet& p, Family family, const tables::Interface& in, const Snapshot& snapshot,
+                  Nanos now);
   void SettleFragments(const Snapshot& snapshot, Nanos now);
   void Carry(Packet& p, const Judgement& judgement, Family family, const Snapshot& snapshot,
              Nanos now);
@@ -207,8 +208,10 @@ class Pipeline {
   // What no longer waits for a neighbour.
   void Settle(const Snapshot& snapshot, Nanos now);
 
+  void RefuseStray(Packet& p, Family family, const tables::Interface& in, const Snapshot& snapshot,
+                   Nanos now);
   void Punt(Packet& p, PuntReason reason, const Snapshot& snapshot);
-  void PuntPieces(Packet& p, PuntReason reason);
+  void PuntPieces(Packet& p, PuntReason reason, const Snapshot& snapshot);
   // Drop, with the ICMP error that belongs to the reason; `mtu` for the reasons that tell it.
   void Refuse4(Packet& p, DropReason reason, const Snapshot& snapshot, Nanos now, uint32_t mtu = 0);
   void Refuse6(Packet& p, DropReason reason, const Snapshot& snapshot, Nanos now, uint32_t mtu = 0);
@@ -233,6 +236,7 @@ class Pipeline {
   Tracer tracer_;
   uint64_t snapshot_generation_ = 0;
   uint64_t offload_generation_ = 0;
+  Nanos now_;  // of the burst
   uint32_t most_free_ = 0;  // the largest size of the pool seen when a snapshot came
   Batch<Ipv4> batch4_;
   Batch<Ipv6> batch6_;

@@ -83,6 +83,7 @@ Judgement Firewall::RehearseBeforeRouting(Packet& p, const Key& key, const Inter
   const Family family = p.l3()[0] >> 4 == 4 ? Family::kIpv4 : Family::kIpv6;
   Pass pass{.p = p, .family = family, .snapshot = snapshot, .in = &in, .now = now, .dry = true};
   Judgement judgement = Rehearse(HookPoint::kIngress, pass, r);
+  if (judgement.accepted()) judgement = Rehearse(HookPoint::kPreroutingFirst, pass, r);
   if (judgement.accepted()) judgement = Rehearse(HookPoint::kPreroutingRaw, pass, r);
   if (!judgement.accepted()) return judgement;
   if (tracks(family)) {

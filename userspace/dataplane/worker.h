@@ -208,7 +208,9 @@ class Worker {
       Deliver();
     }
     handed_over_[handed_over_count_] = p;
-    handed_over_[handed_over_count_++].flags &= packet::kFlagOwned;  // it is parsed once more
+    // It is parsed once more.
+    handed_over_[handed_over_count_++].flags &=
+        packet::kFlagOwned | packet::kFlagBegun | packet::kFlagFragmentPmtu;
   }
   void ProcessHandedOver(const tables::Snapshot& snapshot, Nanos now) {
     if (handed_over_count_ == 0) return;

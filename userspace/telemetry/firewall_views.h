@@ -25,6 +25,8 @@ struct FirewallView {
   uint64_t unsupported = 0;  // left to the kernel
   uint64_t for_this_machine = 0;  // of input chains, which are the kernel's anyway
   std::string refused;       // why the newest ruleset is not in force (unsupported: refuse); or empty
+  // XDP and workers are being brought in line with a new ruleset: a rule may count twice meanwhile.
+  bool in_change = false;
   bool tracking4 = false;    // connections of the family are tracked
   bool tracking6 = false;
   uint64_t flows = 0;

@@ -178,14 +178,19 @@ Evaluation::Step Evaluation::ExecuteOps(uint32_t first_op) {
       case OpCode::kCounter:
         if (!context_.dry_run) {
           StateCell& cell = tables::WorkerCell(op->cell, worker_);
-          StateCell::Add(cell.a, 1);
-          StateCell::Add(cell.b, context_.p.l3_length());
+          const uint64_t length = context_.p.l3_length();
+          StateCell::Add(cell.a, context_.take_back ? -uint64_t{1} : 1);
+          StateCell::Add(cell.b, context_.take_back ? -length : length);
         }
         break;
       case OpCode::kLookup:
       case OpCode::kLookupVerdict:
         if (const Step step = Lookup(*op); step != Step::kNext) return step;
         break;
+      case OpCode::kLimit:
+      case OpCode::kDynset:
+        if (context_.take_back) return Step::kBreak;
+        [[fallthrough]];
       default:
         if (const Step step = ExecuteOne(*op); step != Step::kNext) return step;
     }
@@ -224,6 +229,8 @@ Evaluation::Step Evaluation::ExecuteOne(const Op& op) {
       return Exthdr(op);
     case OpCode::kExthdrSet:
       return ExthdrSet(op);
+    case OpCode::kExthdrStrip:
+      return ExthdrStrip(op);
     case OpCode::kMetaSet:
       MetaSet(op);
       return Step::kNext;

@@ -86,6 +86,7 @@ class Evaluation {
   bool Load32(const tables::Load& load, uint32_t& value);
   // Where `length` bytes at an offset of a header lie in the packet; false when not all there.
   bool Locate(tables::Source base, uint32_t offset, uint32_t length, uint32_t& at) const;
+  bool FindInner(uint32_t& at) const;
   const uint8_t* Contiguous(uint32_t at, uint32_t length) const;  // null when over pieces
   void CopyOut(uint32_t at, uint8_t* out, uint32_t length) const;
   void CopyIn(uint32_t at, const uint8_t* bytes, uint32_t length);
@@ -98,6 +99,7 @@ class Evaluation {
   // --- headers.cc ---
   Step Exthdr(const tables::Op& op);
   Step ExthdrSet(const tables::Op& op);
+  Step ExthdrStrip(const tables::Op& op);
   bool FindIpv6Header(uint8_t type, uint32_t& at) const;
   bool FindIpv4Option(uint8_t type, uint32_t& at) const;
   bool FindSctpChunk(uint8_t type, uint32_t& at, uint32_t& length) const;
@@ -138,7 +140,7 @@ class Evaluation {
                 uint64_t owner);
   Step CountConnections(const tables::StatefulExpr& expr, tables::StateCell& own, uint64_t owner);
   void Report(tables::SetEvent::Kind kind, const tables::DynamicSet& set, const uint8_t* key,
-              const uint8_t* data, Nanos timeout);
+              const uint8_t* data, Nanos timeout, bool has_statements);
 
   // --- observe.cc: whether another packet of the flow would fare alike (flow_path.h) ---
   // What of loaded bytes is the same in all of them.

@@ -24,6 +24,11 @@ Filter::Filter(const Options& options)
 void Filter::UseRuleset(const Ruleset* next, [[maybe_unused]] Nanos now) {
   ruleset_ = next;
   next_set_ = 0;
+  if (next == nullptr || !next->has_dynamic_sets()) return;
+  // What the kernel's sets have lost is gone here with the ruleset that says so.
+  for (uint32_t i = 0; i < next->set_count(); ++i) {
+    if (tables::DynamicSet* const set = next->dynamic(i)) set->FollowRequests(worker_);
+  }
 }
 
 FilterVerdict Filter::Run(HookPoint hook, Family family, FilterContext& context) {
@@ -189,7 +194,8 @@ bool Evaluation::RunBaseChain(uint32_t base) {
     }
     if (next < chain->rule_count) {
       rule_ = chain->first_rule + next++;
-      if (left_out_ != nullptr && LeftOut(left_out_->rules[rule_])) continue;
+      const bool left_out = left_out_ != nullptr && LeftOut(left_out_->rules[rule_]);
+      if (context_.take_back ? !left_out && family_slot_ != 2 : left_out) continue;
       const uint32_t before = modifications_;
       step = Observes() ? ExecuteObserved(program_.first_ops[rule_])
                         : Execute(program_.first_ops[rule_]);

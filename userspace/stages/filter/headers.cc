@@ -205,6 +205,32 @@ Evaluation::Step Evaluation::ExthdrSet(const Op& op) {
   return Step::kNext;
 }
 
+// nft_exthdr_tcp_strip_eval: the first option of the kind.
+Evaluation::Step Evaluation::ExthdrStrip(const Op& op) {
+  std::array<uint8_t, 60> tcp;
+  const uint32_t length = TcpHeader(tcp);
+  if (length == 0) return Step::kBreak;
+  for (uint32_t i = 20; i + 1 < length; i += OptionLength(tcp.data(), i)) {
+    if (tcp[i] != op.kind2) continue;
+    const uint32_t size = OptionLength(tcp.data(), i);
+    if (i + size > length) return Verdict(kDrop);
+    if (context_.dry_run) return Step::kNext;
+    const uint32_t old_sum = wire::Sum({tcp.data() + 20, length - 20});
+    std::memset(tcp.data() + i, wire::kTcpOptionNop, size);
+    if (!context_.p.Has(packet::kFlagPartialChecksum)) {
+      const uint32_t new_sum = wire::Sum({tcp.data() + 20, length - 20});
+      const uint16_t check = LoadBe16(tcp.data() + 16);
+      StoreBe16(tcp.data() + 16,
+                wire::Checksum(uint64_t{static_cast<uint16_t>(~check)} +
+                               static_cast<uint16_t>(~wire::Fold(old_sum)) + new_sum));
+    }
+    CopyIn(context_.p.l4_offset, tcp.data(), length);
+    ++modifications_;
+    break;
+  }
+  return Step::kNext;
+}
+
 void Evaluation::UpdateL4Checksum(uint32_t old_sum, uint32_t new_sum) {
   const packet::Packet& p = context_.p;
   if (!has_l4_ || later_fragment_) return;
@@ -243,7 +269,8 @@ Evaluation::Step Evaluation::PayloadSet(const Op& op) {
   if (!Locate(op.load.source, op.load.offset, op.length, at)) return Step::kBreak;
   const uint8_t* fresh = Reg(op.sreg);
   packet::Packet& p = context_.p;
-  const bool own_checksum = op.load.source == Source::kTransport;
+  const bool own_checksum =
+      op.load.source == Source::kTransport || op.load.source == Source::kInner;
   if ((op.kind2 == kCsumInet || op.b != 0) &&
       !(own_checksum && p.Has(packet::kFlagPartialChecksum))) {
     uint32_t check_at = at - op.load.offset + op.a;

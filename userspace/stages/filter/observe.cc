@@ -298,6 +298,7 @@ void Evaluation::Observe(const Op& op) {
     case OpCode::kPayloadSet:
       return Vary(Variance::kWrite);
     case OpCode::kExthdrSet:
+    case OpCode::kExthdrStrip:
       // Without a TCP header it ends the rule.
       if (context_.p.l4_protocol == wire::kProtocolTcp) Vary(Variance::kWrite);
       return;
