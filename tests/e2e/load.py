@@ -17,12 +17,6 @@ _ENDS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "load_ends.py")
 WINDOW = 128
 
 
-def napi(rig):
-    """XDP can send to hosts that receive by NAPI."""
-    for host in rig.hosts:
-        rig.run(host, "ethtool", "-K", "eth0", "gro", "on")
-
-
 def carried(sluice):
     """Packets since the start (by XDP, left to workers and the kernel)."""
     metrics = sluice.metrics()

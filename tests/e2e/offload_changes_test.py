@@ -12,7 +12,7 @@ import struct
 
 import pytest
 
-from load import Load, carried, napi, wait_until_carried
+from load import Load, carried, wait_until_carried
 from rig import Rig, Sluice, inside, wait_for
 
 TARGET = {4: "10.9.0.1", 6: "fd09::1"}  # at h2 and at h3
@@ -42,7 +42,6 @@ table inet nat {{
 @pytest.fixture(scope="module")
 def router():
     with Rig(hosts=3) as rig:
-        napi(rig)
         for i, host in enumerate(("h2", "h3"), 2):
             rig.batch(host, f"address add {TARGET[4]}/32 dev lo",
                       f"address add {TARGET[6]}/128 dev lo nodad")

@@ -4,7 +4,7 @@ tests/e2e/offload_changes_test.py has what changes meanwhile.
 
 import pytest
 
-from load import WINDOW, Load, carried, napi, wait_until_carried
+from load import WINDOW, Load, carried, wait_until_carried
 from programs import FileServer
 from rig import Rig, Sluice, growing, wait_for
 
@@ -45,12 +45,11 @@ table ip nat {
 
 @pytest.fixture
 def rig_of():
-    """rig_of(hosts, queues): a rig whose hosts XDP can send to."""
+    """rig_of(hosts, queues): a rig."""
     made = []
 
     def make(hosts=2, queues=1):
         made.append(Rig(hosts=hosts, queues=queues).__enter__())
-        napi(made[-1])
         return made[-1]
 
     yield make
