@@ -62,7 +62,6 @@ class Scene:
     def __init__(self, rig, sluice, family, load):
         self.rig, self.sluice, self.family, self.load = rig, sluice, family, load
         self.target = TARGET[family]
-        self.begun = 0
 
     def ip(self, *lines):
         self.rig.batch("router", *((f"-6 {line}" if self.family == 6 else line) for line in lines))

@@ -167,10 +167,6 @@ def until(twins, address, wanted):
         time.sleep(0.002)
 
 
-def prefix(scene, address):
-    return f"{'-6 ' if scene.family == 6 else ''}", f"{address}/{32 if scene.family == 4 else 128}"
-
-
 def neighbour(scene, link):
     return (ip4 if scene.family == 4 else ip6)(link, 3)
 
