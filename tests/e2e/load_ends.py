@@ -5,7 +5,8 @@
     load_ends.py flood DEVICE DESTINATION_MAC SOURCE ADDRESS TOTAL
 
 The client sends as fast as answers come, WINDOW ahead of them, so that no buffer on the way runs over;
-when none come for a while it sends another WINDOW nevertheless, until it is told to stop. FLOWS source ports take turns.
+when none come for a while it sends another WINDOW nevertheless, until it is told to stop. FLOWS source
+ports take turns.
 
 STATE is a file that the test reads along: the next number to be sent, whether to stop, how many have
 arrived, and from byte 64 on what became of each number. At the client, the number of the server that
