@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "control/netlink/messages.h"
+#include "control/netlink/nfnetlink_message.h"
 #include "control/nft/messages.h"
 
 namespace sluice::control::nft {
@@ -75,6 +76,21 @@ void RulesetReader::Again() {
   ++attempts_;
 }
 
+// An empty batch: the kernel takes the mutex of transactions for it (nf_tables_valid_genid), and does
+// nothing more.
+absl::Status RulesetReader::WaitForTransaction() {
+  std::vector<uint8_t> batch;
+  { const NfnetlinkMessage begin(batch, NFNL_MSG_BATCH_BEGIN, 0, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES); }
+  { const NfnetlinkMessage end(batch, NFNL_MSG_BATCH_END, 0, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES); }
+  sockaddr_nl kernel{};
+  kernel.nl_family = AF_NETLINK;
+  if (sendto(socket_.fd(), batch.data(), batch.size(), 0, reinterpret_cast<sockaddr*>(&kernel),
+             sizeof kernel) < 0) {
+    return absl::ErrnoToStatus(errno, "nf_tables: an empty transaction");
+  }
+  return absl::OkStatus();
+}
+
 absl::Status RulesetReader::SendRequest() {
   uint16_t kind = NFT_MSG_GETGEN;
   uint16_t flags = NLM_F_DUMP;
@@ -85,6 +101,7 @@ absl::Status RulesetReader::SendRequest() {
       flags = 0;
       break;
     case Phase::kTables:
+      if (absl::Status status = WaitForTransaction(); !status.ok()) return status;
       kind = NFT_MSG_GETTABLE;
       break;
     case Phase::kChains:
@@ -177,7 +194,10 @@ void RulesetReader::TakeContent(const nlmsghdr& message, Nanos now) {
         chain_ = FindChain(*table, rule->chain);
         chain_table_ = table;
       }
-      if (chain_ != nullptr) chain_->rules.push_back(std::move(rule->rule));
+      if (chain_ == nullptr) return;
+      // A transaction under way has put one ahead, so that one came twice.
+      if (!chain_->rules.empty() && chain_->rules.back().handle == rule->rule.handle) torn_ = true;
+      chain_->rules.push_back(std::move(rule->rule));
       return;
     }
     case NFT_MSG_NEWSET: {

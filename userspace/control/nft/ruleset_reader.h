@@ -3,7 +3,10 @@
 // In steps, since a set may have very many elements: each Step takes at most a given number of
 // datagrams (up to 32 KiB each; the kernel fills them while it is asked, nothing is waited for).
 // The generation is asked for before and after; when it moved, or the kernel marked a dump as torn
-// (NLM_F_DUMP_INTR), or something vanished while it was read, all is read again.
+// (NLM_F_DUMP_INTR), or something vanished while it was read, all is read again. Between, the reader
+// waits for a transaction that is under way: the kernel raises the generation before it exchanges the
+// rules, and dumps by position in lists from which it is still taking the old ones. Without that a
+// ruleset may come without some of its rules, and nothing says so.
 //
 // A kernel without nf_tables has an empty ruleset of generation 0. Families, tables and chains come
 // in the kernel's order. Counts in the expressions are those of the moment.
@@ -70,6 +73,7 @@ class RulesetReader {
 
   explicit RulesetReader(NetlinkSocket socket) : socket_(std::move(socket)) {}
   absl::Status SendRequest();
+  absl::Status WaitForTransaction();
   void Take(const nlmsghdr& message, Nanos now);  // one message of an answer
   void TakeContent(const nlmsghdr& message, Nanos now);
   absl::Status EndPhase();
