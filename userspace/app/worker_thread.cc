@@ -21,9 +21,8 @@ constexpr Nanos kLongestSleep = Millis(500);
 constexpr Nanos kRetrySleep = Millis(1);
 // While frames wait for completion, which copy mode does not report by poll() either. They are not
 // urgent unless the worker runs out of frames. Longer than any kernel's tick: the clock's interrupt
-// is set anew for a sleep that would end before the next tick, and again when a packet ends it. In
-// a virtual machine that is a tenth of the time under load, when a worker sleeps between any two
-// bursts.
+// is set anew for a sleep that would end before the next tick, and again when a packet ends it, which
+// is dear in a virtual machine, and under load a worker sleeps between any two bursts.
 constexpr Nanos kCompletionSleep = Millis(20);
 constexpr uint32_t kFewFrames = 256;
 
@@ -71,9 +70,7 @@ WorkerThread::~WorkerThread() {
   mailbox_.set_waker(nullptr);
 }
 
-void WorkerThread::Start() {
-  thread_ = std::thread([this] { Run(); });
-}
+void WorkerThread::Start() { thread_ = std::thread([this] { Run(); }); }
 
 void WorkerThread::Stop() {
   if (!thread_.joinable()) return;
@@ -88,7 +85,8 @@ void WorkerThread::Call(std::function<void(Worker&)> code) {
   const Nanos deadline = MonotonicNow() + kCallTimeout;
   const auto give_up_when_late = [&] {
     if (MonotonicNow() <= deadline) return;
-    LogError("worker {} does not answer; ending, so that the kernel forwards", worker_->id().value);
+    LogError("worker {} does not answer; ending, so that the kernel forwards",
+             worker_->id().value);
     _exit(kExitFailed);
   };
   while (!mailbox_.Post(&command)) {

@@ -18,6 +18,7 @@ namespace {
 
 constexpr int kMaxAttempts = 100;  // of Read: a ruleset that changes faster than it is read
 constexpr int kMaxTableAttempts = 3;
+constexpr int kMaxRepeats = 8;  // readings begun anew for elements that came twice
 constexpr size_t kDatagramsAtOnce = 64;  // for Read
 
 void AppendString(std::vector<uint8_t>& body, uint16_t type, const std::string& text) {
@@ -56,6 +57,7 @@ void RulesetReader::Start(WantsElements wants_elements) {
   wants_elements_ = std::move(wants_elements);
   tables_only_ = false;
   attempts_ = 0;
+  repeats_ = 0;
   Again();
 }
 
@@ -70,6 +72,7 @@ void RulesetReader::Again() {
   set_ = nullptr;
   chain_ = nullptr;
   torn_ = false;
+  repeated_ = false;
   asked_ = false;
   order_ = 0;
   phase_ = Phase::kGenerationBefore;
@@ -220,13 +223,12 @@ void RulesetReader::TakeContent(const nlmsghdr& message, Nanos now) {
       if (set_ == nullptr) return;
       ForEachElement(message, now, [&](SetElement&& element) {
         element.order = ++order_;
-        const bool catchall = element.catchall;
         const size_t before = set_->elements.size();
         set_->elements.insert(set_->elements.end(), std::move(element));
-        // An element that comes twice: the kernel resized the set's hash table between two parts
-        // of the answer, which goes on by the number of elements that were sent already
+        // One that comes twice: the kernel resized the set's hash table between two parts of the
+        // answer, which goes on by the number of elements that were sent already
         // (net/netfilter/nft_set_hash.c). Others were left out then, and nothing else says so.
-        if (!catchall && set_->elements.size() == before) torn_ = true;
+        if (set_->elements.size() == before) repeated_ = true;
       });
       return;
     default:
@@ -245,6 +247,12 @@ absl::Status RulesetReader::EndPhase() {
   }
   // EINTR: torn. ENOENT: a set is gone since its name was read.
   if (error_ == EINTR || error_ == ENOENT || error_ == EAGAIN) torn_ = true;
+  // A resize is over soon. Packets that add elements make others come twice as well, for as long as
+  // they please: then what has come must do.
+  if (repeated_ && repeats_ < kMaxRepeats) {
+    ++repeats_;
+    torn_ = true;
+  }
   if (error_ != 0 && !torn_) {
     return absl::ErrnoToStatus(error_, "cannot read the nftables ruleset");
   }

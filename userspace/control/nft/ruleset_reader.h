@@ -8,6 +8,10 @@
 // rules, and dumps by position in lists from which it is still taking the old ones. Without that a
 // ruleset may come without some of its rules, and nothing says so.
 //
+// A set's elements come by number as well: those of which one comes twice are read again, since others
+// may be missing. (An element that the kernel removes between two parts, its time being over, can
+// still hide another one; nothing tells.)
+//
 // A kernel without nf_tables has an empty ruleset of generation 0. Families, tables and chains come
 // in the kernel's order. Counts in the expressions are those of the moment.
 //
@@ -89,6 +93,8 @@ class RulesetReader {
   bool asked_ = false;     // the request of this phase is sent
   bool answered_ = false;  // and its answer complete
   bool torn_ = false;
+  bool repeated_ = false;  // an element has come twice
+  int repeats_ = 0;        // readings that were begun anew for that
   uint32_t sequence_ = 0;
   uint32_t generation_ = 0;  // as the last GETGEN said
   int error_ = 0;            // errno of the answer
