@@ -65,7 +65,7 @@ struct Tier {
 
   void PromoteAll() {
     for (const FlowIndex flow : order) {
-      if (!offload->WantsFlow(flow, FlowDirection::kOriginal)) continue;
+      if (!offload->WantsFlow(flow, FlowDirection::kOriginal, way.in)) continue;
       offload->PromoteFlow(flow, FlowDirection::kOriginal, way, path);
       if ((++pushed & 2047) == 0) Drain();
     }

@@ -128,18 +128,18 @@ TEST_F(OffloadTest, EachGenerationEndsAnEntry) {
   };
   renew();
   for (const IpAddress& address : {*ParseIpAddress("10.0.0.0"), *ParseIpAddress("198.51.100.0")}) {
-    BumpRoute(memory, address.v4(), 24);
+    BumpRoute(memory, Ipv4Prefix{address.v4(), 24});
     ExpectWorker(Tcp4());
     EXPECT_TRUE(rig_->Forwards(Udp6().Build()));
     renew();
   }
   for (const char* text : {"2001:db8::", "2001:db8:7::"}) {
-    BumpRoute(memory, *ParseIpv6(text), 48);
+    BumpRoute(memory, Ipv6Prefix{*ParseIpv6(text), 48});
     ExpectWorker(Udp6());
     EXPECT_TRUE(rig_->Forwards(Tcp4().Build()));
     renew();
   }
-  BumpRoute(memory, Ipv4{}, 0);
+  BumpRoute(memory, Ipv4Prefix{});
   ExpectBoth(false);
 }
 
