@@ -133,11 +133,16 @@ struct sluice_offload_state {
   __u32 changes; /* of routes, all together; user space's: not read by XDP */
   __u32 reserved0;
   __u64 own4[SLUICE_OFFLOAD_OWN_BITS / 64];
-  __u8 reserved[48];
+  /* By output slot, written by redirect_loss.bpf.c with atomics: a bit for those whose driver takes
+   * nothing (user space takes it back), and how many frames drivers have not taken. */
+  __u64 closed[SLUICE_OFFLOAD_DEVICES / 64];
+  __u8 reserved[16];
+  __u64 lost[SLUICE_OFFLOAD_DEVICES];
   __u32 routes[SLUICE_OFFLOAD_BUCKETS];
 };
 SLUICE_STATIC_ASSERT(sizeof(struct sluice_offload_state) ==
-                         64 + SLUICE_OFFLOAD_OWN_BITS / 8 + 4 * SLUICE_OFFLOAD_BUCKETS,
+                         64 + SLUICE_OFFLOAD_OWN_BITS / 8 + 8 * SLUICE_OFFLOAD_DEVICES +
+                             4 * SLUICE_OFFLOAD_BUCKETS,
                      "sluice_offload_state has holes");
 
 /* A route change for a prefix of at least /16 (IPv6: /32) changes one bucket's generation, for a

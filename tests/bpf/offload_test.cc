@@ -7,6 +7,8 @@
 #include <memory>
 #include <vector>
 
+#include "io/af_xdp/redirect_loss.h"
+#include "support/net_sandbox.h"
 #include "support/offload_flow.h"
 #include "support/offload_rig.h"
 #include "support/router_world.h"
@@ -374,6 +376,29 @@ TEST_F(OffloadTest, ArrivesAtTheOtherInterface) {
   // The kernel takes a device that goes out of the map; then the worker has its packets again.
   out.Remove();
   ExpectBoth(false);
+  ASSERT_TRUE(rig_->maps().SetDevice(OffloadRig::kOut, IfIndex{if_nametoindex("near")}).ok());
+}
+
+// A veth whose other end has no NAPI takes nothing from XDP: it is counted, and no further frame goes
+// there.
+TEST_F(OffloadTest, AnOutputThatTakesNothingIsClosed) {
+  const tables::OffloadMemory memory = rig_->memory();
+  test::VethPair out("near2", "far2");
+  test::Shell("ethtool -K far2 gro off");
+  const IfIndex near2{if_nametoindex("near2")};
+  ASSERT_TRUE(rig_->maps().SetDevice(OffloadRig::kOut, near2).ok());
+  auto loss = io::af_xdp::RedirectLoss::Attach(rig_->maps().fds());
+  ASSERT_TRUE(loss.ok()) << loss.status();
+  ASSERT_TRUE((*loss)->Add(OffloadRig::kOut, near2).ok());
+  test::RawSocket sender("far");
+  ASSERT_TRUE((*loss)->Add(IfaceSlot{0}, IfIndex{if_nametoindex("near")}).ok());
+  ASSERT_TRUE(sender.Send(Tcp4().Build()));
+  ASSERT_TRUE(test::Eventually([&] { return tables::ClosedOutputs(memory) != 0; }));
+  EXPECT_EQ(tables::ClosedOutputs(memory), uint64_t{1} << OffloadRig::kOut.value);
+  EXPECT_EQ(tables::LostFrames(memory, OffloadRig::kOut), 1u);
+  ExpectBoth(false);
+  tables::ReopenOutputs(memory, uint64_t{1} << OffloadRig::kOut.value);
+  EXPECT_EQ(tables::ClosedOutputs(memory), 0u);
   ASSERT_TRUE(rig_->maps().SetDevice(OffloadRig::kOut, IfIndex{if_nametoindex("near")}).ok());
 }
 

@@ -266,34 +266,6 @@ void Engine::DrainRules() {
   }
 }
 
-void Engine::SendNeighbors() {
-  for (const auto& thread : workers_) {
-    thread->Call([&](WorkerThread::Worker& worker) {
-      for (const control::NeighborEvent& event : neighbor_events_) {
-        const IfaceSlot slot = interfaces_->SlotOf(event.key.ifindex);
-        if (!slot.valid()) continue;
-        if (event.removed) {
-          worker.pipeline().RemoveKernelNeighbor(slot, event.key.address, worker.now());
-        } else {
-          worker.pipeline().ApplyKernelNeighbor(slot, event.key.address, event.neighbor.mac,
-                                                event.neighbor.state, worker.snapshot(),
-                                                worker.now());
-        }
-      }
-    });
-  }
-  neighbor_events_.clear();
-}
-
-void Engine::FillNeighborsFromKernel(IfaceSlot slot) {
-  const IfIndex ifindex = interfaces_->all()[slot.value].ifindex();
-  if (ifindex.value == 0) return;
-  for (const auto& [key, neighbor] : mirror_->state().neighbors) {
-    if (key.ifindex == ifindex) neighbor_events_.push_back({key, neighbor, false});
-  }
-  if (!neighbor_events_.empty()) SendNeighbors();
-}
-
 // New connections that found no port, since the last look.
 void Engine::WatchNat() {
   uint64_t exhausted = 0;
@@ -311,6 +283,7 @@ void Engine::Housekeeping(Nanos now) {
   WatchWorkers();
   WatchNat();
   ReconcileInterfaces();
+  ExportNeighbors(now);
   if (now >= next_sysctls_ && ReadSysctls()) PublishSnapshot();
   NotifyWatchdog();
   last_housekeeping_ = now;

@@ -34,11 +34,13 @@
 #include "control/config.h"
 #include "control/mirror/kernel_mirror.h"
 #include "control/mirror/sysctl.h"
+#include "control/neighbor_writer.h"
 #include "control/netfilter/netfilter_watch.h"
 #include "control/nft/nft_mirror.h"
 #include "control/rib/fib_sink.h"
 #include "packet/frame_arena.h"
 #include "packet/frame_pool.h"
+#include "stages/neighbor/neighbor_state.h"
 #include "tables/epoch.h"
 #include "tables/fib.h"
 #include "tables/route_table.h"
@@ -116,8 +118,13 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
 
   void AdoptRules();
   void DrainRules();
+
+  // --- Neighbours (engine_neighbors.cc) ---
   void SendNeighbors();
   void FillNeighborsFromKernel(IfaceSlot slot);
+  void ForEachNeighbor(
+      const std::function<void(const stages::NeighborInfo&, WorkerId, Nanos)>& visit);
+  void ExportNeighbors(Nanos now);
 
   // --- Views (engine_views.cc, engine_firewall_views.cc) ---
   void EndTrace();  // before the workers end
@@ -176,6 +183,11 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   uint64_t generation_ = 0;
   uint64_t offload_generation_ = 0;
   std::vector<control::NeighborEvent> neighbor_events_;
+  std::unique_ptr<control::NeighborWriter> neighbor_writer_;  // null: none was needed yet
+  uint64_t exported_changes_ = 0;  // of the workers' neighbours, when the kernel was told last
+  Nanos next_export_;
+  uint64_t neighbors_not_exported_ = 0;  // then
+  bool export_failed_ = false;
 
   LiveTrace* live_trace_ = nullptr;           // the server has it
   std::map<std::string, uint64_t> log_counts_;  // packets by the prefix they were logged with

@@ -340,34 +340,6 @@ telemetry::RoutesView Engine::Routes(const telemetry::RouteFilter& filter) {
   return view;
 }
 
-std::vector<telemetry::NeighborView> Engine::Neighbors() {
-  constexpr size_t kSlice = 256;  // per command, so that no worker is kept from its ports for long
-  std::vector<telemetry::NeighborView> views;
-  for (const auto& thread : workers_) {
-    uint32_t cursor = 0;
-    do {
-      std::array<stages::NeighborInfo, kSlice> slice;
-      size_t written = 0;
-      Nanos now;
-      thread->Call([&](WorkerThread::Worker& worker) {
-        cursor = worker.pipeline().neighbors().table().Enumerate(cursor, slice, &written);
-        now = worker.now();
-      });
-      for (const stages::NeighborInfo& n : std::span(slice.data(), written)) {
-        const ServedInterface& served = interfaces_->all()[n.slot.value];
-        views.push_back({.address = ToString(n.address),
-                         .dev = served.config.name,
-                         .mac = n.mac.IsZero() ? "" : ToString(n.mac),
-                         .state = std::string(stages::kNeighborStates[static_cast<size_t>(n.state)]),
-                         .queued = n.held,
-                         .age_seconds = std::max(0.0, (now - n.confirmed).seconds()),
-                         .worker = thread->worker().id().value});
-      }
-    } while (cursor != 0);
-  }
-  return views;
-}
-
 std::vector<LabeledCount> Engine::FramesOf(const WorkerThread& thread) const {
   uint64_t fill = 0;
   uint64_t tx = 0;
@@ -456,6 +428,7 @@ telemetry::MetricSample Engine::SampleHere() {
       interface.zero_copy = d.zero_copy;
       interface.queues = d.queues;
       interface.ring_full = d.statistics.rx_ring_full + d.statistics.rx_dropped;
+      if (offload_ != nullptr) interface.offload_lost = offload_->lost_frames(IfaceSlot{i});
       if (const auto xdp = served.attachment->ReadXdpCounts(); xdp.ok()) {
         interface.xdp = ByReason(*xdp);
       }
@@ -491,6 +464,7 @@ telemetry::MetricSample Engine::SampleHere() {
   sample.tables = TableUses();
   sample.frames_limit = arena_->frame_count();
   if (offload_ != nullptr) sample.offload_failed_orders = offload_->failed_orders();
+  sample.neighbors_not_exported = neighbors_not_exported_;
   const control::MirrorStats stats = mirror_->stats();
   sample.mirror_divergence = mirror_->divergence();
   sample.mirror_resyncs = stats.resyncs;

@@ -34,6 +34,12 @@ absl::StatusOr<std::unique_ptr<OffloadControl>> OffloadControl::Create(control::
   if (!maps.ok()) return maps.status();
   control->maps_ = *std::move(maps);
   control->batch_.reserve(kBatch);
+  auto loss = io::af_xdp::RedirectLoss::Attach(control->maps_->fds());
+  if (loss.ok()) {
+    control->loss_ = *std::move(loss);
+  } else {
+    LogWarning("{}", std::string(loss.status().message()));
+  }
   return control;
 }
 
@@ -52,6 +58,7 @@ void OffloadControl::Leaves(const ServedInterface& served) {
   if (const absl::Status status = maps_->ClearDevice(slot); !status.ok()) {
     LogWarning("{}: {}", served.config.name, std::string(status.message()));
   }
+  if (loss_ != nullptr) loss_->Remove(devices_[slot.value].ifindex);
   devices_[slot.value] = {};
 }
 
@@ -62,18 +69,43 @@ bool OffloadControl::CanOutput(const Device& device) const {
 
 bool OffloadControl::Probe(Served served, Nanos now) {
   const bool due = now >= next_probe_;
-  if (due) next_probe_ = now + kProbeInterval;
-  bool changed = false;
+  if (due) {
+    next_probe_ = now + kProbeInterval;
+    tables::ReopenOutputs(memory(), std::exchange(closed_, 0));
+  }
+  bool changed = SeeClosed(served, now);
   for (uint8_t i = 0; i < kMaxInterfaces; ++i) {
     const ServedInterface& interface = served[i];
     if (!interface.attached() || interface.leaving) continue;
     const bool fresh = devices_[i].ifindex != interface.ifindex();
-    if (fresh) devices_[i] = {.ifindex = interface.ifindex()};
+    if (fresh) {
+      devices_[i] = {.ifindex = interface.ifindex()};
+      if (loss_ != nullptr) {
+        const absl::Status status = loss_->Add(IfaceSlot{i}, interface.ifindex());
+        if (!status.ok()) LogWarning("{}", std::string(status.message()));
+      }
+    }
     if (due || fresh) changed |= ProbeOne(IfaceSlot{i}, interface.config.name) || fresh;
     // It may just be coming up.
     if (devices_[i].target == RedirectTarget::kUnknown) {
       next_probe_ = std::min(next_probe_, now + kUnknownInterval);
     }
+  }
+  return changed;
+}
+
+// Workers have stopped to use these outputs by themselves. True: the answer is another one.
+bool OffloadControl::SeeClosed(Served served, Nanos now) {
+  const uint64_t fresh = tables::ClosedOutputs(memory()) & ~closed_;
+  if (fresh == 0) return false;
+  closed_ |= fresh;
+  next_probe_ = now + kProbeInterval;
+  bool changed = false;
+  for (uint8_t i = 0; i < kMaxInterfaces; ++i) {
+    if ((fresh >> i & 1) == 0 || !served[i].attached() || served[i].leaving) continue;
+    LogInfo("{}: the device does not take what XDP sends, {} frames so far; workers send there",
+            served[i].config.name, lost_frames(IfaceSlot{i}));
+    changed |= ProbeOne(IfaceSlot{i}, served[i].config.name);
   }
   return changed;
 }

@@ -6,7 +6,9 @@
 //
 // An interface takes part as input in native mode (in generic mode the kernel has made an skb of the
 // frame already, and there is less to win), as output when frames can be redirected into it. That is
-// looked for every kProbeInterval: the other end of a veth pair may change.
+// looked for every kProbeInterval: the other end of a veth pair may change. In between,
+// io/af_xdp/redirect_loss.h closes an output at the first frames that its device does not take; it is
+// looked at then, and stays closed for kProbeInterval.
 //
 // Thread: control. Cost: a turn looks at the workers' rings every 2 to 200 ms, the more often the more
 // there is; a batch is a system call per 256 orders.
@@ -24,6 +26,7 @@
 #include "control/config.h"
 #include "dataplane/offload.h"
 #include "io/af_xdp/offload_maps.h"
+#include "io/af_xdp/redirect_loss.h"
 #include "io/af_xdp/redirect_probe.h"
 #include "tables/snapshot.h"
 
@@ -64,6 +67,8 @@ class OffloadControl {
   std::string OutputProblem(IfaceSlot slot) const;
   uint64_t failed_orders() const { return maps_->counts().full; }  // the map was full
   uint32_t entries() const { return entries_; }
+  // That XDP has sent there, and the device has not taken.
+  uint64_t lost_frames(IfaceSlot slot) const { return tables::LostFrames(memory(), slot); }
 
  private:
   struct Device {
@@ -78,6 +83,7 @@ class OffloadControl {
       : choice_(choice), entries_(entries), workers_(workers) {}
   bool CanOutput(const Device& device) const;
   bool ProbeOne(IfaceSlot slot, const std::string& name);
+  bool SeeClosed(Served served, Nanos now);
   tables::OffloadModes ModesOf(const ServedInterface& served, const tables::Interface& interface,
                                const tables::Snapshot& snapshot) const;
   void SetOwnAddresses(const tables::Snapshot& snapshot);
@@ -86,8 +92,10 @@ class OffloadControl {
   const uint32_t entries_;
   const uint32_t workers_;
   std::unique_ptr<io::af_xdp::OffloadMaps> maps_;
+  std::unique_ptr<io::af_xdp::RedirectLoss> loss_;  // null: the kernel cannot
   std::array<Device, kMaxInterfaces> devices_;
   std::vector<tables::OffloadChange> batch_;
+  uint64_t closed_ = 0;  // outputs whose closing has been seen
   Nanos next_probe_;
   Nanos next_drain_;
   Nanos drain_interval_;

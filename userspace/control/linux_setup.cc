@@ -11,30 +11,14 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "control/netlink_handles.h"
 
 namespace sluice::control {
 namespace {
 
-template <class T, void (*kFree)(T*)>
-struct Freer {
-  void operator()(T* p) const { kFree(p); }
-};
-using Socket = std::unique_ptr<nl_sock, Freer<nl_sock, nl_socket_free>>;
-using Address = std::unique_ptr<nl_addr, Freer<nl_addr, nl_addr_put>>;
-using LinkAddress = std::unique_ptr<rtnl_addr, Freer<rtnl_addr, rtnl_addr_put>>;
-using Route = std::unique_ptr<rtnl_route, Freer<rtnl_route, rtnl_route_put>>;
-
-Address MakeAddress(const IpAddress& address, uint8_t prefix_length) {
-  uint8_t bytes[16];
-  if (address.is_v4()) {
-    address.v4().ToWire(bytes);
-  } else {
-    address.v6().ToWire(bytes);
-  }
-  Address out(nl_addr_build(address.is_v4() ? AF_INET : AF_INET6, bytes, address.is_v4() ? 4 : 16));
-  if (out) nl_addr_set_prefixlen(out.get(), prefix_length);
-  return out;
-}
+using Socket = NetlinkHandle<nl_sock, nl_socket_free>;
+using LinkAddress = NetlinkHandle<rtnl_addr, rtnl_addr_put>;
+using Route = NetlinkHandle<rtnl_route, rtnl_route_put>;
 
 absl::Status NetlinkError(const std::string& what, int error) {
   const std::string text = absl::StrCat("cannot add ", what, ": ", nl_geterror(error));
@@ -61,7 +45,7 @@ absl::Status AddAddress(nl_sock* socket, const LinuxAddress& entry) {
   const auto index = IndexOf(entry.interface, what);
   if (!index.ok()) return index.status();
   const LinkAddress address(rtnl_addr_alloc());
-  const Address local = MakeAddress(entry.address, entry.prefix_length);
+  const NetlinkAddress local = MakeNetlinkAddress(entry.address, entry.prefix_length);
   if (!address || !local) return absl::ResourceExhaustedError("out of memory");
   rtnl_addr_set_ifindex(address.get(), *index);
   if (const int error = rtnl_addr_set_local(address.get(), local.get()); error < 0) {
@@ -83,7 +67,8 @@ absl::Status AddRoute(nl_sock* socket, const LinuxRoute& entry) {
     index = *found;
   }
   const Route route(rtnl_route_alloc());
-  const Address destination = MakeAddress(entry.destination, entry.prefix_length);
+  const NetlinkAddress destination =
+      MakeNetlinkAddress(entry.destination, entry.prefix_length);
   rtnl_nexthop* const nexthop = rtnl_route_nh_alloc();  // the route's, once added to it
   if (!route || !destination || nexthop == nullptr) {
     if (nexthop != nullptr) rtnl_route_nh_free(nexthop);
@@ -96,7 +81,7 @@ absl::Status AddRoute(nl_sock* socket, const LinuxRoute& entry) {
   rtnl_route_set_dst(route.get(), destination.get());
   if (index != 0) rtnl_route_nh_set_ifindex(nexthop, index);
   if (entry.via) {
-    const Address via = MakeAddress(*entry.via, entry.via->is_v4() ? 32 : 128);
+    const NetlinkAddress via = MakeNetlinkAddress(*entry.via, entry.via->is_v4() ? 32 : 128);
     if (via) rtnl_route_nh_set_gateway(nexthop, via.get());
   }
   rtnl_route_add_nexthop(route.get(), nexthop);

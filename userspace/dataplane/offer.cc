@@ -60,7 +60,7 @@ void Pipeline::Offer(const Packet& p, Family family, const stages::RouteDecision
     if (!offload_.WantsRoute(p.in, source, way.routed)) return;
   }
   const Mac* const mac = neighbors_.Peek(p.out, d.next_hop);
-  if (mac == nullptr || tracer_.NoteOffload(p)) return;
+  if (mac == nullptr || offload_.IsClosed(p.out) || tracer_.NoteOffload(p)) return;
   way.mac = *mac;
   if (mode == SLUICE_OFFLOAD_FLOW) {
     offload_.PromoteFlow(judged_flow_, static_cast<FlowDirection>(p.ct_direction), way, path_);

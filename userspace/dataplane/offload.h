@@ -94,6 +94,10 @@ class Offload final : private tables::FlowTable::Observer {
   bool WantsFlow(tables::FlowIndex flow, tables::FlowDirection direction, IfaceSlot in);
   void PromoteFlow(tables::FlowIndex flow, tables::FlowDirection direction, const OffloadWay& way,
                    const stages::FlowPath& path);
+  // Whether entries for this output would lead nowhere for now.
+  bool IsClosed(IfaceSlot out) const {
+    return (tables::ClosedOutputs(memory_) >> out.value & 1) != 0;
+  }
   // Without connections: counts the packet. `source` is unspecified where it does not matter.
   bool WantsRoute(IfaceSlot in, const IpAddress& source, const IpAddress& destination);
   void PromoteRoute(const IpAddress& source, const IpAddress& destination, const OffloadWay& way);

@@ -246,7 +246,7 @@ void Pipeline::RehearseTier(const Packet& p, const Firewall::Key& key, Family fa
   const auto mode = static_cast<sluice_offload_mode>(snapshot.at(p.in).offload.of(family));
   if (mode == SLUICE_OFFLOAD_OFF) {
     step.tier = Tier::kOff;
-  } else if (!snapshot.at(p.out).offload_output) {
+  } else if (!snapshot.at(p.out).offload_output || offload_.IsClosed(p.out)) {
     step.tier = Tier::kOutput;
   } else if (d.redirect || (mode != SLUICE_OFFLOAD_FLOW && d.route->paths.size() != 1)) {
     step.tier = Tier::kPaths;

@@ -11,9 +11,12 @@
 #include <span>
 
 #include "base/address.h"
+#include "base/ids.h"
 #include "bpf/include/offload_abi.h"
 
 namespace sluice::tables {
+
+static_assert(kMaxInterfaces <= 64);  // one word of `closed`
 
 // The maps' memory; null pointers: there is no flow tier.
 struct OffloadMemory {
@@ -52,6 +55,19 @@ inline uint32_t WorldGeneration(const OffloadMemory& memory) {
 }
 inline uint32_t RouteGeneration(const OffloadMemory& memory, uint16_t bucket) {
   return __atomic_load_n(&memory.state->routes[bucket], __ATOMIC_ACQUIRE);
+}
+
+// Outputs that a driver has taken nothing for, as bits by slot: no entries for them. XDP's side sets
+// them, before it ends all entries; the control thread takes them back.
+inline uint64_t ClosedOutputs(const OffloadMemory& memory) {
+  return __atomic_load_n(&memory.state->closed[0], __ATOMIC_ACQUIRE);
+}
+inline void ReopenOutputs(const OffloadMemory& memory, uint64_t outputs) {
+  __atomic_and_fetch(&memory.state->closed[0], ~outputs, __ATOMIC_ACQ_REL);
+}
+// Frames that XDP has sent there and the driver has not taken.
+inline uint64_t LostFrames(const OffloadMemory& memory, IfaceSlot out) {
+  return __atomic_load_n(&memory.state->lost[out.value], __ATOMIC_RELAXED);
 }
 
 // Ends every entry. Call it after the change is visible.

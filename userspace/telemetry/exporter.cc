@@ -101,6 +101,7 @@ void AddInterface(const MetricSample::Interface& i, Families& out) {
           uint64_t{1});
   for (const auto& x : i.xdp) out.Add(Metric::kXdpPackets, {i.name, x.action, x.reason}, x.packets);
   out.Add(Metric::kXdpRingFull, {i.name}, i.ring_full);
+  out.Add(Metric::kOffloadLost, {i.name}, i.offload_lost);
 }
 
 void AddProcess(Families& out) {
@@ -129,6 +130,7 @@ class SampleCollector : public prometheus::Collectable {
     }
     out.Add(Metric::kFramesLimit, {}, sample_.frames_limit);
     out.Add(Metric::kOffloadFailedOrders, {}, sample_.offload_failed_orders);
+    out.Add(Metric::kNeighborsNotExported, {}, sample_.neighbors_not_exported);
     out.Add(Metric::kMirrorDivergence, {}, sample_.mirror_divergence);
     out.Add(Metric::kMirrorResyncs, {}, sample_.mirror_resyncs);
     out.Add(Metric::kMirrorCorrections, {}, sample_.mirror_corrections);

@@ -45,6 +45,7 @@ struct MetricSample {
     uint32_t queues = 0;
     std::vector<XdpCount> xdp;
     uint64_t ring_full = 0;
+    uint64_t offload_lost = 0;
   };
   struct Worker {
     WorkerId id;
@@ -84,6 +85,7 @@ struct MetricSample {
   std::vector<TableUse> tables;  // routes4 routes6 ... flows fragments
   uint64_t frames_limit = 0;
   uint64_t offload_failed_orders = 0;
+  uint64_t neighbors_not_exported = 0;
   uint64_t mirror_divergence = 0;
   uint64_t mirror_resyncs = 0;
   uint64_t mirror_corrections = 0;

@@ -104,6 +104,8 @@ class Source : public MetricSource {
     s.tables = {{"routes4", 11, 2'000'000}};
     s.frames_limit = 4096;
     s.offload_failed_orders = 49;
+    s.neighbors_not_exported = 50;
+    s.interfaces[1].offload_lost = 51;
     s.mirror_divergence = 12;
     s.mirror_events = {{"route", 13}};
     s.workers[0].nat_translations = 21;
@@ -191,6 +193,8 @@ TEST(RenderMetricsTest, ReadsTheCountersWhereTheyAre) {
         "sluice_offload_refusals_total{worker=\"0\",reason=\"ring_full\"} 47\n",
         "sluice_offload_refusals_total{worker=\"0\",reason=\"rules\"} 48\n",
         "sluice_offload_failed_orders_total 49\n",
+        "sluice_neighbors_not_exported 50\n",
+        "sluice_offload_lost_frames_total{interface=\"wan0\"} 51\n",
         "sluice_ruleset_generation 31\n",
         "sluice_ruleset_rules{where=\"xdp\"} 1\n",
         "sluice_ruleset_rules{where=\"kernel\"} 2\n",
