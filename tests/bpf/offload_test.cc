@@ -243,7 +243,8 @@ TEST_F(OffloadTest, OddPacketsAreTheWorkers) {
   ExpectWorker(Ip6().DestinationOptions().Udp(4000, 53));
   ExpectWorker(Ip6().Fragment(0, true, 1).Udp(4000, 53));
   ExpectWorker(Ip6().Tcp(4000, 53));
-  ExpectForwarded(Ip6().Udp(4000, 53).UdpLength(8).Payload(4), udp6_);
+  ExpectWorker(Ip6().Udp(4000, 53).UdpLength(8).Payload(4));
+  ExpectForwarded(Ip6().Udp(4000, 53).Payload(4), udp6_);
 }
 
 // No device, no change: the worker is as good as before.

@@ -203,7 +203,7 @@ inline bool TierTakes(const Bytes& b, uint32_t mode, Ipv4 own, tables::FlowTuple
       if (l4_size < 20 || l4[12] >> 4 < 5 || (l4[12] >> 4) * 4u > l4_size) return false;
       if ((l4[12] & 15) != 0 || (l4[13] != 0x10 && l4[13] != 0x18)) return false;
     } else if (t.protocol == 17) {
-      if (l4_size < 8 || LoadBe16(l4 + 4) < 8 || LoadBe16(l4 + 4) > l4_size) return false;
+      if (l4_size < 8 || LoadBe16(l4 + 4) != l4_size) return false;
     } else {
       return false;
     }

@@ -7,6 +7,7 @@ Beside the router's own solicitations and reports (normalise.py), these are free
   the order of those among other frames         a router may take its time to complain
   the order between different pairs of hosts    what Sluice gives to the kernel comes out later, such
   and of packets with options or extensions     as packets with some IP options
+  where asked: the order between connections    XDP overtakes the workers
   addresses and ports that a NAT rule leaves    the kernel's choice stands for the other's, always
   to the router                                 the same one, and both are in the rule's range
 
@@ -120,8 +121,10 @@ def by_link(frames):
     return result
 
 
-def outputs(kernel_frames, other_frames, choices):
-    """Lines that tell the differences; empty: none."""
+def outputs(kernel_frames, other_frames, choices, by_connection=False):
+    """Lines that tell the differences; empty: none. `by_connection`: no order between them; NAT must
+    not choose ports."""
+    order = _connection if by_connection else _pair
     kernel, other = by_link(kernel_frames), by_link(other_frames)
     chosen = _Chosen(choices)
     lines = []
@@ -132,7 +135,7 @@ def outputs(kernel_frames, other_frames, choices):
             if ours == theirs:
                 continue
             if kind == 0:
-                ours, theirs = sorted(ours, key=_pair), sorted(theirs, key=_pair)
+                ours, theirs = sorted(ours, key=order), sorted(theirs, key=order)
             if choices is not NO_CHOICES and len(ours) == len(theirs):
                 if kind == 1:
                     ours, theirs = sorted(ours, key=_shape), sorted(theirs, key=_shape)
@@ -154,6 +157,15 @@ def _pair(frame):
     plain = packet[0] == 0x45 if parts.version == 4 else packet[6] == parts.protocol
     return (parts.source, parts.destination, parts.protocol,
             packet[0] if parts.version == 4 else packet[6], () if plain else _shape(frame))
+
+
+def _connection(frame):
+    packet = frame[14:]
+    parts = wire.layout(packet)
+    if parts is None or parts.source_port is None:
+        return _pair(frame) + ((0, 0),)
+    return _pair(frame) + ((wire.port(packet, parts.source_port),
+                            wire.port(packet, parts.destination_port)),)
 
 
 def _without_common(ours, theirs):

@@ -394,12 +394,13 @@ class Twins:
         """Until everything sent has had its effect."""
         self.settle_sent()
 
-    def differences(self, choices=compare.NO_CHOICES, counters=True, grace=GRACE):
+    def differences(self, choices=compare.NO_CHOICES, counters=True, grace=GRACE,
+                    by_connection=False):
         """What differs since begin(): lines for people; empty when all is the same."""
         self.finish()
         deadline = time.monotonic() + grace
         while True:
-            found = compare.outputs(self.kernel.frames, self.other.frames, choices)
+            found = compare.outputs(self.kernel.frames, self.other.frames, choices, by_connection)
             if not found and counters:
                 found = self._count_differences()
             if not found or time.monotonic() > deadline:
@@ -417,9 +418,9 @@ class Twins:
                 for key in sorted(ours.keys() | theirs.keys(), key=str)
                 if ours.get(key) != theirs.get(key)]
 
-    def check(self, what, choices=compare.NO_CHOICES, counters=True):
+    def check(self, what, choices=compare.NO_CHOICES, counters=True, by_connection=False):
         """Fails unless both did the same; returns the kernel's frames, normalised, by link."""
-        found = self.differences(choices, counters)
+        found = self.differences(choices, counters, by_connection=by_connection)
         if found:
             pytest.fail("\n".join([f"{what}: the two sides differ", *found, "with the ruleset",
                                    self.ruleset]), pytrace=False)

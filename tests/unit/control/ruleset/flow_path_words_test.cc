@@ -74,6 +74,7 @@ const std::map<std::string, Variance> kHeldBack = {
     {"ether saddr set 02:00:00:00:00:01", Variance::kWrite},
     {"tcp option maxseg size set 1400", Variance::kWrite},
     {"tcp option maxseg size set rt mtu", Variance::kWrite},
+    {"reset tcp option sack-perm", Variance::kWrite},
     // Of what the kernel does: TCP and UDP do not meet it.
     {"sctp dport set 1", Variance::kNone},
 };
