@@ -200,6 +200,9 @@ std::optional<SetMessage> ParseSet(const nlmsghdr& message) {
   set.flags = Be32(a, NFTA_SET_FLAGS).value_or(0);
   set.key_type = Be32(a, NFTA_SET_KEY_TYPE).value_or(0);
   set.key_length = Be32(a, NFTA_SET_KEY_LEN).value_or(0);
+  // The word that a set is gone has no more than its name.
+  const bool sized = set.key_length > 0 && set.key_length <= NFT_DATA_VALUE_MAXLEN;
+  if (MessageKind(message) == NFT_MSG_NEWSET && !sized) return std::nullopt;
   set.data_type = Be32(a, NFTA_SET_DATA_TYPE).value_or(0);
   set.data_length = Be32(a, NFTA_SET_DATA_LEN).value_or(0);
   set.object_type = Be32(a, NFTA_SET_OBJ_TYPE).value_or(0);

@@ -225,5 +225,19 @@ TEST(Messages, DamagedOnesAreTakenApartSafely) {
   EXPECT_LT(applied, 2990u);
 }
 
+TEST(Messages, ASetWithoutAKeyIsNone) {
+  const Buffer name = String(NFTA_SET_TABLE, "t") + String(NFTA_SET_NAME, "s");
+  const auto parse = [](uint16_t kind, const Buffer& attributes) {
+    const Buffer bytes = Message(kind, attributes);
+    return ParseSet(*reinterpret_cast<const nlmsghdr*>(bytes.data())).has_value();
+  };
+  EXPECT_FALSE(parse(NFT_MSG_NEWSET, name));
+  EXPECT_FALSE(parse(NFT_MSG_NEWSET, name + U32(NFTA_SET_KEY_LEN, 0)));
+  EXPECT_TRUE(parse(NFT_MSG_NEWSET, name + U32(NFTA_SET_KEY_LEN, 1)));
+  EXPECT_TRUE(parse(NFT_MSG_NEWSET, name + U32(NFTA_SET_KEY_LEN, 64)));
+  EXPECT_FALSE(parse(NFT_MSG_NEWSET, name + U32(NFTA_SET_KEY_LEN, 65)));
+  EXPECT_TRUE(parse(NFT_MSG_DELSET, name));
+}
+
 }  // namespace
 }  // namespace sluice::control::nft
