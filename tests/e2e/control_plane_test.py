@@ -1,6 +1,7 @@
 """Linux as the control plane: what ip, sysctl and nft change takes effect while Sluice runs."""
 
 import contextlib
+import json
 
 import pytest
 
@@ -113,6 +114,18 @@ def test_neighbours_flushed_under_traffic(rig, sluice):
         ip(rig, "neigh", "flush", "dev", "h2")
     assert pinger.wait(timeout=30) == 0
     assert answered(rig.read_log(pinger), 50)
+
+
+@FAMILIES
+def test_the_kernel_is_told_of_neighbours(rig, sluice, family):
+    """So that it can forward at once when Sluice ends."""
+    def known():
+        return {n["dst"]: n.get("lladdr") for n in json.loads(
+            rig.run("router", "ip", "-j", f"-{family}", "neigh", "show", "dev", "h2").stdout)}
+    ip(rig, "neigh", "flush", "dev", "h2")
+    assert rig.can_ping("h1", H2[family])
+    wait_for(lambda: known().get(H2[family]) == rig.link("eth0", "h2")["address"], known)
+    assert sluice.get("sluice_neighbors_not_exported") == 0
 
 
 def test_a_host_has_a_new_mac_address_and_says_so(rig, sluice):
