@@ -184,7 +184,7 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   uint64_t offload_generation_ = 0;
   std::vector<control::NeighborEvent> neighbor_events_;
   std::unique_ptr<control::NeighborWriter> neighbor_writer_;  // null: none was needed yet
-  uint64_t exported_changes_ = 0;  // of the workers' neighbours, when the kernel was told last
+  uint64_t exported_found_ = 0;  // neighbours by all workers, when the kernel was told last
   Nanos next_export_;
   uint64_t neighbors_not_exported_ = 0;  // then
   bool export_failed_ = false;

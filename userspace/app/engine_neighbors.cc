@@ -12,8 +12,9 @@
 namespace sluice::app {
 namespace {
 
-// Where nothing has changed, for what the kernel has thrown away since.
-constexpr Nanos kExportInterval = Seconds(30);
+// With so many, telling the kernel costs the workers time, and comes less often.
+constexpr uint64_t kManyNeighbors = 1024;
+constexpr Nanos kManyInterval = Seconds(30);
 // The kernel's table has 1024 entries for all namespaces together (net.ipv4.neigh.default.gc_thresh3),
 // and begins to throw away at 512. Where it knows so many in ours, no more are written.
 constexpr size_t kExportLimit = 256;
@@ -75,15 +76,16 @@ void Engine::ForEachNeighbor(
 
 // What a worker has found and the kernel does not know.
 void Engine::ExportNeighbors(Nanos now) {
-  uint64_t changes = 0;
+  uint64_t found = 0;
+  uint64_t used = 0;
   for (const auto& thread : workers_) {
-    thread->Call([&](WorkerThread::Worker& worker) {
-      changes += worker.pipeline().neighbors().changes();
-    });
+    const stages::Neighbors& neighbors = thread->worker().pipeline().neighbors();
+    found += neighbors.found().Read();
+    used = std::max<uint64_t>(used, neighbors.table().used());
   }
-  if (changes == exported_changes_ && now < next_export_) return;
-  exported_changes_ = changes;
-  next_export_ = now + kExportInterval;
+  if (found == exported_found_ || now < next_export_) return;
+  exported_found_ = found;
+  next_export_ = now + (used > kManyNeighbors ? kManyInterval : Nanos());
   if (neighbor_writer_ == nullptr) {
     auto writer = control::NeighborWriter::Open();
     if (!writer.ok()) return LogWarning("{}", std::string(writer.status().message()));

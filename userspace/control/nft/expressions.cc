@@ -2,6 +2,7 @@
 
 #include <linux/netfilter/nf_tables_compat.h>
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <string_view>
@@ -237,7 +238,9 @@ Result Dynset(const nlattr* data) {
                .sreg_data = a.RegisterOr(NFTA_DYNSET_SREG_DATA),
                .inverted = (flags & NFT_DYNSET_F_INV) != 0};
   if (!a.has(NFTA_DYNSET_SET_NAME)) a.Fail();
-  if (a.has(NFTA_DYNSET_TIMEOUT)) e.timeout_ms = a.U64(NFTA_DYNSET_TIMEOUT);
+  if (a.has(NFTA_DYNSET_TIMEOUT)) {
+    e.timeout_ms = std::min(a.U64(NFTA_DYNSET_TIMEOUT), kLongestTimeoutMs);
+  }
   if (a.has(NFTA_DYNSET_EXPR)) e.exprs.push_back(ParseAt(a[NFTA_DYNSET_EXPR], false));
   for (Expr& expr : ParseList(a[NFTA_DYNSET_EXPRESSIONS], false)) {
     e.exprs.push_back(std::move(expr));

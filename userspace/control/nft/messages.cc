@@ -2,6 +2,7 @@
 
 #include <linux/netfilter/nfnetlink.h>
 
+#include <algorithm>
 #include <limits>
 #include <utility>
 
@@ -68,6 +69,8 @@ Nanos After(Nanos now, uint64_t ms) {
   return ms >= room ? Nanos::Max() : now + Millis(static_cast<int64_t>(ms));
 }
 
+uint64_t TimeoutOf(uint64_t ms) { return std::min(ms, kLongestTimeoutMs); }
+
 std::optional<SetElement> ParseElement(const nlattr* element, Nanos now) {
   const Attributes<NFTA_SET_ELEM_EXPRESSIONS> a(element);
   SetElement out;
@@ -91,7 +94,7 @@ std::optional<SetElement> ParseElement(const nlattr* element, Nanos now) {
     if (data->verdict) out.verdict = *std::move(data->verdict);
   }
   out.object = a.String(NFTA_SET_ELEM_OBJREF);
-  out.timeout_ms = Be64(a, NFTA_SET_ELEM_TIMEOUT).value_or(0);
+  out.timeout_ms = TimeoutOf(Be64(a, NFTA_SET_ELEM_TIMEOUT).value_or(0));
   if (const auto left = Be64(a, NFTA_SET_ELEM_EXPIRATION)) out.expires_at = After(now, *left);
   if (a.has(NFTA_SET_ELEM_EXPR)) out.exprs.push_back(ParseExpression(a[NFTA_SET_ELEM_EXPR]));
   if (a.has(NFTA_SET_ELEM_EXPRESSIONS)) out.exprs = ParseExpressions(a[NFTA_SET_ELEM_EXPRESSIONS]);
@@ -207,7 +210,7 @@ std::optional<SetMessage> ParseSet(const nlmsghdr& message) {
   set.data_length = Be32(a, NFTA_SET_DATA_LEN).value_or(0);
   set.object_type = Be32(a, NFTA_SET_OBJ_TYPE).value_or(0);
   set.size = Be32(desc, NFTA_SET_DESC_SIZE).value_or(0);
-  set.timeout_ms = Be64(a, NFTA_SET_TIMEOUT).value_or(0);
+  set.timeout_ms = TimeoutOf(Be64(a, NFTA_SET_TIMEOUT).value_or(0));
   set.field_lengths = FieldLengths(desc[NFTA_SET_DESC_CONCAT]);
   if (a.has(NFTA_SET_EXPR)) set.exprs.push_back(ParseExpression(a[NFTA_SET_EXPR]));
   if (a.has(NFTA_SET_EXPRESSIONS)) set.exprs = ParseExpressions(a[NFTA_SET_EXPRESSIONS]);

@@ -78,6 +78,10 @@ using Expr = std::variant<ImmediateExpr, CmpExpr, RangeExpr, BitwiseExpr, Byteor
                           NatExpr, MasqExpr, RedirExpr, NumgenExpr, HashExpr, NotrackExpr, ObjrefExpr,
                           UnsupportedExpr, std::shared_ptr<const DynsetExpr>>;
 
+// The kernel takes timeouts of five centuries, of which the sum with a time is too much for Nanos: they
+// are cut to one.
+inline constexpr uint64_t kLongestTimeoutMs = uint64_t{36'525} * 86'400'000;
+
 struct DynsetExpr {
   std::string set;
   uint32_t op = 0;  // NFT_DYNSET_OP_ADD, UPDATE, DELETE

@@ -88,6 +88,7 @@ void NeighborMachine::Drop(NeighborEntry& e) {
 
 void NeighborMachine::Enter(NeighborEntry& e, NeighborState state, Nanos now) {
   if (state == NeighborState::kFailed && IsUsable(e.state)) ++changes_;
+  if (IsUsable(state) && (!IsUsable(e.state) || state == NeighborState::kReachable)) found_.Add();
   table_.SetState(e, state);
   switch (state) {
     case NeighborState::kReachable:

@@ -31,6 +31,7 @@
 #include "base/ids.h"
 #include "base/reason.h"
 #include "base/rng.h"
+#include "base/counter.h"
 #include "base/time.h"
 #include "base/worker_counters.h"
 #include "packet/outbox.h"
@@ -123,6 +124,8 @@ class NeighborMachine {
   // Goes up when a MAC address that packets were sent to is another one now, or none: what was
   // derived from one is to be derived anew. (An entry that nobody used for a minute goes silently.)
   uint64_t changes() const { return changes_; }
+  // Goes up when one is found or confirmed. Read by anyone.
+  const Counter& found() const { return found_; }
 
   Nanos NextDeadline() const { return timers_.NextDeadline(); }
   void Advance(Nanos now, const tables::Snapshot& snapshot, packet::Outbox& outbox,
@@ -189,6 +192,7 @@ class NeighborMachine {
   std::array<packet::FrameIndex, kFateCount> lost_;
   bool lost_any_ = false;
   uint64_t changes_ = 0;
+  Counter found_;
 };
 
 }  // namespace sluice::stages

@@ -239,5 +239,18 @@ TEST(Messages, ASetWithoutAKeyIsNone) {
   EXPECT_TRUE(parse(NFT_MSG_DELSET, name));
 }
 
+TEST(Messages, TimeoutsOfCenturiesAreCut) {
+  const Buffer name = String(NFTA_SET_TABLE, "t") + String(NFTA_SET_NAME, "s") +
+                      U32(NFTA_SET_KEY_LEN, 4);
+  const auto timeout = [&](const Buffer& big_endian) {
+    const Buffer bytes =
+        Message(NFT_MSG_NEWSET, name + Attribute(NFTA_SET_TIMEOUT, big_endian));
+    return ParseSet(*reinterpret_cast<const nlmsghdr*>(bytes.data()))->set.timeout_ms;
+  };
+  EXPECT_EQ(timeout({0, 0, 0, 0, 0, 0, 0x27, 0x10}), 10'000u);
+  EXPECT_EQ(timeout({0, 0, 0x0c, 1, 0, 0, 0, 0}), kLongestTimeoutMs);
+  EXPECT_GT((Millis(static_cast<int64_t>(kLongestTimeoutMs)) * 2).count(), 0);
+}
+
 }  // namespace
 }  // namespace sluice::control::nft
