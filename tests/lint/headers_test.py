@@ -32,6 +32,7 @@ def included_first():
 def compile_alone(header):
     command = [*COMPILER, "-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-x", "c++",
                f"-I{USERSPACE}", f"-I{SOURCE}", f"-I{BINARY}/bpf/skel",
+               "-isystem/usr/include/libnl3",
                '-DSLUICE_VERSION="lint"', "-"]
     # Twice, since a guard that does not guard shows only then.
     code = f'#include "{header}"\n#include "{header}"\n'
