@@ -16,7 +16,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
-#include "offload_abi.h"
+#include "offload_state.h"
 
 /* Of the kernel's structures what is read here; relocated when the program is loaded. */
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -44,15 +44,6 @@ struct {
   __type(key, __u32);   /* ifindex of a served interface */
   __type(value, __u32); /* its slot */
 } loss_slots SEC(".maps");
-
-/* That of the XDP program: user space puts it in this one's place. */
-struct {
-  __uint(type, BPF_MAP_TYPE_ARRAY);
-  __uint(map_flags, BPF_F_MMAPABLE);
-  __uint(max_entries, 1);
-  __type(key, __u32);
-  __type(value, struct sluice_offload_state);
-} offload_state SEC(".maps");
 
 static __always_inline const __u32* slot_of(const struct net_device* device) {
   const __u32 ifindex = (__u32)device->ifindex;

@@ -5,7 +5,7 @@
 #ifndef SLUICE_BPF_INCLUDE_OFFLOAD_MAPS_H_
 #define SLUICE_BPF_INCLUDE_OFFLOAD_MAPS_H_
 
-#include "offload_abi.h"
+#include "offload_state.h"
 #include "parse.h"
 
 struct {
@@ -29,14 +29,6 @@ struct {
   __type(key, __u32);
   __type(value, struct sluice_offload_cell);
 } offload_cells SEC(".maps");
-
-struct {
-  __uint(type, BPF_MAP_TYPE_ARRAY);
-  __uint(map_flags, BPF_F_MMAPABLE);
-  __uint(max_entries, 1);
-  __type(key, __u32);
-  __type(value, struct sluice_offload_state);
-} offload_state SEC(".maps");
 
 /* The same devices twice: the kernel lets a devmap be used by programs for frames in one buffer, or
  * by those for several, but not by both. */

@@ -203,6 +203,14 @@ class RulesetModel {
     set.version = ++version_;
     return set;
   }
+  void AddCounter(const std::string& name) {
+    nft::Object counter;
+    counter.type = 1;  // NFT_OBJECT_COUNTER
+    counter.name = name;
+    counter.handle = ++handle_;
+    counter.value = nft::CounterExpr{};
+    table().objects.push_back(counter);
+  }
   uint64_t NextVersion() { return ++version_; }
 
   nft::Ruleset model;

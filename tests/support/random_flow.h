@@ -175,12 +175,7 @@ inline void FlowRules::AddSets(RulesetModel& m) {
     e.data = Host32(rng_.Chance(1, 2) ? 1 : 2);
     marks.elements.insert(e);
   }
-  nft::Object hits;
-  hits.type = 1;
-  hits.name = "hits";
-  hits.handle = 900;
-  hits.value = nft::CounterExpr{};
-  m.table().objects.push_back(hits);
+  m.AddCounter("hits");
 }
 
 inline Exprs FlowRules::FlagsMatch() {

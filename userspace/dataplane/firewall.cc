@@ -287,12 +287,7 @@ bool Firewall::ForeseesDestination(Pass& pass, const Key& key, IpAddress& destin
   }
   Packet p = pass.p;
   Flow flow{};
-  Pass dry{.p = p,
-           .family = pass.family,
-           .snapshot = pass.snapshot,
-           .in = pass.in,
-           .now = pass.now,
-           .dry = true};
+  Pass dry = pass.DryRun(p);
   if (!ReachesConntrack(dry)) return false;
   flow.tuple(FlowDirection::kOriginal) = key.tuple;
   if (!stages::InvertTuple(key.tuple, flow.tuple(FlowDirection::kReply))) return false;
@@ -326,12 +321,7 @@ bool Firewall::IsOwnSource(const Pass& pass) const {
 bool Firewall::StaysUntracked(const Pass& pass) {
   if (!ruleset_->has_notrack()) return false;
   Packet p = pass.p;
-  Pass dry{.p = p,
-           .family = pass.family,
-           .snapshot = pass.snapshot,
-           .in = pass.in,
-           .now = pass.now,
-           .dry = true};
+  Pass dry = pass.DryRun(p);
   return !ReachesConntrack(dry) && IsState(p, CtState::kUntracked);
 }
 
@@ -349,12 +339,7 @@ bool Firewall::FollowsFlow(const Pass& pass, const Key& key,
 // the connection, may take it for the first packet of another.)
 bool Firewall::PassesWithoutFlow(const Pass& pass) {
   Packet p = pass.p;
-  Pass dry{.p = p,
-           .family = pass.family,
-           .snapshot = pass.snapshot,
-           .in = pass.in,
-           .now = pass.now,
-           .dry = true};
+  Pass dry = pass.DryRun(p);
   const bool reaches = ReachesConntrack(dry);
   if (!reaches && !IsState(p, CtState::kUntracked)) return false;
   if (reaches) p.ct_state = static_cast<uint8_t>(CtState::kInvalid);

@@ -23,6 +23,11 @@ struct Firewall::Pass {
   tables::NatRequest wanted;
   tables::Flow* scratch = nullptr;       // instead of the packet's flow
   stages::TraceSink* trace = nullptr;
+
+  // To try the hooks before routing on a copy of the packet, without effect.
+  Pass DryRun(packet::Packet& copy) const {
+    return {.p = copy, .family = family, .snapshot = snapshot, .in = in, .now = now, .dry = true};
+  }
 };
 
 inline Family FamilyOf(const packet::Packet& p) {

@@ -122,12 +122,7 @@ TEST_F(FilterPathTest, FlagsInSets) {
 }
 
 TEST_F(FilterPathTest, CountersAreNotedOnceForEachStatement) {
-  nft::Object hits;
-  hits.type = 1;
-  hits.name = "hits";
-  hits.handle = 100;
-  hits.value = nft::CounterExpr{};
-  m_.table().objects.push_back(hits);
+  m_.AddCounter("hits");
   Add({nft::ObjrefExpr{.type = 1, .name = "hits"}});
   Add(TcpDport(80) + Exprs{nft::CounterExpr{}});
   Add({Ct(tables::kCtState), And(Host32(6)), Cmp(kNeq, Host32(0)), nft::CounterExpr{}, Accept()});
