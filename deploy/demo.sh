@@ -131,6 +131,7 @@ finish() {
 
 start_cleanly() {
   # Held by this shell alone (children close it), so it goes when the shell does, even killed.
+  mkdir -p /run/lock  # some containers have none
   exec 9>/run/lock/sluice-demo.lock
   flock -n 9 || { echo "demo.sh: another demo is running" >&2; exit 1; }
   trap finish EXIT

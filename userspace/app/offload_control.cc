@@ -59,6 +59,9 @@ void OffloadControl::Leaves(const ServedInterface& served) {
     LogWarning("{}: {}", served.config.name, std::string(status.message()));
   }
   if (loss_ != nullptr) loss_->Remove(devices_[slot.value].ifindex);
+  // Not the next interface's affair, should it get this place.
+  tables::ReopenOutputs(memory(), uint64_t{1} << slot.value);
+  closed_ &= ~(uint64_t{1} << slot.value);
   devices_[slot.value] = {};
 }
 
