@@ -81,7 +81,7 @@ def canonical(frame):
     if parts.version == 6:
         if made:
             packet[1:4] = bytes((packet[1] & 0xf0, 0, 0))
-        _clear_fragment_id(packet, 0)
+        wire.clear_fragment_id(packet, 0)
     if parts.quoted is not None:
         old = bytes(packet[parts.quoted:])
         _clear_quoted(packet, parts.quoted)
@@ -95,7 +95,7 @@ def _clear_quoted(packet, start):
     if quoted is None:
         return
     if quoted.version == 6:
-        _clear_fragment_id(packet, start)
+        wire.clear_fragment_id(packet, start)
     if not _made_by_router(packet[start:], quoted):
         return
     if quoted.version == 6:
@@ -103,12 +103,6 @@ def _clear_quoted(packet, start):
     else:
         _adjust(packet, start + 10, packet[start + 4:start + 6], b"\0\0")
         packet[start + 4:start + 6] = b"\0\0"
-
-
-def _clear_fragment_id(packet, start):
-    """Of an IPv6 packet whose fragment header comes first."""
-    if len(packet) >= start + 48 and packet[start + 6] == wire.FRAGMENT6:
-        packet[start + 44:start + 48] = b"\0\0\0\0"
 
 
 def by_link(frames):

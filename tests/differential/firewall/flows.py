@@ -134,6 +134,7 @@ class Flow:
             packet, where = wire.unfinished(packet)
             side.send(link, frame_of(link, packet), where)
             self._twins.settle(link)
+        self._twins.settle(*LINKS)  # an answer goes by how it came out
 
     def reply(self, **how):
         self.send(BACK, **how)
@@ -204,5 +205,7 @@ class Flow:
                 link, packet = self.seen[side][about]
                 source = sender or str(ipaddress.ip_address(wire.layout(packet).destination))
                 links[side] = link
-                packets[side] = [wire.icmp_error(source, packet, kind, code, rest, quote)]
+                quoted = bytearray(packet)
+                wire.clear_fragment_id(quoted)  # its checksum is a port to `th dport`
+                packets[side] = [wire.icmp_error(source, bytes(quoted), kind, code, rest, quote)]
         self._twins.send_each(links, packets)

@@ -175,6 +175,14 @@ def fragments(packet, *sizes, ident=0x77):
     return pieces
 
 
+def clear_fragment_id(packet, start=0):
+    """Of an IPv6 packet, at `start` of the bytearray, whose fragment header comes first: routers that
+    put fragments together and send them on choose it at random."""
+    if (len(packet) >= start + 48 and packet[start] >> 4 == 6 and
+            packet[start + 6] == FRAGMENT6):
+        packet[start + 44:start + 48] = bytes(4)
+
+
 class Layout(NamedTuple):
     """Where things are in an IP packet; offsets count from its start."""
     version: int
