@@ -269,8 +269,12 @@ void TcpScript::Establish(const std::string& syn_options, uint32_t window) {
   if (!listener.valid()) Listen();
   In("S 0:0(0) win " + std::to_string(window) + " " + syn_options);
   EXPECT_EQ(Next().substr(0, 2), "S.");
-  const bool ts = syn_options.find("TS") != std::string::npos;
-  In(". 1:1(0) ack 1 win " + std::to_string(window) + (ts ? " <nop,nop,TS val 101 ecr 0>" : ""));
+  const size_t ts = syn_options.find("TS val ");
+  In(". 1:1(0) ack 1 win " + std::to_string(window) +
+     (ts == std::string::npos
+          ? std::string()
+          : " <nop,nop,TS val " +
+                std::to_string(std::strtol(&syn_options[ts + 7], nullptr, 10) + 1) + " ecr 0>"));
   Accept();
 }
 
