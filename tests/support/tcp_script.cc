@@ -140,7 +140,10 @@ std::string TcpScript::Format(const Bytes& packet) {
   for (int bit : {1, 0, 2, 3, 4, 5, 6, 7}) {
     if (p[13] >> bit & 1) out << kFlagLetters[bit];
   }
-  if ((p[13] & 2) != 0 && (!iss_ || (p[13] & 16) == 0)) iss_ = LoadBe32(p + 4);
+  if ((p[13] & 2) != 0 && (!iss_ || iss_port_ != LoadBe16(p + 2))) {
+    iss_ = LoadBe32(p + 4);
+    iss_port_ = LoadBe16(p + 2);
+  }
   const auto seq = static_cast<int32_t>(LoadBe32(p + 4) - iss_.value_or(0));
   out << " " << seq << ":" << seq + static_cast<int32_t>(length) << "(" << length << ")";
   if (p[13] & 16) {

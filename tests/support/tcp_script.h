@@ -100,6 +100,7 @@ class TcpScript : public transport::TcpHandler {
   std::deque<Nanos> sent_at_;
   Nanos now_ = Seconds(1000);
   std::optional<uint32_t> iss_;
+  uint16_t iss_port_ = 0;  // the peer's, of the connection that iss_ belongs to
   std::optional<uint32_t> ts_base_;
   uint16_t local_port_ = 8080;
   uint32_t written_ = 0;

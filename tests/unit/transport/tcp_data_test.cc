@@ -106,7 +106,7 @@ TEST(Rfc2883, DuplicatesAreReported) {
   t.In(". 1:1001(1000) ack 1 win 64000");
   t.Out(". 1:1(0) ack 1001");
   t.In(". 1:1001(1000) ack 1 win 64000");
-  t.Out(". 1:1(0) ack 1001 win 65535 <nop,nop,sack 1:1001>");
+  t.Out(". 1:1(0) ack 1001 win 64535 <nop,nop,sack 1:1001>");
   t.In(". 501:1501(1000) ack 1 win 64000");
   t.Out(". 1:1(0) ack 1501 win 65535 <nop,nop,sack 501:1001>");
   t.In(". 3001:4001(1000) ack 1 win 64000");
@@ -300,12 +300,12 @@ TEST(Rfc7323, TimestampsAreEchoed) {
   TcpScript t;
   t.Establish("<mss 1000,nop,nop,TS val 100 ecr 0>");
   t.In("P. 1:101(100) ack 1 win 64000 <nop,nop,TS val 200 ecr 0>");
-  t.Out(". 1:1(0) ack 101 win 65535 <nop,nop,TS val 0 ecr 200>");
+  t.Out(". 1:1(0) ack 101 win 65435 <nop,nop,TS val 0 ecr 200>");
   // Out of order: the echo is that of the last in order.
   t.In("P. 201:301(100) ack 1 win 64000 <nop,nop,TS val 220 ecr 0>");
-  t.Out(". 1:1(0) ack 101 win 65535 <nop,nop,TS val 0 ecr 200>");
+  t.Out(". 1:1(0) ack 101 win 65435 <nop,nop,TS val 0 ecr 200>");
   t.In("P. 101:201(100) ack 1 win 64000 <nop,nop,TS val 210 ecr 0>");
-  t.Out(". 1:1(0) ack 301 win 65535 <nop,nop,TS val 0 ecr 210>");
+  t.Out(". 1:1(0) ack 301 win 65235 <nop,nop,TS val 0 ecr 210>");
   EXPECT_EQ(t.Read().size(), 300u);
 }
 

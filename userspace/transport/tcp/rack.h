@@ -18,7 +18,8 @@ struct Rack {
   Nanos xmit_time;       // RACK.xmit_ts: of the segment sent last of those that arrived
   wire::TcpSeq end_seq;  // RACK.end_seq: its end
   Nanos rtt;             // RACK.rtt
-  wire::TcpSeq fack;     // the highest that is known to have arrived
+  wire::TcpSeq fack;     // RACK.fack: the highest that is known to have arrived
+  wire::TcpSeq prior_fack;
   bool valid = false;
   bool reordering_seen = false;
   uint8_t reo_wnd_mult = 1;
@@ -30,6 +31,8 @@ struct Rack {
   static bool SentAfter(Nanos t1, wire::TcpSeq seq1, Nanos t2, wire::TcpSeq seq2) {
     return t1 > t2 || (t1 == t2 && seq1.After(seq2));
   }
+
+  void Start(wire::TcpSeq iss) { fack = prior_fack = iss; }
 
   // Step 2, for a segment that has been (S)ACKed. `ambiguous`: it was retransmitted, and the ACK may
   // be for the original (by timestamp, or because it came sooner than any RTT before).
@@ -43,13 +46,12 @@ struct Rack {
     }
   }
 
-  // Step 3: a segment that was sent once arrives after one that was sent later.
+  // Step 3: a segment that was sent once arrives after one that was sent later; of those that one ACK
+  // tells of together the order is not known, so it is compared with what was known before.
+  void BeginAck() { prior_fack = fack; }
   void DetectReordering(wire::TcpSeq end, bool ever_retransmitted) {
-    if (end.After(fack)) {
-      fack = end;
-    } else if (end.Before(fack) && !ever_retransmitted) {
-      reordering_seen = true;
-    }
+    if (end.Before(prior_fack) && !ever_retransmitted) reordering_seen = true;
+    fack = Later(fack, end);
   }
 
   // Step 4, on a D-SACK, and at the end of recovery.

@@ -9,6 +9,7 @@ Tcp::Disposition Tcp::OnAck(Tcb& t, const Segment& s, Nanos now) {
   AckNews news;
   news.prior_pipe = Pipe(t);
   news.prior_flight = t.Flight();
+  t.rack.BeginAck();
   if (t.state == TcpState::kSynReceived) {
     t.snd_wl1 = s.seq - 1;  // so that this segment's window counts
     t.snd_wl2 = s.ack;

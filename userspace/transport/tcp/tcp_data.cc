@@ -117,6 +117,7 @@ void Tcp::DecideAck(Tcb& t, const ReceiveQueue::Result& result, Nanos now) {
 uint32_t Tcp::FreeReceiveSpace(const Tcb& t) const {
   const uint32_t used = t.receive.bytes();
   uint32_t space = t.rcv_buffer > used ? t.rcv_buffer - used : 0;
+  space = std::min(space, 65535u << t.rcv_wnd_shift);  // what can be said
   if (t.receive.frames() >= FrameLimit(t, frames_.arena().chunk_size())) return 0;
   // The worker runs short of frames: everybody gets by with little.
   if (receive_pool_.frames_left < config_.limits.receive_frames / 8) {

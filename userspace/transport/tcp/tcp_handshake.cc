@@ -68,6 +68,7 @@ void Tcp::AgreeOnOptions(Tcb& t, const wire::TcpOptions& o) {
 bool Tcp::SendSyn(Tcb& t, Nanos now) {
   t.iss = t.snd_una = t.snd_nxt;
   t.send.Start(t.iss + 1);
+  t.rack.Start(t.iss);
   t.snd_small_end = t.iss;
   if (!t.scoreboard.Append(segments_, t.iss, 1, kTxSyn, now)) {
     counters_.no_segment.Add();
@@ -201,8 +202,7 @@ Tcp::Disposition Tcp::OnCookieAck(uint32_t listener_index, Segment& s, Nanos now
   wire::TcpOptions agreed;
   agreed.mss = *mss;
   if (s.options.has_timestamps) {
-    const auto o =
-        TcpSecrets::OptionsOfTimestamp(s.options.ts_echo_reply - t->ts_offset);
+    const auto o = TcpSecrets::OptionsOfTimestamp(s.options.ts_echo_reply);
     agreed.has_timestamps = true;
     agreed.sack_permitted = o.sack_permitted;
     agreed.has_window_scale = o.has_window_scale;
@@ -218,6 +218,7 @@ Tcp::Disposition Tcp::OnCookieAck(uint32_t listener_index, Segment& s, Nanos now
   t->snd_nxt = t->iss + 1;
   t->snd_small_end = t->iss;
   t->send.Start(t->snd_nxt);
+  t->rack.Start(t->iss);
   t->scoreboard.Append(segments_, t->iss, 1, kTxSyn | kTxEverRetransmitted, now);
   t->max_snd_wnd = 65535;
   made = t;

@@ -20,6 +20,8 @@ constexpr std::array<uint32_t, 9> kPlateaus = {32000, 17914, 8166, 4352, 2002, 1
 // RFC 7323 appendix A's 12 bytes in each segment.
 constexpr uint32_t kTimestampBytes = 12;
 constexpr uint32_t kLeastBlackHoleMss = 512;
+// So many timeouts in a row, as Linux (tcp_retries1); two more, and 512 it is.
+constexpr uint8_t kBlackHoleTimeouts = 3;
 
 }  // namespace
 
@@ -55,7 +57,9 @@ void Tcp::CheckPathMtuAge(Tcb& t, Nanos now) {
 void Tcp::OnBlackHole(Tcb& t, Nanos now) {
   const uint32_t headers = IpHeaderSize(t.tuple.is_v4()) + wire::TcpView::kMinSize;
   const uint32_t payload = segments_[t.scoreboard.head()].payload();
-  const uint32_t size = payload > config_.base_mss ? config_.base_mss : kLeastBlackHoleMss;
+  if (t.timeouts_in_a_row < kBlackHoleTimeouts) return;
+  const bool again = t.timeouts_in_a_row >= 2 * kBlackHoleTimeouts - 1;
+  const uint32_t size = again ? kLeastBlackHoleMss : config_.base_mss;
   if (payload <= size || t.path_mtu <= size + headers) return;
   counters_.black_holes.Add();
   SetPathMtu(t, size + headers, now);

@@ -228,7 +228,7 @@ void Tcp::OnRto(Tcb& t, Nanos now) {
     Retransmit(t, t.scoreboard.head(), now);
     return RestartRetransmitTimer(t, now);
   }
-  if (t.timeouts_in_a_row >= 2) OnBlackHole(t, now);
+  OnBlackHole(t, now);
   const bool again = t.timeouts_in_a_row > 1;
   t.scoreboard.MarkAllLost(segments_);
   t.congestion.OnTimeout(t.Flight(), again, now);
