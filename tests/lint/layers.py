@@ -34,7 +34,8 @@ LAYERS = (
           "endpoints, what the transport stack wants of IP"),
     Layer("transport/congestion", ("wire", "base"), (), "CUBIC, NewReno, HyStart++"),
     Layer("transport/tcp",
-          ("transport/common", "transport/congestion", "tables", "packet", "wire", "base"), (), "TCP: connections and listeners"),
+          ("transport/common", "transport/congestion", "tables", "packet", "wire", "base"), (),
+          "TCP: connections and listeners"),
     Layer("transport/udp", ("transport/common", "packet", "wire", "base"), (), "UDP sockets"),
     Layer("transport",
           ("transport/common", "transport/tcp", "transport/udp", "packet", "wire", "base"), (),
@@ -104,7 +105,7 @@ LIBRARIES = {
 # What every layer may use of the standard library: nothing that reads a clock, takes a lock, starts
 # a thread or does input or output.
 PURE = frozenset("""
-    algorithm array atomic bit bitset cassert cerrno charconv compare concepts cstddef cstdint cstdio
+    algorithm array atomic bit bitset cassert cerrno charconv cmath compare concepts cstddef cstdint cstdio
     cstdlib cstring deque exception functional initializer_list iterator limits list map memory new
     numeric optional queue set span string string_view tuple type_traits unordered_map
     unordered_set utility variant vector

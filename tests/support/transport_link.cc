@@ -54,7 +54,8 @@ void TransportLink::Send(int from, Bytes packet, Nanos now) {
   if (q.bits_per_second > 0) {
     const Nanos each(static_cast<int64_t>(packet.size() * 8 * 1'000'000'000 / q.bits_per_second));
     busy_until_[f] = std::max(busy_until_[f], now);
-    const int64_t waiting = (busy_until_[f] - now) / std::max(each, Nanos(1));
+    const Nanos full(int64_t{1500} * 8 * 1'000'000'000 / static_cast<int64_t>(q.bits_per_second));
+    const int64_t waiting = (busy_until_[f] - now) / std::max(full, Nanos(1));
     if (waiting > q.queue_packets) {
       ++lost_in_queue_;
       return;

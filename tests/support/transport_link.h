@@ -24,7 +24,7 @@ class TransportLink {
   struct Quality {
     Nanos delay = Millis(10);
     uint64_t bits_per_second = 0;  // 0: no limit
-    uint32_t queue_packets = 100;  // at the bottleneck
+    uint32_t queue_packets = 100;  // at the bottleneck, of 1500 bytes
     uint32_t mark_above = 0;       // ECN: queue length; 0: never
     uint32_t loss = 0;
     uint32_t duplicate = 0;

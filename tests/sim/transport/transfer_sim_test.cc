@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <ostream>
 #include <string>
 
 #include "support/bulk_transfer.h"
@@ -35,6 +36,8 @@ struct Weather {
   TransportLink::Quality quality;
   uint64_t bytes;
 };
+
+void PrintTo(const Weather& weather, std::ostream* out) { *out << weather.name; }
 
 class BadLink : public testing::TestWithParam<Weather> {};
 

@@ -130,6 +130,10 @@ struct Tcb {
   uint32_t rcv_buffer_max = 0;
   uint32_t copied = 0;
   Nanos copied_since;
+  Nanos rcv_rtt;             // round trips as the receiver sees them
+  uint32_t rcv_rtt_echo = 0;  // the TSecr that was looked at last
+  TcpSeq rcv_rtt_edge;       // without timestamps: a window, timed
+  Nanos rcv_rtt_begin;
   uint32_t snd_buffer_max = 0;
 
   // Loss and congestion.

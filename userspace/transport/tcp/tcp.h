@@ -164,6 +164,7 @@ class Tcp {
   Disposition TakeData(Tcb& t, Segment& s, Nanos now);
   void DecideAck(Tcb& t, const ReceiveQueue::Result& result, Nanos now);
   void AfterRead(Tcb& t, uint32_t bytes, Nanos now);
+  void MeasureRoundTrip(Tcb& t, const Segment& s, Nanos now);
   uint32_t FreeReceiveSpace(const Tcb& t) const;
   uint16_t SelectWindow(Tcb& t, bool syn);
 

@@ -93,8 +93,33 @@ Tcp::Disposition Tcp::TakeData(Tcb& t, Segment& s, Nanos now) {
     }
   }
   DecideAck(t, result, now);
-  if (result.outcome == ReceiveQueue::Outcome::kInOrder) Raise(t, kEventReadable);
+  if (result.outcome == ReceiveQueue::Outcome::kInOrder) {
+    MeasureRoundTrip(t, s, now);
+    Raise(t, kEventReadable);
+  }
   return {};
+}
+
+// A receiver that sends no data learns of round trips by the timestamps that come back (RFC 7323
+// section 4), or by how long it takes until the window that it has offered is filled.
+void Tcp::MeasureRoundTrip(Tcb& t, const Segment& s, Nanos now) {
+  if (t.ts_enabled && s.options.has_timestamps) {
+    if (s.options.ts_echo_reply == t.rcv_rtt_echo) return;
+    t.rcv_rtt_echo = s.options.ts_echo_reply;
+    const uint32_t ms = TsNow(t, now) - s.options.ts_echo_reply;
+    if (ms > 60'000) return;
+    t.rcv_rtt = t.rcv_rtt == Nanos() ? Millis(ms) : (t.rcv_rtt * 7 + Millis(ms)) / 8;
+    return;
+  }
+  if (t.rcv_rtt_begin == Nanos()) {
+    t.rcv_rtt_begin = now;
+    t.rcv_rtt_edge = t.rcv_adv;
+  } else if (t.rcv_nxt.AtOrAfter(t.rcv_rtt_edge)) {
+    const Nanos took = now - t.rcv_rtt_begin;
+    t.rcv_rtt = t.rcv_rtt == Nanos() ? took : std::min(t.rcv_rtt, took);
+    t.rcv_rtt_begin = now;
+    t.rcv_rtt_edge = t.rcv_adv;
+  }
 }
 
 // RFC 5681 section 4.2, RFC 9293 section 3.8.6.3: what is out of order or fills a gap is
@@ -150,7 +175,7 @@ uint16_t Tcp::SelectWindow(Tcb& t, bool syn) {
 // read than half of it, the sender may well be held back by the window (dynamic right-sizing).
 void Tcp::AfterRead(Tcb& t, uint32_t bytes, Nanos now) {
   t.copied += bytes;
-  if (t.rtt.has_sample() && now - t.copied_since >= t.rtt.srtt()) {
+  if (t.rtt.has_sample() && now - t.copied_since >= std::max(t.rtt.srtt(), t.rcv_rtt)) {
     const uint32_t wanted = 2 * t.copied + 16u * t.advertised_mss;
     if (t.copied > 0 && wanted > t.rcv_buffer) {
       t.rcv_buffer = std::min(wanted, t.rcv_buffer_max);
