@@ -5,6 +5,7 @@
 #include "base/rng.h"
 #include "wire/ipv4.h"
 #include "wire/ipv6.h"
+#include "wire/protocol.h"
 
 namespace sluice::test {
 
@@ -48,7 +49,10 @@ bool TransportHost::Deliver(const Bytes& bytes, Nanos now) {
     p.l4_protocol = header.next_header();
     packet::TrimPacket(pool_, p, static_cast<uint32_t>(14 + header.packet_length()));
   }
+  const bool claimed = stack_->Claims(p);
   const packet::Verdict verdict = stack_->Receive(p, now);
+  const bool ports = p.l4_protocol == wire::kProtocolTcp || p.l4_protocol == wire::kProtocolUdp;
+  if (ports && claimed == (verdict.kind() == packet::Verdict::Kind::kContinue)) std::abort();
   switch (verdict.kind()) {
     case packet::Verdict::Kind::kLocal:
       return true;

@@ -7,6 +7,7 @@
 #include "wire/icmp.h"
 #include "wire/icmpv6.h"
 #include "wire/tcp.h"
+#include "wire/udp.h"
 
 namespace sluice::transport {
 
@@ -100,6 +101,22 @@ Verdict Transport::Receive(packet::Packet& p, Nanos now) {
       return ReceiveIcmp(p, now);
     default:
       return Verdict::Continue();
+  }
+}
+
+bool Transport::Claims(const packet::Packet& p) const {
+  const auto ports = wire::L4PortsView::Parse(FirstPieceOf(p));
+  if (!ports) return false;
+  const IpEnds ends = EndsOf(p);
+  const Tuple tuple{{ends.destination, ports->destination_port()},
+                    {ends.source, ports->source_port()}};
+  switch (p.l4_protocol) {
+    case wire::kProtocolTcp:
+      return tcp_.Claims(tuple);
+    case wire::kProtocolUdp:
+      return FirstPieceOf(p).size() >= wire::UdpView::kSize && udp_.Claims(tuple);
+    default:
+      return false;
   }
 }
 

@@ -65,6 +65,10 @@ class Transport {
   //   kDrop      the caller frees it and counts the reason
   packet::Verdict Receive(packet::Packet& p, Nanos now);
 
+  // Whether a TCP or UDP packet for an address of ours is a socket's: Receive would not say kContinue.
+  // For who must know before (rules for input). An ICMP error is judged by Receive alone.
+  bool Claims(const packet::Packet& p) const;
+
   void OnTimer(Nanos now) { tcp_.OnTimer(now); }
   Nanos NextDeadline() const { return tcp_.NextDeadline(); }
 

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <set>
+#include <vector>
 
 #include "support/tcp_script.h"
 #include "transport/tcp/secrets.h"
@@ -71,6 +72,18 @@ TEST(Listen, DataBeforeAccept) {
   EXPECT_EQ(t.readable, 0);
   t.Accept();
   EXPECT_EQ(t.Read().size(), 10u);
+}
+
+// What a view of sockets would show.
+TEST(Listen, ConnectionsCanBeLookedAt) {
+  TcpScript t;
+  t.Establish();
+  t.peer_port = 5;
+  t.In("S 0:0(0) win 1000");
+  std::vector<TcpState> states;
+  t.tcp().ForEachConnection([&](const transport::Tcb& c) { states.push_back(c.state); });
+  EXPECT_EQ(states, (std::vector{TcpState::kEstablished, TcpState::kSynReceived}));
+  t.Discard();
 }
 
 // A half-open connection whose peer does not answer goes away.

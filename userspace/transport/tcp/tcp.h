@@ -79,6 +79,10 @@ class Tcp {
   // A whole TCP segment for an address of ours (common/datagram.h). kContinue: no socket has this
   // port, and the packet is as it was; kDrop: counted and freed by the caller; kLocal: taken.
   packet::Verdict Receive(packet::Packet& p, Nanos now);
+  // Whether Receive would take a segment from `remote` to `local`.
+  bool Claims(const Tuple& t) const {
+    return FindConnection(t) != kNoIndex || FindListener(t.local) != kNoIndex;
+  }
   // False: it concerns none of our connections.
   bool OnIcmpError(const TcpIcmpError& error, Nanos now);
   void OnTimer(Nanos now);
@@ -110,6 +114,14 @@ class Tcp {
   SocketError SetHandler(TcpSocket socket, TcpHandler* handler);
   SocketError SetOptions(TcpSocket socket, const TcpSocketOptions& options, Nanos now);
 
+  // For views: `visit(const Tcb&)` for each connection, and for what is left of one until its program
+  // closes it. A look at every place there is, so not for the packet path.
+  template <class Visitor>
+  void ForEachConnection(Visitor&& visit) const {
+    for (uint32_t i = 0; i < tcbs_.capacity(); ++i) {
+      if (tcbs_[i].state != TcpState::kClosed || tcbs_[i].owned) visit(tcbs_[i]);
+    }
+  }
   // For views and tests; null when there is no such socket.
   const Tcb* Find(TcpSocket socket) const;
   TcpUsage usage() const;

@@ -71,6 +71,7 @@ class Udp {
 
   // A whole UDP datagram for an address of ours. As Tcp::Receive.
   packet::Verdict Receive(packet::Packet& p, Nanos now);
+  bool Claims(const Tuple& t) const { return Find(t) != kNoIndex; }
   // An ICMP error about a datagram that was sent from `tuple`; false: no socket of ours.
   bool OnIcmpError(const Tuple& tuple, bool hard, Nanos now);
 
