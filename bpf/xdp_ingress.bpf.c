@@ -1,7 +1,8 @@
 /* The first thing that sees a received frame: to the worker's AF_XDP socket of this receive queue,
  * or to the kernel (classify.h says which). When no socket takes the frame, the kernel does. What
- * would go to a worker is dropped here already when the early filter says so (early_filter.h); what
- * is the kernel's is judged by the kernel's own rules alone.
+ * would go to a worker is dropped here already when the early filter says so (early_filter.h), or
+ * forwarded when a worker has decided about its like (offload.h); what is the kernel's is judged by
+ * the kernel's own rules alone.
  *
  * One instance is loaded per interface. The two entry points differ only in whether the kernel may
  * hand over frames in several buffers (6.6 and later).
@@ -12,8 +13,10 @@
 
 #include "classify.h"
 #include "early_maps.h"
+#include "offload_maps.h"
 
 #include "early_filter.h"
+#include "offload.h"
 
 struct {
   __uint(type, BPF_MAP_TYPE_XSKMAP);
@@ -79,6 +82,93 @@ SLUICE_INLINE __u32 filter(struct xdp_md* ctx, struct sluice_cursor c,
   return sluice_early_filter(core, early, c, bytes, classified, cell);
 }
 
+__attribute__((noinline)) __u32 sluice_offload_sum(struct xdp_md* ctx, __u32 offset) {
+  const __u8* p = (const __u8*)(long)ctx->data + (offset & 63);
+  const __u8* const end = (const __u8*)(long)ctx->data_end;
+  __u64 sum = 0;
+  for (__u32 i = 0; i < SLUICE_OFFLOAD_SUM_MAX / 64; ++i) {
+    __asm__ volatile("" : "+r"(p)); /* or it would compute with `end`, which is forbidden */
+    if (p + 64 > end) break;
+    sum += sluice_offload_sum32(p, 16);
+    p += 64;
+  }
+  for (__u32 i = 0; i < 15; ++i) {
+    __asm__ volatile("" : "+r"(p));
+    if (p + 4 > end) break;
+    sum += sluice_load32(p);
+    p += 4;
+  }
+  __asm__ volatile("" : "+r"(p));
+  if (p + 2 <= end) {
+    sum += sluice_load16(p);
+    p += 2;
+  }
+  __asm__ volatile("" : "+r"(p));
+  if (p + 1 <= end) sum += *p;
+  return sluice_offload_fold(sum);
+}
+
+/* What is between find and rewrite: 0, with the frame as it was, when there is no device to send
+ * to. So nothing is lost while an interface goes. */
+SLUICE_INLINE int prepare(struct xdp_md* ctx, const struct sluice_offload_packet* p,
+                          const struct sluice_offload_action* a, __u32 frame_bytes, int fragments) {
+  const long action = fragments ? bpf_redirect_map(&offload_devices_f, a->out, 0)
+                                : bpf_redirect_map(&offload_devices, a->out, 0);
+  if (action != XDP_REDIRECT) return 0;
+  return frame_bytes == p->frame_bytes ||
+         bpf_xdp_adjust_tail(ctx, (int)(p->frame_bytes - frame_bytes)) == 0;
+}
+
+SLUICE_INLINE int frame4(struct xdp_md* ctx, __u32 word, int fragments) {
+  const __u8* data = (const __u8*)(long)ctx->data;
+  const __u8* end = (const __u8*)(long)ctx->data_end;
+  struct sluice_offload_packet p = {0};
+  struct sluice_offload_entry4 entry;
+  __u32 sum = 0;
+  if (!sluice_offload_find4(data, end, word, &p, &entry)) return 0;
+  if (!prepare(ctx, &p, &entry.action, (__u32)(end - data), fragments)) return 0;
+  if (p.partial) sum = sluice_offload_sum(ctx, SLUICE_OFFLOAD_L4_OF_4);
+  end = (const __u8*)(long)ctx->data_end;
+  if (!sluice_offload_rewrite4((__u8*)(long)ctx->data, end, sum, &p, &entry)) return 0;
+  sluice_offload_count(&p);
+  return 1;
+}
+
+SLUICE_INLINE int frame6(struct xdp_md* ctx, __u32 word, int fragments) {
+  const __u8* data = (const __u8*)(long)ctx->data;
+  const __u8* end = (const __u8*)(long)ctx->data_end;
+  struct sluice_offload_packet p = {0};
+  struct sluice_offload_entry6 entry;
+  __u32 sum = 0;
+  if (!sluice_offload_find6(data, end, word, &p, &entry)) return 0;
+  if (!prepare(ctx, &p, &entry.action, (__u32)(end - data), fragments)) return 0;
+  if (p.partial) sum = sluice_offload_sum(ctx, SLUICE_OFFLOAD_L4_OF_6);
+  end = (const __u8*)(long)ctx->data_end;
+  if (!sluice_offload_rewrite6((__u8*)(long)ctx->data, end, sum, &p, &entry)) return 0;
+  sluice_offload_count(&p);
+  return 1;
+}
+
+#define SLUICE_GLOBAL __attribute__((noinline)) int
+SLUICE_GLOBAL sluice_offload_frame4(struct xdp_md* ctx, __u32 word) { return frame4(ctx, word, 0); }
+SLUICE_GLOBAL sluice_offload_frame6(struct xdp_md* ctx, __u32 word) { return frame6(ctx, word, 0); }
+SLUICE_GLOBAL sluice_offload_frame4_f(struct xdp_md* ctx, __u32 word) {
+  return frame4(ctx, word, 1);
+}
+SLUICE_GLOBAL sluice_offload_frame6_f(struct xdp_md* ctx, __u32 word) {
+  return frame6(ctx, word, 1);
+}
+
+/* Whether the flow tier has forwarded the frame. */
+SLUICE_INLINE int offload(struct xdp_md* ctx, struct sluice_cursor c, __u32 word,
+                          enum sluice_xdp_reason classified, int fragments) {
+  if (fragments && bpf_xdp_get_buff_len(ctx) != (__u64)(c.end - c.at)) return 0;
+  if (classified == SLUICE_XDP_IPV4)
+    return fragments ? sluice_offload_frame4_f(ctx, word) : sluice_offload_frame4(ctx, word);
+  if (classified != SLUICE_XDP_IPV6) return 0;
+  return fragments ? sluice_offload_frame6_f(ctx, word) : sluice_offload_frame6(ctx, word);
+}
+
 /* `fragments`: the frame may be in several buffers. */
 SLUICE_INLINE int ingress(struct xdp_md* ctx, int fragments) {
   const __u32 zero = 0;
@@ -86,7 +176,7 @@ SLUICE_INLINE int ingress(struct xdp_md* ctx, int fragments) {
   struct sluice_cursor c = {(const __u8*)(long)ctx->data, (const __u8*)(long)ctx->data_end};
   const __u64 cookie = config.punt_cookie;
   enum sluice_xdp_reason reason;
-  __u32 early, dropped;
+  __u32 early, dropped, word;
   int action;
   if (!cell) return XDP_PASS; /* the map has this one value */
   /* Before `enabled`: a frame of ours must reach the kernel without the mark in any case. */
@@ -104,6 +194,9 @@ SLUICE_INLINE int ingress(struct xdp_md* ctx, int fragments) {
     dropped = filter(ctx, c, reason, cell, early, fragments);
     if (dropped != SLUICE_EARLY_PASS) return finish(cell, dropped, XDP_DROP);
   }
+  word = config.offload;
+  if (word && offload(ctx, c, word, reason, fragments))
+    return finish(cell, SLUICE_XDP_FLOW, XDP_REDIRECT);
   action = (int)bpf_redirect_map(&xsks, ctx->rx_queue_index, XDP_PASS);
   return finish(cell, action == XDP_REDIRECT ? reason : SLUICE_XDP_NO_SOCKET, action);
 }

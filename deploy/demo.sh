@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Sluice at work, in under a minute after the build: two hosts with a Sluice router between them
 # (network namespaces joined by veth pairs with the default offloads), ping, a download and iperf3
-# through it, its counters; a home router's firewall and NAT (config/home-router.nft), with a
-# connection that outlives Sluice; and the same without Sluice.
+# through it, its counters and its tiers; a home router's firewall and NAT (config/home-router.nft),
+# with a connection that outlives Sluice; the same without Sluice; and what a small packet costs in
+# XDP, in Sluice's workers and in the kernel.
 #
 #   sudo deploy/demo.sh [--keep]
 #
@@ -15,6 +16,8 @@ exec </dev/null
 cd "$(dirname "$0")/.."
 # shellcheck source=deploy/packages.sh
 . deploy/packages.sh
+# shellcheck source=deploy/packet_cost.sh
+. deploy/packet_cost.sh
 
 BUILD=${SLUICE_BUILD:-build}  # the build directory, for who has another
 NAME=sluice-demo
@@ -27,12 +30,12 @@ KEEP=no
 SLUICE_PID='' NGINX_PID='' LAN_NGINX_PID='' IPERF_PID=''
 FAILED=()
 REASON=
-declare -A SPEED
+declare -A SPEED COST SHARE  # the last two: packet_cost.sh
 
 case "${1:-}" in
   '') ;;
   --keep) KEEP=yes ;;
-  *) sed -n '2,12s/^# \{0,1\}//p' "$0"; [ "$1" = --help ] || [ "$1" = -h ] || exit 2; exit 0 ;;
+  *) sed -n '2,13s/^# \{0,1\}//p' "$0"; [ "$1" = --help ] || [ "$1" = -h ] || exit 2; exit 0 ;;
 esac
 
 BOLD='' DIM='' RED='' GREEN='' PLAIN=''
@@ -163,8 +166,14 @@ build() {
 }
 
 make_network() {
+  local host
   echo "  deploy/rig.sh up --name $NAME --hosts left,right"
   deploy/rig.sh up --name "$NAME" --hosts left,right
+  # The router's XDP program may send straight into a veth end that has NAPI, which GRO brings along
+  # (rig.sh has seen to it). A network card needs nothing of the kind.
+  for host in left right; do
+    on "$host" ethtool -k eth0 | grep '^generic-receive-offload' | indent
+  done
   deploy/rig.sh status --name "$NAME" | awk '/^ .*\// || /^[a-z]/ && NR > 1' | indent
 
   # The web server's worker is not root, and reads nothing but this.
@@ -216,8 +225,10 @@ wait_listening() {
   give_up "nothing listens on port $2 in the $1 host"
 }
 
+# start_sluice [LINE...] : more lines for its configuration.
 start_sluice() {
-  printf 'interfaces:\n  - name: left\n  - name: right\n' > "$WORK/sluice.yaml"
+  { printf 'interfaces:\n  - name: left\n  - name: right\n'; printf '%s\n' "$@"; } |
+    sed '/^$/d' > "$WORK/sluice.yaml"
   indent < "$WORK/sluice.yaml"
   printf '  %srouter$ sluice run --config sluice.yaml%s\n' "$DIM" "$PLAIN"
   ip netns exec "$NAME-router" "$BUILD/sluice" run --config "$WORK/sluice.yaml" \
@@ -272,6 +283,26 @@ conservation_holds() {
     END { exit bad || NR != 2 }'
 }
 
+# carried SCRAPE [INTERFACE] : packets by XDP, workers, the kernel, that came by the interface or any.
+carried() {
+  awk -v only="${2:-}" '
+    /^sluice_tier_packets_total\{/ && (only == "" || index($1, "interface=\"" only "\"")) {
+      tier = $1; sub(/.*tier="/, "", tier); sub(/".*/, "", tier); n[tier] += $NF
+    }
+    END { printf "%d %d %d\n", n["xdp"], n["worker"], n["kernel"] }' "$1"
+}
+
+# The flow tier has taken part. How much depends on how soon a download ends.
+tiers_took_part() {
+  scrape "$WORK/tiers"
+  grep '^sluice_tier_packets_total' "$WORK/tiers" | indent
+  carried "$WORK/tiers" | awk '
+    { all = $1 + $2 + $3
+      if (all) printf "    XDP carried %.1f%% of the packets by itself, workers %.1f%%\n",
+                      100 * $1 / all, 100 * $2 / all
+      exit $1 == 0 }'
+}
+
 # What came in from the right and was forwarded must cover the two downloads, at TCP's 1448 bytes a
 # packet: they cannot have gone another way.
 show_movement() {
@@ -298,9 +329,9 @@ download() {
   [ "$sum" = "$FILE_SUM" ]
 }
 
-# bulk WHO FAMILY ADDRESS : three seconds of TCP; Mbit/s received goes to SPEED.
+# bulk WHO FAMILY ADDRESS : a second of TCP; Mbit/s received goes to SPEED.
 bulk() {
-  on left timeout 20 iperf3 -c "$3" -t 3 -f m > "$WORK/out" 2>&1 ||
+  on left timeout 20 iperf3 -c "$3" -t 1 -f m > "$WORK/out" 2>&1 ||
     { indent < "$WORK/out"; return 1; }
   grep -E 'sender|receiver' "$WORK/out" | indent
   SPEED[$1,iperf3,$2]=$(awk '/receiver/ { printf "%d", $7 }' "$WORK/out")
@@ -379,6 +410,8 @@ through_nat() {
   check "iperf3 through NAT $2" bulk "$1" nat "$RIGHT4"
 }
 
+# --- The end of Sluice ---
+
 # A download through NAT that takes longer than Sluice has left to run.
 long_download() {
   rm -f "$WORK/long"
@@ -411,6 +444,11 @@ stop_sluice() {
 }
 no_xdp_left() {
   ! ip -n "$NAME-router" -d link show | grep -E 'prog/xdp|xdp(generic|offload)?/id'
+}
+
+restore_offloads() {
+  local host
+  for host in left right; do quietly_on "$host" ethtool -K eth0 tso on gso on; done
 }
 
 print_table() {
@@ -454,6 +492,7 @@ title "Through Sluice"
 check "ping over IPv4 through Sluice" show_on left ping -q -c 5 -i 0.2 -W 5 "$RIGHT4"
 check "ping over IPv6 through Sluice" show_on left ping -q -c 5 -i 0.2 -W 5 "$RIGHT6"
 both_families sluice "through Sluice"
+check "XDP carries what workers have decided" tiers_took_part
 check "ping back" show_on right ping -q -c 2 -i 0.2 -W 5 "$LEFT4"
 
 title "What Sluice says about it"
@@ -463,15 +502,22 @@ on router curl -s http://127.0.0.1:9470/metrics >/dev/null || true
 check "the conservation law holds on every interface" conservation_holds
 check "the counters moved with the traffic" show_movement
 
+title "Small packets through Sluice"
+write_packet_programs
+small_packets sluice plain 10
+
 title "A home router's firewall and NAT"
 write_rules
 firewall_and_nat
+small_packets sluice nat 50
 check "the conservation law holds still" conservation_holds
 
 title "Sluice stops, the kernel carries on"
 stop_sluice
 through_nat kernel "through the kernel"
+small_packets kernel nat 10
 quietly_on router nft flush ruleset
+small_packets kernel plain 10
 both_families kernel "through the kernel"
 
 title "The kernel once more, with frames as on a wire"
@@ -482,17 +528,24 @@ done
 both_families wire "through the kernel, 1500-byte frames"
 on router nft -f "$WORK/rules.nft"
 through_nat wire "through the kernel, 1500-byte frames"
+restore_offloads
+
+title "Sluice without its flow tier"
+start_sluice 'flow_offload: off'
+small_packets workers nat 10
+quietly_on router nft flush ruleset
+small_packets workers plain 10
+stop_process "$SLUICE_PID"
+SLUICE_PID=
 
 title "Speed, side by side"
 print_table
+print_costs
 echo "    $((SECONDS - STARTED)) seconds since the build."
 
 if [ "$KEEP" = yes ] && [ "${#FAILED[@]}" -eq 0 ]; then
-  for host in left right; do
-    quietly_on "$host" ethtool -K eth0 tso on gso on
-    quietly_on router ethtool -K "$host" gro on
-  done
   title "Sluice again"
+  on router nft -f "$WORK/rules.nft"
   start_sluice
 fi
 [ "${#FAILED[@]}" -eq 0 ] || exit 1

@@ -32,7 +32,7 @@ SLUICE_PACKAGES_TEST=(
   python3-pytest python3-scapy python3-yaml libclang-rt-14-dev
 )
 # What benchmarks/run.sh runs, and tests/vm/run.sh on the machine and inside the guest.
-SLUICE_PACKAGES_BENCH=(iproute2 ethtool procps python3 nftables conntrack)
+SLUICE_PACKAGES_BENCH=(iproute2 ethtool procps python3 nftables conntrack iperf3)
 SLUICE_PACKAGES_VM=(
   qemu-system-x86 busybox-static cpio kmod xz-utils zstd python3
   iproute2 iputils-ping iperf3 curl ethtool util-linux

@@ -13,8 +13,10 @@
 #
 # Host number I has 10.77.I.2/24 and fd77:0:0:I::2/64 and its default routes through the router's
 # .1 and ::1; on the router's side the interface is called after the host. The veth pairs keep
-# Linux's default offloads, as containers have them. Forwarding is on in the router, so the kernel
-# routes until Sluice does:
+# Linux's default offloads, as containers have them, but for GRO, which is on at the hosts' ends: a
+# veth end takes frames that the other end's XDP program sends only if it has NAPI, and GRO gives it
+# NAPI. Without, Sluice works as well, but its workers carry everything. Forwarding is on in the
+# router, so the kernel routes until Sluice does:
 #
 #   rig.sh up && rig.sh exec router sluice run --config config/container-rig.yaml
 #
@@ -127,6 +129,9 @@ make_host() {
   in_ns "$host" ip addr add "10.77.$i.2/24" dev eth0
   in_ns "$host" ip addr add "fd77:0:0:$i::2/64" dev eth0 nodad
   in_ns "$host" ip link set dev eth0 up
+  # For XDP (see above), and only now: Linux 6.18 does not tell the other end of it while the link is
+  # down. A machine without ethtool has a rig all the same.
+  ! command -v ethtool >/dev/null || in_ns "$host" ethtool -K eth0 gro on >/dev/null
   in_ns "$host" ip route add default via "10.77.$i.1"
   in_ns "$host" ip -6 route add default via "fd77:0:0:$i::1"
 }
@@ -250,6 +255,6 @@ case "$action" in
   exec) [ "$#" -ge 2 ] || usage; rig_exec "$@" ;;
   status) [ "$#" -eq 0 ] || usage; rig_status ;;
   down) [ "$#" -eq 0 ] || usage; rig_down ;;
-  -h | --help) sed -n '2,31s/^# \{0,1\}//p' "$0" ;;
+  -h | --help) sed -n '2,33s/^# \{0,1\}//p' "$0" ;;
   *) usage ;;
 esac

@@ -20,6 +20,8 @@ from measure import Sample, core_times, measure, thread_ns
 from rig import (DUT_CPU, DUT_NS, GEN_IF, IN_IF, MACS, NEXT_HOP, OUT_IF, SINK_IF, SINK_NS, RigError,
                  in_namespace, run)
 
+GENTLY = "50000"  # packets per second
+ASSURED_AFTER = 2.2  # seconds; the kernel's conntrack wants two of a UDP flow
 FLOWS, RULES, PREFIXES, RULESET_RULES, ELEMENTS = 10000, 1000, 100000, 10000, 100000
 OUTER = rig.TRANSLATED
 SERVERS = ipaddress.IPv4Address("198.19.0.0")
@@ -77,6 +79,10 @@ def linear_rules(count):
         for n in range(count))
 
 
+def home_router(rules=""):
+    return HOME_ROUTER.format(rules=rules, inside=IN_IF, outside=OUT_IF)
+
+
 @dataclasses.dataclass(frozen=True)
 class FirewallLoad:
     name: str
@@ -109,9 +115,8 @@ def make_loads(bench, size, rate):
     replies = _write(bench, "replies.txt", (f"{OUTER} {s} 4001 {port}" for s, _, port in flows))
     new = _write(bench, "new.txt", (f"{SERVERS + 1 + n} {CLIENTS + 10 + n % 250} 1024"
                                     for n in range(FLOWS)))
-    words = {"inside": IN_IF, "outside": OUT_IF}
-    plain = HOME_ROUTER.format(rules="", **words)
-    long = HOME_ROUTER.format(rules=linear_rules(RULES), **words)
+    plain = home_router()
+    long = home_router(linear_rules(RULES))
     common = {"size": size, "rate": rate}
     return [FirewallLoad("masquerade-10000flows", plain, targets, replies, **common),
             FirewallLoad("masquerade-1000rules-10000flows", long, targets, replies,
@@ -153,31 +158,36 @@ def send_replies(bench, load):
     run(*in_namespace(SINK_NS, bench.program("rig_generator"), "--interface", SINK_IF, "--targets",
                       load.replies, "--source", NEXT_HOP[4], "--source-mac", MACS[SINK_IF],
                       "--gateway-mac", MACS[OUT_IF], "--size", str(load.size), "--cpu",
-                      str(rig.RIG_CPU), "--frames", str(FLOWS)))
+                      str(rig.RIG_CPU), "--frames", str(FLOWS), "--rate", GENTLY))
 
 
 def establish(bench, load):
-    """Begins every flow slowly enough that none is lost, and has it answered."""
+    """Begins every flow slowly enough that next to none is lost, and has it answered."""
     words = [*in_namespace(rig.GEN_NS, *bench.generator_words(GEN_IF, load.targets,
                                                               rig.SOURCE[load.family], load.size))]
     for _ in range(2):
-        run(*words, "--frames", str(FLOWS * 4), "--rate", "100000")
-    time.sleep(0.2)
-    send_replies(bench, load)
-    time.sleep(0.2)
+        run(*words, "--frames", str(FLOWS * 2), "--rate", GENTLY)
+        time.sleep(0.2)
+        send_replies(bench, load)
+        time.sleep(0.2)
 
 
-def sample(bench, device, load, seconds):
-    """One device under one of the loads: a Sample."""
-    bare = device.name == "bare"
-    load_rules("" if bare else load.ruleset)
+def sample(bench, device, load, seconds, assured=False, warm_up=0.5):
+    """One device under one of the loads: a Sample. `assured`: the flows have gone both ways for long
+    enough to be believed in."""
+    load_rules(load.ruleset if device.translates else "")
     forget_flows()
     device.start()
-    expected, device.expected = device.expected, device.expected if bare else "translated"
+    expected = device.expected
+    if device.translates:
+        device.expected = "translated"
     try:
-        if load.replies and not bare:
+        if load.replies and device.translates:
             establish(bench, load)
-        return measure(bench, device, load, seconds, warm_up=0.5)
+            if assured:
+                time.sleep(ASSURED_AFTER)
+                establish(bench, load)
+        return measure(bench, device, load, seconds, warm_up)
     finally:
         device.expected = expected
         device.stop()

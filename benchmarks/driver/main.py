@@ -5,6 +5,7 @@ does meanwhile hits all of them; what counts are the ratios within one run."""
 
 import argparse
 import datetime
+import fcntl
 import itertools
 import os
 import platform
@@ -17,12 +18,14 @@ import devices
 import firewall
 import io_study
 import loads
+import offload
 import profile_core
 import report
 import rig
 from measure import measure
 from rig import RIG_CPU, Rig, RigError
 
+LOCK = "/run/lock/sluice-benchmarks"
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -30,7 +33,8 @@ def parse_arguments():
     parser = argparse.ArgumentParser(prog="benchmarks/run.sh", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", required=True, help=argparse.SUPPRESS)
-    parser.add_argument("--devices", default="kernel,bare,sluice", help="comma-separated")
+    parser.add_argument("--devices", help="comma-separated; kernel,bare,sluice, or with --offload "
+                        "xdp,kernel,sluice-off,sluice-on")
     parser.add_argument("--cases", default="", metavar="REGEX",
                         help="only cases whose name matches, such as ipv4-10000dst-100000routes")
     parser.add_argument("--repetitions", type=int, default=3)
@@ -43,12 +47,15 @@ def parse_arguments():
                         help="run the device as real-time tasks, on a machine with other work")
     parser.add_argument("--firewall", action="store_true",
                         help="measure rules and NAT instead of plain forwarding")
+    parser.add_argument("--offload", action="store_true",
+                        help="measure the flow tier instead of plain forwarding")
     parser.add_argument("--study", nargs="?", const="", metavar="REGEX",
                         help="measure variations of the bare forwarder instead")
     parser.add_argument("--output", help="directory; default benchmarks/results for a full run")
     options = parser.parse_args()
-    options.devices = options.devices.split(",")
-    unknown = set(options.devices) - set(devices.ALL)
+    known = devices.OFFLOAD if options.offload else devices.ALL
+    options.devices = options.devices.split(",") if options.devices else list(known)
+    unknown = set(options.devices) - set(known)
     if unknown:
         parser.error(f"unknown devices: {', '.join(sorted(unknown))}")
     if options.quick:
@@ -56,7 +63,7 @@ def parse_arguments():
     # A partial run must not replace the committed table.
     options.publish = not (options.output or options.quick or options.cases or options.profile
                            or options.realtime or options.rate or options.size != 64
-                           or len(options.devices) < 3)
+                           or len(options.devices) < len(known))
     if not options.output:
         options.output = (os.path.join(HERE, "results") if options.publish
                           else os.path.join(options.build, "benchmark-results"))
@@ -83,7 +90,7 @@ def one_sample(bench, device, load, options):
 
 
 def tell(device, sample):
-    print(f"  {device.name:7s} {sample.rate / 1e6:6.3f} M/s of {sample.offered / 1e6:.1f} offered, "
+    print(f"  {device.name:10s} {sample.rate / 1e6:6.3f} M/s of {sample.offered / 1e6:.1f} offered, "
           f"core {sample.core_busy:.0%}, device {sample.device_busy:.0%}, "
           f"proper {sample.good_share:.2%}", flush=True)
     if sample.sink_astray > 0.01:
@@ -154,6 +161,16 @@ def compare_firewall(bench, options):
     print(f"Written to {options.output}: firewall.md, firewall.json, firewall.svg")
 
 
+def compare_offload(bench, options):
+    found = offload.compare(bench, options, tell)
+    table = offload.write(options, about_run(options), *found)
+    if options.publish:
+        report.update_readme(os.path.join(HERE, "README.md"), table, "results/offload.svg", "offload",
+                             "Rates of the flow tier")
+    print("\n" + table)
+    print(f"Written to {options.output}: offload.md, offload.json, offload.svg")
+
+
 def _in_turn(bench, options, load, sample, tested):
     print(load.name, flush=True)
     samples = {device.name: [] for device in tested}
@@ -187,20 +204,34 @@ def end_by_signal(number, _):
     sys.exit(128 + number)
 
 
+def _lock():
+    """Two runs at once would measure each other, and take each other's namespaces away."""
+    os.makedirs(os.path.dirname(LOCK), exist_ok=True)
+    lock = open(LOCK, "w", encoding="ascii")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit("error: another benchmark is running")
+    return lock
+
+
 def main():
     options = parse_arguments()
     if (os.cpu_count() or 1) < 2:
         sys.exit("error: two cores are needed, one for the rig and one for the device")
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, end_by_signal)
+    lock = _lock()  # held until the end
     os.sched_setaffinity(0, {RIG_CPU})
     rig.realtime = options.realtime
-    with tempfile.TemporaryDirectory(prefix="sluice-bench-") as work:
+    with lock, tempfile.TemporaryDirectory(prefix="sluice-bench-") as work:
         bench = Rig(options.build, work)
         try:
             bench.build_network()
             if options.study is not None:
                 study(bench, options)
+            elif options.offload:
+                compare_offload(bench, options)
             elif options.firewall:
                 compare_firewall(bench, options)
             else:

@@ -6,6 +6,10 @@ import time
 from rig import DUT_CPU, RIG_CPU
 
 
+# More of the sink's frames than this on the device's core: the measurement is done again.
+ASTRAY, TRIES = 0.01, 3
+
+
 @dataclasses.dataclass
 class Sample:
     """What one repetition showed; rates in frames per second, shares from 0 to 1."""
@@ -15,6 +19,7 @@ class Sample:
     core_busy: float       # of the device's core, from /proc/stat
     device_busy: float     # of that core, by the device's own threads
     sink_astray: float     # of the sink's frames: those polled on the device's core
+    worker_busy: float = 0.0  # of the device's core, by the device's threads in user space
 
     @property
     def per_core(self):
@@ -43,14 +48,23 @@ def thread_ns(threads):
 
 
 def _snapshot(bench, generator, device):
-    threads = device.threads()
+    threads, own = device.threads(), device.own_threads()  # finding them takes a while
     return {"sink": bench.sink.ask("read"), "generator": generator.ask("read"),
-            "core": core_times(DUT_CPU), "threads": threads, "thread_ns": thread_ns(threads)}
+            "core": core_times(DUT_CPU), "at_ns": time.monotonic_ns(),
+            "thread_ns": thread_ns(threads), "worker_ns": thread_ns(own)}
 
 
 def measure(bench, device, load, seconds, warm_up):
     """`load` has targets (a file), family, size, rate and perhaps generator_options. The device is
-    already forwarding."""
+    already forwarding. Measures again while the sink was at the device's expense."""
+    for _ in range(TRIES):
+        sample = _measure_once(bench, device, load, seconds, warm_up)
+        if sample.sink_astray <= ASTRAY:
+            break
+    return sample
+
+
+def _measure_once(bench, device, load, seconds, warm_up):
     bench.prime_sink()
     generator = bench.start_generator(load)
     try:
@@ -91,11 +105,13 @@ def _compare(before, after, expected):
     per_cpu = [b - a for a, b in zip(was["per_cpu"], sink["per_cpu"])]
     generator = {key: after["generator"][key] - before["generator"][key]
                  for key in ("time_ns", "sent")}
+    elapsed_ns = after["at_ns"] - before["at_ns"]
     core, idle = (after["core"][i] - before["core"][i] for i in (0, 1))
     return Sample(
         rate=arrived[expected] / seconds,
         offered=generator["sent"] / (generator["time_ns"] / 1e9),
         good_share=arrived[expected] / total if total else 0.0,
         core_busy=1 - idle / core if core else 0.0,
-        device_busy=(after["thread_ns"] - before["thread_ns"]) / 1e9 / seconds,
+        device_busy=(after["thread_ns"] - before["thread_ns"]) / elapsed_ns,
+        worker_busy=(after["worker_ns"] - before["worker_ns"]) / elapsed_ns,
         sink_astray=1 - per_cpu[RIG_CPU] / total if total else 0.0)

@@ -5,18 +5,23 @@ import json
 import os
 import statistics
 
-METRICS = ("rate", "offered", "good_share", "core_busy", "device_busy", "sink_astray", "per_core")
+METRICS = ("rate", "offered", "good_share", "core_busy", "device_busy", "worker_busy",
+           "sink_astray", "per_core")
+# What is divided by what.
+RATIOS = (("sluice", "bare"), ("sluice", "drop"), ("sluice", "kernel"))
 # More of the device's core than this used by others: the row says so.
 DISTURBED = 0.08
-COLOURS = {"kernel": "#8a8f98", "bare": "#e0a458", "drop": "#e0a458", "sluice": "#2f7ed8"}
+COLOURS = {"kernel": "#8a8f98", "bare": "#e0a458", "drop": "#e0a458", "xdp": "#e0a458",
+           "sluice": "#2f7ed8", "sluice-off": "#9dc3ee", "sluice-on": "#2f7ed8"}
 
 
-def summarise(results):
-    """{case: {device: [Sample]}} -> plain data with medians, ranges and paired ratios."""
+def summarise(results, pairs=RATIOS, metric="rate"):
+    """{case: {device: [Sample]}} -> plain data: medians, ranges, paired ratios of the metric."""
     cases = []
     for case, by_device in results.items():
         devices = {name: _device(samples) for name, samples in by_device.items()}
-        cases.append({"case": case, "devices": devices, "ratios": _ratios(by_device)})
+        cases.append({"case": case, "devices": devices,
+                      "ratios": _ratios(by_device, pairs, metric)})
     return cases
 
 
@@ -24,23 +29,23 @@ def _device(samples):
     found = {metric: statistics.median(getattr(s, metric) for s in samples) for metric in METRICS}
     rates = [s.rate for s in samples]
     found.update(lowest=min(rates), highest=max(rates),
-                 samples=[dataclasses.asdict(s) for s in samples])
+                 samples=[{**dataclasses.asdict(s), "per_core": s.per_core} for s in samples])
     return found
 
 
-def _ratios(by_device):
-    """Medians of the ratios within each repetition, which drift together."""
-    ratios = {}
-    for other in ("bare", "drop", "kernel"):
-        if other in by_device and "sluice" in by_device:
-            pairs = zip(by_device["sluice"], by_device[other])
-            ratios[f"sluice/{other}"] = statistics.median(
-                ours.rate / theirs.rate if theirs.rate else 0.0 for ours, theirs in pairs)
-    return ratios
+def _ratios(by_device, pairs, metric):
+    return {f"{one}/{other}": paired_ratio([getattr(s, metric) for s in by_device[one]],
+                                           [getattr(s, metric) for s in by_device[other]])
+            for one, other in pairs if one in by_device and other in by_device}
 
 
-def markdown(cases, about):
-    lines = [f"Frames of {about['size']} bytes, millions of packets per second, medians of "
+def paired_ratio(ones, others):
+    """The median of the ratios within each repetition, which drift together."""
+    return statistics.median(a / b if b else 0.0 for a, b in zip(ones, others))
+
+
+def markdown(cases, about, metric="rate", unit="", what_else=""):
+    lines = [f"Frames of {about['size']} bytes, millions of packets per second{unit}, medians of "
              f"{about['repetitions']} × {about['seconds']:g} s, one core ({about['cpu']}), kernel "
              f"{about['kernel']}, {about['date']}.", ""]
     names = list(dict.fromkeys(name for case in cases for name in case["devices"]))
@@ -48,7 +53,7 @@ def markdown(cases, about):
     lines += ["| case | " + " | ".join(names + ratios) + " |",
               "|---|" + "---:|" * len(names + ratios)]
     for case in cases:
-        cells = [f"{case['devices'][name]['rate'] / 1e6:.2f}" if name in case["devices"] else "–"
+        cells = [f"{case['devices'][name][metric] / 1e6:.2f}" if name in case["devices"] else "–"
                  for name in names]
         cells += [f"{case['ratios'][name]:.2f}" if name in case["ratios"] else "–"
                   for name in ratios]
@@ -56,7 +61,7 @@ def markdown(cases, about):
     lines += ["", "How each was measured: the range of the repetitions, what the generator "
               "offered, how busy the device's core was and how much of that was the device, and "
               "the share of the frames arriving that had been forwarded properly (TTL or hop limit "
-              "63; the bare forwarder leaves 64).", "",
+              f"63{what_else or '; the bare forwarder leaves 64'}).", "",
               "| case | device | M packets/s | range | offered | core busy | by device | proper |",
               "|---|---|---:|---:|---:|---:|---:|---:|"]
     for case in cases:
@@ -73,9 +78,10 @@ def _detail(case, name, found):
             f"{' (disturbed)' if disturbed else ''} | {found['good_share']:.2%} |")
 
 
-def svg(cases, about, title="Forwarding"):
+def svg(cases, about, title="Forwarding", metric="rate"):
     names = list(dict.fromkeys(name for case in cases for name in case["devices"]))
-    top = max((d["highest"] for c in cases for d in c["devices"].values()), default=1) / 1e6
+    top = max((sample[metric] for case in cases for found in case["devices"].values()
+               for sample in found["samples"]), default=1) / 1e6
     top = max(top, 0.01)
     bar, gap, left, base, height = 20, 26, 46, 300, 250
     group = bar * len(names) + gap
@@ -94,7 +100,8 @@ def svg(cases, about, title="Forwarding"):
         x = left + gap / 2 + number * group
         for name in names:
             if name in case["devices"]:
-                out.append(_bar(x, base, height / top, bar, name, case["devices"][name]))
+                out.append(_bar(x, base, height / top, bar, name,
+                                case["devices"][name], metric))
             x += bar
         middle = left + gap / 2 + number * group + bar * len(names) / 2
         out.append(f'<text transform="translate({middle:.1f},{base + 12}) rotate(25)">'
@@ -110,8 +117,9 @@ def _colour(name):
     return COLOURS.get(name, "#6b4fa0")
 
 
-def _bar(x, base, scale, bar, name, found):
-    rate, low, high = (found[key] / 1e6 * scale for key in ("rate", "lowest", "highest"))
+def _bar(x, base, scale, bar, name, found, metric):
+    values = [sample[metric] for sample in found["samples"]]
+    rate, low, high = (value / 1e6 * scale for value in (found[metric], min(values), max(values)))
     middle = x + bar / 2
     return (f'<rect x="{x + 1:.1f}" y="{base - rate:.1f}" width="{bar - 2}" height="{rate:.1f}" '
             f'fill="{_colour(name)}"/><line x1="{middle:.1f}" x2="{middle:.1f}" '
@@ -120,16 +128,20 @@ def _bar(x, base, scale, bar, name, found):
 
 def write(directory, results, about, name="forwarding", title="Forwarding", more=None):
     """`more`: (plain data for the JSON, Markdown) of what is no rate."""
-    os.makedirs(directory, exist_ok=True)
     cases = summarise(results)
     data, text = more or ({}, "")
-    contents = {
-        f"{name}.json": json.dumps({"about": about, "cases": cases, **data}, indent=1) + "\n",
-        f"{name}.md": markdown(cases, about) + text, f"{name}.svg": svg(cases, about, title)}
-    for file_name, text in contents.items():
+    return write_files(directory, name, {"about": about, "cases": cases, **data},
+                       markdown(cases, about) + text, svg(cases, about, title))
+
+
+def write_files(directory, name, data, text, picture):
+    os.makedirs(directory, exist_ok=True)
+    contents = {f"{name}.json": json.dumps(data, indent=1) + "\n", f"{name}.md": text,
+                f"{name}.svg": picture}
+    for file_name, content in contents.items():
         with open(os.path.join(directory, file_name), "w", encoding="utf-8") as file:
-            file.write(text)
-    return contents[f"{name}.md"]
+            file.write(content)
+    return text
 
 
 def changes_markdown(changes):

@@ -29,6 +29,9 @@ AUTOGROUP = "/proc/sys/kernel/sched_autogroup_enabled"
 NAPI_YIELD = 10
 
 
+PRIME_FRAMES, PRIME_TRIES = 16, 10
+
+
 class RigError(Exception):
     """The rig could not be built or did not answer."""
 
@@ -48,6 +51,11 @@ def sysfs(namespace, interface, name, value):
     run(*in_namespace(namespace, "sh", "-c", f"echo {value} > /sys/class/net/{interface}/{name}"))
 
 
+def steer(namespace, interface, cpu):
+    """Receive processing outside of NAPI: on that core (RPS); None: on the sender's."""
+    sysfs(namespace, interface, "queues/rx-0/rps_cpus", f"{0 if cpu is None else 1 << cpu:x}")
+
+
 def _autogroup():
     try:
         with open(AUTOGROUP, encoding="ascii") as file:
@@ -61,6 +69,11 @@ GROUP_NICE = -19 if _autogroup() else 0
 # Ratios stay what they are on a quiet machine, since a woken worker runs next there as well.
 realtime = False
 NAPI_PRIORITY, WORKER_PRIORITY = 1, 2
+
+
+def prefer(*words):
+    """The command, run before whatever else the machine does if the device is."""
+    return ("chrt", "--fifo", str(NAPI_PRIORITY), *words) if realtime else words
 
 
 def spawn(*words, **options):
@@ -123,10 +136,19 @@ class Rig:
             for address in (f"{four}.2", f"{six}:2"):
                 run("ip", "-n", DUT_NS, "neigh", "replace", address, "lladdr", MACS[peer],
                     "dev", interface, "nud", "permanent")
+        self.open_sink()
+
+    def open_sink(self):
         self.sink = Helper(*in_namespace(SINK_NS, "taskset", "-c", str(RIG_CPU),
                                          self.program("rig_sink"), SINK_IF,
                                          TRANSLATED))
         self.defer_sink()
+
+    def close_sink(self):
+        """Without it the far end is a host like others."""
+        self.undefer_sink()
+        self.sink.close()
+        self.sink = None
 
     def _pair(self, outer_ns, outer, inner_ns, inner):
         run("ip", "link", "add", outer, "netns", outer_ns, "address", MACS[outer],
@@ -145,20 +167,30 @@ class Rig:
         sysfs(SINK_NS, SINK_IF, "napi_defer_hard_irqs", 1000000000)
         sysfs(SINK_NS, SINK_IF, "gro_flush_timeout", 50000)
 
-    def prime_sink(self):
-        """Sends a few frames to the sink from core 0, so that its NAPI is there from now on. Where
-        a stray frame (a multicast report) has brought it to another core, it must first end: while
-        its timer runs, nobody else wakes it."""
+    @staticmethod
+    def undefer_sink():
         sysfs(SINK_NS, SINK_IF, "napi_defer_hard_irqs", 0)
         sysfs(SINK_NS, SINK_IF, "gro_flush_timeout", 0)
         time.sleep(0.01)
-        self.defer_sink()
+
+    def prime_sink(self):
+        """Sends a few frames to the sink from core 0, so that its NAPI is there from now on. Where
+        a stray frame (a multicast report) has brought it to another core, it must first end: while
+        its timer runs, nobody else wakes it. Such a frame may come in between again."""
         targets = os.path.join(self.work, "prime.txt")
         with open(targets, "w", encoding="ascii") as file:
             file.write(NEXT_HOP[4] + "\n")
-        run(*in_namespace(DUT_NS, *self.generator_words(OUT_IF, targets, SOURCE[4], 64), "--frames",
-                          "16"))
-        time.sleep(0.05)
+        for _ in range(PRIME_TRIES):
+            self.undefer_sink()
+            self.defer_sink()
+            before = self.sink.ask("read")["per_cpu"]
+            run(*in_namespace(DUT_NS, *self.generator_words(OUT_IF, targets, SOURCE[4], 64),
+                              "--frames", str(PRIME_FRAMES)))
+            time.sleep(0.05)
+            seen = [b - a for a, b in zip(before, self.sink.ask("read")["per_cpu"])]
+            if seen[RIG_CPU] >= PRIME_FRAMES and sum(seen) == seen[RIG_CPU]:
+                return
+        raise RigError(f"the sink is not polled on core {RIG_CPU}")
 
     def generator_words(self, interface, targets, source, size):
         return (self.program("rig_generator"),
@@ -182,8 +214,9 @@ class Rig:
             run("ip", "netns", "del", namespace, check=False)
 
 
-def napi_threads():
-    """The kernel threads that poll the device's interfaces."""
+def napi_threads(interfaces=(IN_IF, OUT_IF)):
+    """The kernel threads that poll these interfaces: the device's."""
+    names = tuple(f"napi/{interface}-" for interface in interfaces)
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -191,21 +224,21 @@ def napi_threads():
                 name = file.read().strip()
         except OSError:
             continue
-        if name.startswith((f"napi/{IN_IF}-", f"napi/{OUT_IF}-")):
+        if name.startswith(names):
             found.append(int(pid))
     return found
 
 
-def confine_napi(interfaces, nice=GROUP_NICE):
-    """Moves the interfaces' NAPIs into threads of their own on the device's core."""
+def confine_napi(interfaces, nice=GROUP_NICE, namespace=DUT_NS, cpu=DUT_CPU):
+    """Moves the interfaces' NAPIs into threads of their own on one core."""
     for interface in interfaces:
-        sysfs(DUT_NS, interface, "threaded", 0)
-        sysfs(DUT_NS, interface, "threaded", 1)
-    threads = napi_threads()
+        sysfs(namespace, interface, "threaded", 0)
+        sysfs(namespace, interface, "threaded", 1)
+    threads = napi_threads(interfaces)
     if len(threads) < len(interfaces):
         raise RigError(f"{len(threads)} NAPI threads for {len(interfaces)} interfaces")
     for pid in threads:
-        os.sched_setaffinity(pid, {DUT_CPU})
+        os.sched_setaffinity(pid, {cpu})
         os.setpriority(os.PRIO_PROCESS, pid, nice)
         if realtime:
             make_realtime(pid, NAPI_PRIORITY)

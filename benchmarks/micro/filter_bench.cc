@@ -97,6 +97,18 @@ void RunAll(benchmark::State& state, FilterWorld& w, HookPoint hook) {
   state.counters["ruleset_KiB"] = static_cast<double>(w.ruleset->memory_bytes()) / 1024;
 }
 
+// While the packets' path is noted for the flow tier.
+void RunAllRecorded(benchmark::State& state, FilterWorld& w, HookPoint hook) {
+  stages::FilterContext context = w.Context();
+  stages::FlowPath path;
+  context.path = &path;
+  for (auto _ : state) {
+    path.Begin(w.p);
+    benchmark::DoNotOptimize(w.filter.Run(hook, w.family, context));
+  }
+  if (path.varies()) state.SkipWithError("the path varies");
+}
+
 void HomeRouterForward(benchmark::State& state) {
   FilterWorld w;
   w.Use(HomeRouter());
@@ -107,6 +119,15 @@ void HomeRouterForward(benchmark::State& state) {
   RunAll(state, w, HookPoint::kForward);
 }
 BENCHMARK(HomeRouterForward)->ArgName("established")->Arg(1)->Arg(0);
+
+void HomeRouterRecorded(benchmark::State& state) {
+  FilterWorld w;
+  w.Use(HomeRouter());
+  w.Load(FilterWorld::Tcp4("192.168.1.2", "8.8.8.8", 1000, 443));
+  w.p.ct_state = static_cast<uint8_t>(tables::CtState::kEstablished);
+  RunAllRecorded(state, w, HookPoint::kForward);
+}
+BENCHMARK(HomeRouterRecorded);
 
 void HomeRouterMasquerade(benchmark::State& state) {
   FilterWorld w;
@@ -129,6 +150,14 @@ void LinearRules(benchmark::State& state) {
 BENCHMARK(LinearRules)->ArgNames({"rules", "index"})
     ->ArgsProduct({{1, 4, 8, 10, 16, 24, 32, 64, 1000, 10000}, {0}})
     ->ArgsProduct({{24, 32, 64, 1000, 10000, 100000}, {1}});
+
+void LinearRulesRecorded(benchmark::State& state) {
+  FilterWorld w;
+  w.Use(Linear(static_cast<uint32_t>(state.range(0))));
+  w.Load(FilterWorld::Tcp4("10.0.0.1", "8.8.8.8", 1000, 443));
+  RunAllRecorded(state, w, HookPoint::kForward);
+}
+BENCHMARK(LinearRulesRecorded)->ArgName("rules")->Arg(8)->Arg(1000)->Arg(10000);
 
 // The same with packets from many addresses, so that the index is looked up all over.
 void LinearRulesManyPackets(benchmark::State& state) {

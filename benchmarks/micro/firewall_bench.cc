@@ -6,6 +6,7 @@
 //
 // Packets are UDP, 60 bytes, with right checksums, which conntrack verifies as the kernel does.
 // Established: packets of `flows` connections in random order, each answered once before.
+// EstablishedRecorded: the same while each packet's way is noted for the flow tier.
 // New: each packet begins a connection; the table has room for all of them.
 #include <benchmark/benchmark.h>
 
@@ -214,17 +215,26 @@ void PerPacket(benchmark::State& state, uint64_t packets) {
                          benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
 }
 
-void BM_Established(benchmark::State& state) {
+void Established(benchmark::State& state, stages::FlowPath* path) {
   const auto flows = static_cast<uint32_t>(state.range(0));
   Router router(flows + flows / 4 + 1024);
   router.Establish(flows);
   router.lan.set_receiving(true);
+  router.worker->pipeline().firewall().Record(path);
   const uint64_t before = router.forwarded();
   for (auto _ : state) router.Tick();
   PerPacket(state, router.forwarded() - before);
   state.counters["flows"] = router.worker->pipeline().firewall().flows().size();
 }
+void BM_Established(benchmark::State& state) { Established(state, nullptr); }
 BENCHMARK(BM_Established)->ArgName("flows")->Arg(1)->Arg(10'000)->Arg(100'000)->Arg(1'000'000);
+
+void BM_EstablishedRecorded(benchmark::State& state) {
+  stages::FlowPath path;
+  Established(state, &path);
+  if (path.varies()) state.SkipWithError("the path varies");
+}
+BENCHMARK(BM_EstablishedRecorded)->ArgName("flows")->Arg(1)->Arg(10'000);
 
 void BM_New(benchmark::State& state) {
   constexpr uint32_t kConnections = 1'000'000;

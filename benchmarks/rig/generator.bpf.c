@@ -18,6 +18,7 @@
 const volatile __u32 target_count = 1;
 const volatile __u8 is_ipv6 = 0;
 const volatile __u64 interval_ns = 0;  // 0: as fast as it goes
+const volatile __u64 frame_limit = 0;  // 0: without end
 const volatile __u32 new_ports = 0;    // a new source port, out of so many, for every round
 // Plain variables: a copy of a constant array would be taken at compile time, as zeros.
 __u8 source_mac[6] = {};
@@ -85,6 +86,7 @@ static __always_inline int write_ipv6(void* data, void* end, const struct rig_ta
 
 SEC("xdp")
 int generate(struct xdp_md* ctx) {
+  if (frame_limit && sent_frames >= frame_limit) return XDP_DROP;
   if (interval_ns) {
     // Early frames go round again: the loop of BPF_PROG_RUN is the clock.
     __u64 now = bpf_ktime_get_ns();

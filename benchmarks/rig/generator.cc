@@ -3,9 +3,9 @@
 //                 [--size BYTES] [--rate FRAMES_PER_SECOND] [--cpu N] [--batch N] [--frames N]
 //                 [--new-ports N]
 // FILE has one frame per line: DESTINATION [SOURCE [SOURCE_PORT [DESTINATION_PORT]]], otherwise
-// from --source, port 4000, to port 4001; the family is that of --source. Sending starts at once and
-// ends with the input; "read" answers with the frames sent so far. With --frames it sends that many
-// and ends. With --new-ports each round through the file has another source port, of N. Frames
+// from --source, port 4000, to port 4001; the family is that of --source. Sending starts at once
+// and ends with the input; "read" answers with the frames sent so far. With --frames it sends that
+// many and ends. With --new-ports each round through the file has another source port, of N. Frames
 // carry correct IPv4 and UDP checksums.
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
@@ -15,9 +15,12 @@
 #include <net/if.h>
 #include <netinet/ether.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
+#include <csignal>
 #include <cstring>
 #include <fstream>
 #include <span>
@@ -32,13 +35,20 @@
 namespace sluice::rig {
 namespace {
 
-// Each call of BPF_PROG_RUN has a fixed cost; a million frames take some tenths of a second.
-constexpr uint32_t kFramesPerCall = 1000000;
+// Each call of BPF_PROG_RUN begins and ends with tens of milliseconds in which nothing is sent, and
+// the device idles: so one call is to outlast a measurement. A signal ends it.
+constexpr uint32_t kFramesPerCall = 1000000000;
+constexpr int kEndCall = SIGUSR1;
+// With an end, which may come in the middle of a call.
+constexpr uint32_t kFramesPerShortCall = 10000;
 constexpr size_t kEthernetBytes = 14, kUdpBytes = 8;
 
 struct Options {
   std::string interface, targets, source, source_mac, gateway_mac;
-  uint32_t size = 64, batch = 64, frames = 0, new_ports = 0;
+  // A batch is also the size of the page pool that frames come from. With a smaller one, frames
+  // that a device frees on its own core go to the page allocator, a cost of its core that no NIC
+  // has; a larger one fills a veth's ring of 256 at once, and keeps the sink waiting.
+  uint32_t size = 64, batch = 128, frames = 0, new_ports = 0;
   uint64_t rate = 0;
   int cpu = 0;
 };
@@ -122,8 +132,8 @@ rig_target MakeTarget(const Ends& ends, size_t address_bytes, uint32_t frame_siz
   const uint32_t udp_length = frame_size - kEthernetBytes - ip_header;
   target.ip_checksum =
       Finish(0x4500 + ip_header + udp_length + 0x4000 + (64 << 8) + IPPROTO_UDP + addresses);
-  target.udp_checksum = Finish(addresses + IPPROTO_UDP + 2 * udp_length + ends.source_port +
-                               ends.destination_port);
+  target.udp_checksum =
+      Finish(addresses + IPPROTO_UDP + 2 * udp_length + ends.source_port + ends.destination_port);
   return target;
 }
 
@@ -198,6 +208,7 @@ class Generator {
     auto* rodata = skeleton_->rodata;
     rodata->target_count = targets.size();
     rodata->is_ipv6 = family_ == AF_INET6;
+    rodata->frame_limit = options_.frames;
     rodata->new_ports = options_.new_ports;
     rodata->interval_ns = options_.rate == 0 ? 0 : 1000000000u / options_.rate;
     ReadMac(options_.source_mac, skeleton_->bss->source_mac);
@@ -221,12 +232,19 @@ int Main(int argc, char** argv) {
   PinThread(options.cpu);
   Generator generator(options);
   if (options.frames > 0) {
-    generator.Run(options.frames);
+    // At a limited rate most runs of the program send nothing.
+    while (generator.sent() < options.frames) {
+      generator.Run(std::min(options.frames, kFramesPerShortCall));
+    }
     return 0;
   }
-  std::atomic<bool> stop = false;
+  struct sigaction action = {};
+  action.sa_handler = [](int) {};
+  sigaction(kEndCall, &action, nullptr);
+  std::atomic<bool> stop = false, ended = false;
   std::thread sender([&] {
     while (!stop.load(std::memory_order_relaxed)) generator.Run(kFramesPerCall);
+    ended = true;
   });
   Say("{\"ready\":true}");
   RunCommands([&](const std::string& line) {
@@ -236,6 +254,11 @@ int Main(int argc, char** argv) {
     return true;
   });
   stop = true;
+  // Again and again, since one that comes between two calls ends neither.
+  while (!ended.load(std::memory_order_relaxed)) {
+    pthread_kill(sender.native_handle(), kEndCall);
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
   sender.join();
   return 0;
 }

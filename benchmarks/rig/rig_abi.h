@@ -7,6 +7,10 @@
 // The generator's list of destinations holds at most this many.
 #define RIG_MAX_TARGETS 131072u
 
+// The first byte of an IPv4 UDP datagram that is meant for a program behind the sink: the frame is
+// counted like others, but not dropped. The generator's datagrams begin with 0.
+#define RIG_MARK 'P'
+
 // One frame to send, with its checksums, in network order and computed by the loader, so that the
 // program only copies.
 struct rig_target {

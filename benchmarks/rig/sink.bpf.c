@@ -1,10 +1,12 @@
-// The far end: counts frames by TTL or hop limit, per core, and drops them.
-// The helpers need the types first.
+// The far end: counts frames by TTL or hop limit, per core, and drops all but marked ones
+// (rig_abi.h). The helpers need the types first.
 // clang-format off
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
+#include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
+#include <linux/udp.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
 // clang-format on
@@ -30,6 +32,14 @@ static __always_inline __u32 ttl_of(void* data, void* end) {
   return eth->h_proto == bpf_htons(ETH_P_IPV6) ? ip6->hop_limit : 0;
 }
 
+static __always_inline int is_marked(void* data, void* end) {
+  struct ethhdr* eth = data;
+  struct iphdr* ip = (void*)(eth + 1);
+  __u8* payload = (void*)(ip + 1) + sizeof(struct udphdr);
+  if ((void*)(payload + 1) > end || eth->h_proto != bpf_htons(ETH_P_IP)) return 0;
+  return ip->protocol == IPPROTO_UDP && *payload == RIG_MARK;
+}
+
 SEC("xdp")
 int count(struct xdp_md* ctx) {
   __u32 key = 0;
@@ -51,7 +61,7 @@ int count(struct xdp_md* ctx) {
   } else {
     seen->other++;
   }
-  return XDP_DROP;
+  return is_marked(data, end) ? XDP_PASS : XDP_DROP;
 }
 
 char _license[] SEC("license") = "GPL";

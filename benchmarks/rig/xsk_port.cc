@@ -67,6 +67,9 @@ XskPort::XskPort(const std::string& interface, Arena& arena, const XskOptions& o
 
 bool XskPort::TryOpen(const XskOptions& options) {
   fill_level_ = options.fill != 0 ? std::min(options.fill, options.ring) : options.ring;
+  // libxdp takes them as fresh: what an earlier try has put into a fill ring would count as there.
+  fill_ = tx_ = {};
+  completion_ = rx_ = {};
   xsk_umem_config umem_config = {};
   umem_config.fill_size = options.ring;
   umem_config.comp_size = options.ring;

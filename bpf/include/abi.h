@@ -45,7 +45,8 @@
   X(MARTIAN_SOURCE, "drop", "martian_source",                                                  \
     "source address cannot be a sender's (multicast, broadcast, loopback, unspecified)")       \
   X(MARTIAN_DESTINATION, "drop", "martian_destination",                                        \
-    "destination address cannot be forwarded to (unspecified, loopback)")
+    "destination address cannot be forwarded to (unspecified, loopback)")                      \
+  X(FLOW, "forward", "flow", "of a flow or to a route that a worker has decided about")
 
 enum sluice_xdp_reason {
 #define SLUICE_XDP_ENUM(name, action, label, text) SLUICE_XDP_##name,

@@ -10,7 +10,7 @@
  *   offload_cells                    array, mapped into user space: per CPU and entry id, whether
  *                                    the entry lives, and what it has carried
  *   offload_state                    array of one, mapped: the generations of the world
- *   offload_devices                  devmap by interface slot
+ *   offload_devices, .._f            devmaps by interface slot (see offload_maps.h)
  *
  * An entry is valid while three numbers agree: the world's generation, the generation of the routes
  * it was made with (by the destination's, and the source's, route bucket), and its cell's epoch. Each
@@ -68,6 +68,8 @@ struct sluice_offload_key6 {
 };
 SLUICE_STATIC_ASSERT(sizeof(struct sluice_offload_key6) == 40, "sluice_offload_key6 has holes");
 
+#define SLUICE_OFFLOAD_DEVICES 256u /* slots of output interfaces */
+
 /* What is done to the packet: flags of an entry. */
 enum {
   SLUICE_OFFLOAD_REWRITE = 1, /* addresses and ports are replaced (NAT) */
@@ -84,12 +86,13 @@ struct sluice_offload_action {
   __u8 out;         /* slot of the output interface: key of offload_devices */
   __u8 flags;
   __u8 link[12];    /* destination and source MAC address */
-  __u16 l4_delta;   /* one's complement: what a rewrite adds to the TCP or UDP checksum, in the byte
-                     * order of the wire (the sum of 16-bit words as they are in memory) */
+  __u16 l4_delta;   /* one's complement: what a rewrite adds to the sum behind the TCP or UDP
+                     * checksum (~HC' = ~HC + delta, RFC 1624), of 16-bit words as they are in
+                     * memory. 0 only where nothing changes: changes whose sum is zero are 0xffff */
   __u16 l3_delta;   /* the same for the IPv4 header's, without the TTL */
   __u16 source_port; /* after a rewrite, wire order */
   __u16 destination_port;
-  __u32 reserved[2];
+  __u64 tag; /* binds it to its key, see offload_tag.h; written by the maps' owner */
 };
 SLUICE_STATIC_ASSERT(sizeof(struct sluice_offload_action) == 56, "sluice_offload_action has holes");
 
@@ -127,8 +130,10 @@ SLUICE_STATIC_ASSERT(sizeof(struct sluice_offload_cell) == 32, "two cells are a 
 struct sluice_offload_state {
   __u32 world; /* never 0 */
   __u32 ids;   /* cells per CPU */
+  __u32 changes; /* of routes, all together; user space's: not read by XDP */
+  __u32 reserved0;
   __u64 own4[SLUICE_OFFLOAD_OWN_BITS / 64];
-  __u8 reserved[56];
+  __u8 reserved[48];
   __u32 routes[SLUICE_OFFLOAD_BUCKETS];
 };
 SLUICE_STATIC_ASSERT(sizeof(struct sluice_offload_state) ==
@@ -143,6 +148,6 @@ SLUICE_STATIC_ASSERT(sizeof(struct sluice_offload_state) ==
   (((__u32)(address16) * 0x9e3779b1u) >> 20 & (SLUICE_OFFLOAD_BUCKETS - 1))
 #define SLUICE_OFFLOAD_BUCKET6(address32) \
   (((__u32)(address32) * 0x85ebca6bu) >> 20 & (SLUICE_OFFLOAD_BUCKETS - 1))
-#define SLUICE_OFFLOAD_OWN_BIT(address) ((__u32)(address) * 0x9e3779b1u >> 20)
+#define SLUICE_OFFLOAD_OWN_BIT(address) ((__u32)(address) * 0x9e3779b1u >> 20) /* host order */
 
 #endif /* SLUICE_BPF_INCLUDE_OFFLOAD_ABI_H_ */

@@ -60,15 +60,16 @@ def base_setup():
 
 
 class Topology:
-    def __init__(self, letter, sysctls=None, setup=()):
-        """`setup`: further ip(8) lines for the router, after the base."""
+    def __init__(self, letter, sysctls=None, setup=(), napi=False):
+        """`setup`: further ip(8) lines for the router, after the base. `napi`: the hosts' ends of the
+        links receive by NAPI, so that XDP can send to them."""
         prefix = f"diff-{os.getpid()}-{next(_COUNT)}-{letter}"
         self.process = None
         self._opened = []
         try:
             self.router = self._namespace(f"{prefix}-router")
             self.hosts = self._namespace(f"{prefix}-hosts")
-            self._build({**SYSCTLS, **(sysctls or {})}, setup)
+            self._build({**SYSCTLS, **(sysctls or {})}, setup, napi)
         except BaseException:
             self.close()
             raise
@@ -78,7 +79,7 @@ class Topology:
         self._opened.append(namespace)
         return namespace
 
-    def _build(self, sysctls, setup):
+    def _build(self, sysctls, setup, napi):
         self.hosts.sysctl({"ipv6/conf/all/disable_ipv6": 1, "ipv6/conf/default/disable_ipv6": 1})
         self.router.sysctl(
             {name: value for name, value in sysctls.items() if not _is_of_link(name)})
@@ -87,6 +88,8 @@ class Topology:
             f"peer name {link} address {mac(link, 2)} netns {self.hosts.name}\n"
             for link in LINKS))
         self.hosts.ip([f"link set {link} arp off up" for link in LINKS])
+        for link in LINKS if napi else ():
+            run("ip", "netns", "exec", self.hosts.name, "ethtool", "-K", link, "gro", "on")
         self.router.ip(["link set lo up", *base_setup(), *setup])
         # An address that appears sets forwarding of its interface anew.
         self.router.sysctl({name: value for name, value in sysctls.items() if _is_of_link(name)})

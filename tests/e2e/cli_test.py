@@ -23,7 +23,7 @@ STATUS = {"version", "kernel", "pid", "uptime_seconds", "ready", "not_ready_reas
 INTERFACE = {"name", "slot", "ifindex", "state", "problem", "mac", "mtu", "driver", "mode",
              "zero_copy", "multi_buffer", "busy_poll", "checksum", "queues", "addresses",
              "rx_packets", "rx_bytes", "tx_packets", "tx_bytes", "tx_errors", "drops", "punts",
-             "held", "xdp_redirect", "xdp_pass", "xdp_drop", "ring_full"}
+             "held", "xdp_redirect", "xdp_pass", "xdp_drop", "xdp_forward", "ring_full"}
 ROUTES = {"total4", "total6", "truncated", "routes"}
 ROUTE = {"prefix", "type", "paths", "mtu", "served", "not_served_by"}
 NEIGHBOR = {"address", "dev", "mac", "state", "queued", "age_seconds", "worker"}

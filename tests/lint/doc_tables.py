@@ -52,12 +52,22 @@ def nftables():
                     [[kind, text.replace('\\"', '"'), by[who]] for who, kind, text in rows])
 
 
+def flow_tier():
+    code = (SOURCE / "userspace/stages/filter/flow_path.cc").read_text(encoding="utf-8")
+    rows = re.findall(r'^    \{"(\w+)", "([^"]*)"\},$', code, re.MULTILINE)
+    assert len(rows) == len(re.findall(r'^    \{"', code, re.MULTILINE)) > 5
+    # Those that a rule gives.
+    texts = [text for label, text in rows if label not in ("none", "form")]
+    return markdown(["not XDP, since"], [[text] for text in texts])
+
+
 TABLES = {
     "drop reasons": lambda: reasons("SLUICE_DROP", "base/drop_reasons.inc"),
     "punt reasons": lambda: reasons("SLUICE_PUNT", "base/punt_reasons.inc"),
     "xdp reasons": lambda: markdown(
         ["`action`", "`reason`", "which packets"],
         [[f"`{action}`", f"`{label}`", text] for _, action, label, text in xdp_reasons()]),
+    "flow tier": flow_tier,
     "layers": layers,
     "nftables": nftables,
 }

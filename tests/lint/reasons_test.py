@@ -44,7 +44,7 @@ def test_every_metric_is_filled():
 
 def test_every_reason_of_xdp_is_given_by_the_program():
     rows = xdp_reasons()
-    assert {action for _, action, _, _ in rows} <= {"redirect", "pass", "drop"}
+    assert {action for _, action, _, _ in rows} <= {"redirect", "forward", "pass", "drop"}
     assert len({label for _, _, label, _ in rows}) == len(rows)
     programs = "\n".join(path.read_text(encoding="utf-8")
                          for path in files("bpf/*.c", "bpf/include/*.h")

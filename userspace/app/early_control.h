@@ -58,6 +58,8 @@ class EarlyControl {
   void SetChecks(Served served, const control::Sysctls& sysctls);
 
   // When Prepare has something to do although nothing has changed, or Settle is to be asked again.
+  // Whether XDP runs what it shall, and workers leave that out.
+  bool settled() const { return !dirty_ && state_ != State::kSettling; }
   Nanos NextDeadline(Nanos now) const;
   bool IsDue(Nanos now) const { return dirty_ || now >= valid_until_; }
   void MarkDirty() { dirty_ = true; }

@@ -70,7 +70,8 @@ absl::Status Engine::Turn() {
                   {firewall_->fd(), POLLIN, 0}};
   const Nanos deadline =
       std::min({next_housekeeping_, mirror_->NextDeadline(), netfilter_->NextDeadline(),
-                firewall_->NextDeadline(), next_drain_, EarlyDeadline(now)});
+                firewall_->NextDeadline(), next_drain_, EarlyDeadline(now),
+                offload_ == nullptr ? Nanos::Max() : offload_->NextDeadline()});
   const Nanos wait = std::max(deadline - now, Nanos(0));
   const timespec timeout{.tv_sec = wait.count() / Seconds(1).count(),
                          .tv_nsec = wait.count() % Seconds(1).count()};
@@ -80,6 +81,7 @@ absl::Status Engine::Turn() {
   now = MonotonicNow();
   if (const absl::Status status = mirror_->Run(now); !status.ok()) return status;
   if (const absl::Status status = FollowKernel(); !status.ok()) return status;
+  FollowOffload();
   tasks_.RunAll();
   if (now >= next_housekeeping_) Housekeeping(now);
   epochs_.Reclaim();
@@ -115,7 +117,10 @@ absl::Status Engine::FollowKernel() {
   const auto rules_changed = FollowFirewall();
   if (!rules_changed.ok()) return rules_changed.status();
   const bool install = PrepareEarly(*rules_changed);
-  if (publish || *rules_changed || presence_changed_ || install) PublishSnapshot();
+  const bool other = publish || presence_changed_ || install;
+  if (other || *rules_changed) {
+    PublishSnapshot(/*entries_stay=*/!other && firewall_->only_packets_elements());
+  }
   presence_changed_ = false;
   if (*rules_changed) {
     AdoptRules();
@@ -180,7 +185,7 @@ void Engine::ReconcileInterfaces() {
   }
 }
 
-void Engine::PublishSnapshot() {
+void Engine::PublishSnapshot(bool entries_stay) {
   std::vector<control::ServedInterface> served;
   for (uint8_t i = 0; i < kMaxInterfaces; ++i) {
     const ServedInterface& interface = interfaces_->all()[i];
@@ -211,8 +216,15 @@ void Engine::PublishSnapshot() {
       interface.neighbor6.unres_qlen_packets = *config_.limits.neighbor_queue;
     }
   }
+  if (!entries_stay) ++offload_generation_;
+  snapshot->offload_generation = offload_generation_;
+  if (offload_ != nullptr) {
+    if (!entries_stay) offload_->Invalidate();
+    offload_->Describe(interfaces_->all(), *snapshot);
+  }
   const tables::Snapshot* const old =
       snapshot_.exchange(snapshot.release(), std::memory_order_acq_rel);
+  if (offload_ != nullptr && !entries_stay) offload_->Invalidate();
   if (old != nullptr) {
     epochs_.RetireObject(std::unique_ptr<tables::Snapshot>(const_cast<tables::Snapshot*>(old)));
   }
@@ -342,12 +354,15 @@ void Engine::Reload() {
   }
   control::Config config = std::move(*file.result.config);
   if (config.workers != config_.workers || config.limits != config_.limits ||
-      config.metrics != config_.metrics || config.early_filter != config_.early_filter) {
-    LogWarning("reload: workers, limits, metrics and early_filter change at the next start only");
+      config.metrics != config_.metrics || config.early_filter != config_.early_filter ||
+      config.flow_offload != config_.flow_offload) {
+    LogWarning("reload: workers, limits, metrics, early_filter and flow_offload change at the next "
+               "start only");
     config.workers = config_.workers;
     config.limits = config_.limits;
     config.metrics = config_.metrics;
     config.early_filter = config_.early_filter;
+    config.flow_offload = config_.flow_offload;
   }
   const absl::Status status = interfaces_->Configure(config.interfaces);
   if (!status.ok()) {

@@ -27,6 +27,7 @@
 #include "app/firewall_control.h"
 #include "app/interfaces.h"
 #include "app/live_trace.h"
+#include "app/offload_control.h"
 #include "app/run.h"
 #include "app/task_queue.h"
 #include "app/worker_thread.h"
@@ -99,7 +100,8 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   absl::StatusOr<bool> FollowFirewall();  // true when there are other rules
   void JudgeFirewall();
   bool ReadSysctls();  // true when any has changed
-  void PublishSnapshot();
+  // `entries_stay`: what the flow tier's entries were made of is as it was.
+  void PublishSnapshot(bool entries_stay = false);
   void MeetSnapshot();  // returns when every worker uses the one in force
   // --- The early filter (engine_early.cc) ---
   absl::Status CreateEarlyFilter();
@@ -108,6 +110,10 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   Nanos EarlyDeadline(Nanos now) const;
   void SettleEarly();
   void SuspendEarly();
+  // --- The flow tier (engine_offload.cc) ---
+  absl::Status CreateOffload(uint32_t workers);
+  void FollowOffload();
+
   void AdoptRules();
   void DrainRules();
   void SendNeighbors();
@@ -121,6 +127,8 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   telemetry::MetricSample SampleHere();
   telemetry::PacketTotals Totals() const;
   std::vector<telemetry::TableUse> TableUses() const;
+  uint64_t OffloadEntries() const;
+  telemetry::TiersView Tiers() const;
   std::vector<telemetry::LabeledCount> FramesOf(const WorkerThread& thread) const;
   uint64_t Sum(IfaceSlot slot, Counter InterfaceCounters::*counter) const;
   std::string NotReadyReason() const;
@@ -161,10 +169,12 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   std::vector<std::unique_ptr<WorkerThread>> workers_;
   std::array<WorkerWatch, kMaxWorkers> watches_;
   std::unique_ptr<EarlyControl> early_;  // null: it is off
+  std::unique_ptr<OffloadControl> offload_;  // null: it is off
   std::unique_ptr<app::Interfaces> interfaces_;
 
   std::atomic<const tables::Snapshot*> snapshot_{nullptr};
   uint64_t generation_ = 0;
+  uint64_t offload_generation_ = 0;
   std::vector<control::NeighborEvent> neighbor_events_;
 
   LiveTrace* live_trace_ = nullptr;           // the server has it

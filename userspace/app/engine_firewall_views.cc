@@ -27,6 +27,7 @@ telemetry::FirewallView Engine::FirewallState() const {
     view.generation = firewall_->kernel_ruleset().generation;
   }
   view.refused = firewall_->refusal();
+  view.in_change = early_ != nullptr && !early_->settled();
   for (const auto& thread : workers_) {
     const tables::FlowTable& flows = thread->worker().pipeline().firewall().flows();
     view.flows += flows.size();
@@ -154,6 +155,8 @@ absl::StatusOr<std::unique_ptr<telemetry::TraceStream>> Engine::Trace(
     dataplane::TraceSession* const session = trace->session(thread->worker().id().value);
     thread->Call([=](WorkerThread::Worker& worker) { worker.pipeline().Trace(session); });
   }
+  // What XDP carries is not seen; packets of the trace's are kept from it from now on.
+  if (offload_ != nullptr) offload_->Invalidate();
   return trace;
 }
 

@@ -137,8 +137,10 @@ absl::Status Engine::CreateFrames() {
   for (packet::FrameIndex frame = frames; frame-- > 0;) spare_->Free(frame);
   LogInfo("{} frames of {} bytes, {} worker(s)", frames, chunk, workers);
 
+  if (const absl::Status status = CreateOffload(workers); !status.ok()) return status;
   CreateWorkers();
   interfaces_ = std::make_unique<app::Interfaces>(*arena_, *spare_, workers_);
+  if (offload_ != nullptr) interfaces_->set_offload(&offload_->maps());
   if (const absl::Status status = interfaces_->Configure(config_.interfaces); !status.ok()) {
     return status;
   }
@@ -168,7 +170,9 @@ absl::Status Engine::StartForwarding() {
   interfaces_->set_before_attach([this] { SuspendEarly(); });
   interfaces_->set_before_detach([this] {
     for (const ServedInterface& served : interfaces_->all()) {
-      if (early_ != nullptr && served.leaving) early_->Leaves(served);
+      if (!served.leaving) continue;
+      if (early_ != nullptr) early_->Leaves(served);
+      if (offload_ != nullptr) offload_->Leaves(served);
     }
     mirror_->OnSlotsChanged();
     PublishSnapshot();
@@ -196,7 +200,7 @@ void Engine::CreateWorkers() {
   const control::LimitsConfig& limits = config_.limits;
   const uint32_t flows = limits.flows ? std::max(*limits.flows / count, 1u)
                                       : control::kFlowsPerWorker;
-  const dataplane::PipelineConfig pipeline{
+  dataplane::PipelineConfig pipeline{
       .tables = {*fib4_, *fib6_, *routes_},
       .neighbor_limit = limits.neighbors,
       .seed = seed_,
@@ -212,6 +216,7 @@ void Engine::CreateWorkers() {
                     .frames = arena_->frame_count() / count / 8,
                     .keep_free = arena_->frame_count() / count / 4}};
   for (uint8_t i = 0; i < count; ++i) {
+    if (offload_ != nullptr) pipeline.offload = offload_->ForWorker(WorkerId{i}, seed_);
     workers_.push_back(std::make_unique<WorkerThread>(WorkerId{i}, cpus[i % cpus.size()], *arena_,
                                                       shared, pipeline));
   }
@@ -309,6 +314,7 @@ void Engine::Stop() {
   mailboxes_.clear();
   mirror_.reset();
   sink_.reset();
+  offload_.reset();
   delete snapshot_.exchange(nullptr);
   firewall_.reset();
   fib4_.reset();

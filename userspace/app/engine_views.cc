@@ -165,7 +165,37 @@ std::vector<telemetry::TableUse> Engine::TableUses() const {
           {"neighbors", neighbors, config_.limits.neighbors},
           {"frames", frames_in_use, arena_->frame_count()},
           {"flows", firewall.flows, firewall.flows_limit},
-          {"fragments", fragments, config_.limits.fragments}};
+          {"fragments", fragments, config_.limits.fragments},
+          {"offloads", OffloadEntries(), offload_ == nullptr ? 0 : offload_->entries()}};
+}
+
+uint64_t Engine::OffloadEntries() const {
+  uint64_t entries = 0;
+  for (const auto& thread : workers_) entries += thread->worker().counters().offload.entries.Read();
+  return entries;
+}
+
+telemetry::TiersView Engine::Tiers() const {
+  telemetry::TiersView view;
+  const telemetry::PacketTotals totals = Totals();
+  for (uint8_t i = 0; i < kMaxInterfaces; ++i) {
+    view.xdp += Sum(IfaceSlot{i}, &InterfaceCounters::offloaded_packets);
+  }
+  view.kernel = totals.punted;
+  view.worker = totals.received - std::min(totals.received, view.xdp + view.kernel);
+  view.offload = offload_ != nullptr;
+  if (offload_ == nullptr) return view;
+  view.entries = OffloadEntries();
+  view.limit = offload_->entries();
+  for (uint8_t i = 0; i < kMaxInterfaces; ++i) {
+    const ServedInterface& served = interfaces_->all()[i];
+    if (!served.attached()) continue;
+    for (const std::string& problem :
+         {offload_->InputProblem(served), offload_->OutputProblem(IfaceSlot{i})}) {
+      if (!problem.empty()) view.problems.push_back(problem);
+    }
+  }
+  return view;
 }
 
 telemetry::StatusView Engine::Status() {
@@ -186,6 +216,7 @@ telemetry::StatusView Engine::Status() {
   view.workers = workers_.size();
   for (const WorkerWatch& watch : watches_) view.workers_stalled += watch.stalled ? 1 : 0;
   view.packets = Totals();
+  view.tiers = Tiers();
   for (size_t reason = 0; reason < kPuntReasonCount; ++reason) {
     uint64_t packets = 0;
     for (const auto& thread : workers_) {
@@ -254,9 +285,10 @@ std::vector<telemetry::InterfaceView> Engine::Interfaces() {
       }
       if (const auto xdp = served.attachment->ReadXdpCounts(); xdp.ok()) {
         for (const XdpCount& count : ByReason(*xdp)) {
-          (count.action == "redirect" ? view.xdp_redirect
-           : count.action == "drop"   ? view.xdp_drop
-                                      : view.xdp_pass) += count.packets;
+          (count.action == "redirect"  ? view.xdp_redirect
+           : count.action == "drop"    ? view.xdp_drop
+           : count.action == "forward" ? view.xdp_forward
+                                       : view.xdp_pass) += count.packets;
         }
       }
     }
@@ -458,6 +490,7 @@ telemetry::MetricSample Engine::SampleHere() {
   }
   sample.tables = TableUses();
   sample.frames_limit = arena_->frame_count();
+  if (offload_ != nullptr) sample.offload_failed_orders = offload_->failed_orders();
   const control::MirrorStats stats = mirror_->stats();
   sample.mirror_divergence = mirror_->divergence();
   sample.mirror_resyncs = stats.resyncs;

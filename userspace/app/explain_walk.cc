@@ -99,6 +99,37 @@ std::string NextHop(const WalkStep& step, const WalkNames& names) {
   return absl::StrCat("to ", names.interface(step.slot), " via ", ToString(step.next_hop));
 }
 
+std::string TierName(const WalkStep& step) {
+  return step.tier == WalkStep::Tier::kXdp ? "xdp" : "worker";
+}
+
+std::string TierDetail(const WalkStep& step, const WalkNames& names) {
+  switch (step.tier) {
+    case WalkStep::Tier::kXdp:
+      return "";
+    case WalkStep::Tier::kSoonXdp:
+      return "XDP carries it once there are more packets like it";
+    case WalkStep::Tier::kNotYet:
+      return "XDP may carry it once the connection is established, both ways";
+    case WalkStep::Tier::kForm:
+      return "XDP carries whole packets without options; of TCP those with ACK (and PSH) alone";
+    case WalkStep::Tier::kDiffers: {
+      const std::string_view why = stages::VarianceText(step.variance);
+      return absl::StrCat("not XDP: ", absl::string_view(why.data(), why.size()),
+                          step.rule == stages::kNoRule || names.ruleset == nullptr
+                              ? ""
+                              : absl::StrCat(", in ", RuleName(names, step.rule)));
+    }
+    case WalkStep::Tier::kOff:
+      return "XDP carries nothing of this kind from this interface";
+    case WalkStep::Tier::kOutput:
+      return "XDP cannot send by the output interface";
+    case WalkStep::Tier::kPaths:
+      return "the way depends on more than XDP looks at";
+  }
+  return "";
+}
+
 ExplainStage StageOf(const Walk& walk, const WalkStep& step, const WalkNames& names) {
   switch (step.kind) {
     case WalkStep::Kind::kParse:
@@ -131,6 +162,8 @@ ExplainStage StageOf(const Walk& walk, const WalkStep& step, const WalkNames& na
               step.resolved ? ToString(step.mac)
                             : "not resolved: the packet would wait while it is asked for",
               ToString(step.next_hop)};
+    case WalkStep::Kind::kTier:
+      return {"tier", TierName(step), TierDetail(step, names)};
     case WalkStep::Kind::kEnd:
       return {"verdict", End(step.verdict, names.interface(step.slot)), ""};
   }

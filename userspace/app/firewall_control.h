@@ -6,12 +6,18 @@
 // with rules that Sluice cannot carry out is not taken: the one before stays in force, and the log
 // says which rules they are.
 //
+// What packets add to sets is also written into the kernel's (control/nft/set_writer.h), a while later
+// and at a bounded rate; what does not fit, a flood of new elements, is in Sluice alone.
+//
 // Thread: control, in the network namespace of Open.
 #ifndef SLUICE_APP_FIREWALL_CONTROL_H_
 #define SLUICE_APP_FIREWALL_CONTROL_H_
 
+#include <algorithm>
 #include <cstdint>
+#include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,6 +27,7 @@
 #include "base/time.h"
 #include "control/config.h"
 #include "control/nft/nft_mirror.h"
+#include "control/nft/set_writer.h"
 #include "control/reserved_ports.h"
 #include "control/ruleset/compiler.h"
 #include "stages/filter/filter.h"
@@ -36,9 +43,14 @@ class FirewallControl {
                                                                Nanos now);
 
   int fd() const { return mirror_->fd(); }
-  Nanos NextDeadline() const { return mirror_->NextDeadline(); }
+  Nanos NextDeadline() const {
+    return unwritten_.empty() ? mirror_->NextDeadline()
+                              : std::min(mirror_->NextDeadline(), next_write_);
+  }
   // True: current() is another one than before, to be published.
   absl::StatusOr<bool> Run(Nanos now);
+  // Of the last Run: nothing is new but elements that packets have added.
+  bool only_packets_elements() const { return only_packets_elements_; }
 
   // What has changed in kernel_ruleset() since the last call. With `known` false: anything.
   struct ModelChange {
@@ -74,6 +86,8 @@ class FirewallControl {
   bool Compile(const control::nft::RulesetChange& change, Nanos now);
   bool Accept(const tables::Ruleset& ruleset);
   bool Install(std::shared_ptr<const tables::Ruleset> next);
+  void NoteUnwritten();
+  void WriteElements(Nanos now);
 
   const bool refuse_;
   const control::PortRange nat_ports_;
@@ -83,8 +97,20 @@ class FirewallControl {
   std::vector<std::shared_ptr<const tables::Ruleset>> retired_;
   control::ReservedPorts reserved_;
   std::vector<tables::SetEvent> events_;
+  std::optional<control::nft::SetWriter> writer_;  // none: it could not be opened
+  // Of the set with these handles: another one of its name is none of theirs.
+  struct Unwritten {
+    control::nft::ElementChange change;
+    uint64_t table = 0;
+    uint64_t set = 0;
+  };
+  std::deque<Unwritten> unwritten_;
+  Nanos next_write_;
+  uint64_t not_written_ = 0;  // since the log has said so
+  Nanos next_complaint_;
   std::vector<stages::LogRecord> logged_;
   ModelChange model_change_{.known = false, .change = {}};
+  bool only_packets_elements_ = false;
   std::string refusal_;
   std::vector<std::string> announced_;  // unsupported rules that the log has named
   double last_compile_seconds_ = 0;

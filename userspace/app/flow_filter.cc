@@ -22,6 +22,7 @@ struct StatusWord {
 };
 constexpr StatusWord kStatusWords[] = {
     {"assured", tables::kFlowAssured, true},
+    {"offload", tables::kFlowOffload, true},
     {"unreplied", tables::kFlowSeenReply, false},
     {"kernel", tables::kFlowKernel, true},
     {"imported", tables::kFlowImported, true},

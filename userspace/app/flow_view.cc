@@ -134,7 +134,12 @@ std::string ConntrackLine(const Flow& flow, Nanos now) {
   out += ConntrackTuple(original, flow.count(FlowDirection::kOriginal));
   if (!flow.Has(tables::kFlowSeenReply)) out += "[UNREPLIED] ";
   out += ConntrackTuple(flow.tuple(FlowDirection::kReply), flow.count(FlowDirection::kReply));
-  if (flow.Has(tables::kFlowAssured)) out += "[ASSURED] ";
+  // As conntrack does: one or the other.
+  if (flow.Has(tables::kFlowOffload)) {
+    out += "[OFFLOAD] ";
+  } else if (flow.Has(tables::kFlowAssured)) {
+    out += "[ASSURED] ";
+  }
   absl::StrAppend(&out, "mark=", flow.mark, " use=1");
   return out;
 }
@@ -152,6 +157,7 @@ telemetry::FlowView ViewOf(const Flow& flow, WorkerId worker, Nanos now) {
   view.nat = NatText(flow);
   if (!flow.Has(tables::kFlowSeenReply)) view.status.push_back("UNREPLIED");
   if (flow.Has(tables::kFlowAssured)) view.status.push_back("ASSURED");
+  if (flow.Has(tables::kFlowOffload)) view.status.push_back("OFFLOAD");
   if (flow.Has(tables::kFlowExpected)) view.status.push_back("EXPECTED");
   if (flow.Has(tables::kFlowDying)) view.status.push_back("DYING");
   if (flow.Has(tables::kFlowKernel)) view.status.push_back("KERNEL");

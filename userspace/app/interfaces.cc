@@ -178,6 +178,7 @@ absl::Status Interfaces::Attach(IfaceSlot slot, const control::Link& link) {
                    .completion = kRingSize};
   options.fill_target = kFillFrames;
   options.early_limits = early_limits_;
+  options.offload = offload_;
   const uint32_t spare_before = spare_.size();
   auto attachment = InterfaceAttachment::Open(options, arena_, spare_);
   if (!attachment.ok()) return attachment.status();

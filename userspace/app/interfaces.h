@@ -65,6 +65,9 @@ class Interfaces {
   // For the early filter; without, there is none.
   void set_early_limits(io::af_xdp::EarlyLimits* limits) { early_limits_ = limits; }
 
+  // The flow tier's maps; without, there is none.
+  void set_offload(const io::af_xdp::OffloadMaps* maps) { offload_ = maps; }
+
   // `spare` holds every frame that no worker has.
   Interfaces(const packet::FrameArena& arena, packet::FramePool& spare, Workers workers)
       : arena_(arena), spare_(spare), workers_(workers) {}
@@ -108,6 +111,7 @@ class Interfaces {
   std::function<void()> before_detach_;
   std::function<void()> before_attach_;
   io::af_xdp::EarlyLimits* early_limits_ = nullptr;
+  const io::af_xdp::OffloadMaps* offload_ = nullptr;
 };
 
 }  // namespace sluice::app

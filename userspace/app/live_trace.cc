@@ -118,6 +118,9 @@ telemetry::TraceView LiveTrace::ViewOf(const TraceRecord& r, uint32_t worker) {
   view.verdict = VerdictText(r.outcome);
   view.reason = ReasonLabel(r);
   view.output = name(r.out);
+  view.tier = r.offload                                ? "xdp"
+              : r.outcome == TraceOutcome::kPunted ? "kernel"
+                                                       : "worker";
   if (r.departed > 0) {
     const std::string left = control::DescribePacket({r.left.data(), r.departed});
     if (WithoutHops(left) != WithoutHops(view.packet)) view.translated = left;

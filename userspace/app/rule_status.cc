@@ -44,8 +44,8 @@ PacketCount CountOf(const Ruleset& ruleset, uint32_t rule, const EarlyCounts& ea
   return count;
 }
 
-// Input chains: what is for this machine is the kernel's (dataplane/firewall.h). Chains that they
-// jump to count as the workers', which may run them elsewhere.
+// Input chains: what is for this machine is the kernel's (dataplane/firewall.h), but for segments that
+// nobody there would know. Chains that they jump to count as the workers', which may run them elsewhere.
 bool IsForThisMachine(const Ruleset& ruleset, uint32_t rule) {
   const tables::ChainInfo& chain = ruleset.chain(ruleset.rule(rule).chain);
   return chain.base && (chain.hook == tables::HookPoint::kInput ||
@@ -142,9 +142,10 @@ telemetry::RuleStatusSource StatusSourceOf(const Ruleset& ruleset, EarlyCounts e
     status.where = early.in_xdp(rule)                    ? "xdp"
                    : status.reason.empty() && !local ? "worker"
                                                      : "kernel";
-    if (ruleset.rule(rule).counter != nullptr && !local) {  // else nft's listing has the kernel's
+    if (ruleset.rule(rule).counter != nullptr) {
       const PacketCount count = CountOf(ruleset, rule, early);
       status.counts = true;
+      status.adds = local;
       status.packets = count.packets;
       status.bytes = count.bytes;
     }

@@ -17,8 +17,14 @@ namespace {
 
 // An upper bound on sleep, so that a live worker is seen to turn (the watchdog counts its loops).
 constexpr Nanos kLongestSleep = Millis(500);
-// While frames wait for completion: copy mode reports none by poll().
-constexpr Nanos kCompletionSleep = Millis(1);
+// What a device has not taken is offered to it again soon; poll() does not say when it would.
+constexpr Nanos kRetrySleep = Millis(1);
+// While frames wait for completion, which copy mode does not report by poll() either. They are not
+// urgent unless the worker runs out of frames. Longer than any kernel's tick: the clock's interrupt
+// is set anew for a sleep that would end before the next tick, and again when a packet ends it, which
+// is dear in a virtual machine, and under load a worker sleeps between any two bursts.
+constexpr Nanos kCompletionSleep = Millis(20);
+constexpr uint32_t kFewFrames = 256;
 
 class CallCommand final : public dataplane::Command {
  public:
@@ -125,8 +131,11 @@ void WorkerThread::Run() {
 
 void WorkerThread::Sleep(Nanos now) {
   Nanos timeout = std::min(kLongestSleep, worker_->NextDeadline() - now);
+  const Nanos completion = pool_.size() < kFewFrames ? kRetrySleep : kCompletionSleep;
   for (const ServedPort* const port : worker_->ports()) {
-    if (port->af_xdp().HasPendingTx()) timeout = std::min(timeout, kCompletionSleep);
+    const io::af_xdp::AfXdpPort& xdp = port->af_xdp();
+    if (!xdp.HasPendingTx()) continue;
+    timeout = std::min(timeout, xdp.HasUnsentTx() ? kRetrySleep : completion);
   }
   if (worker_->BeforeSleep()) {
     sleeping_.store(true, std::memory_order_relaxed);

@@ -46,6 +46,9 @@ struct alignas(64) InterfaceCounters {
   std::array<Counter, kPuntReasonCount> punts;  // punted_packets by reason
   Counter punt_copies;                          // ARP/ND handled here and shown to the kernel as well
   Counter checksums_completed;
+  // Of received and forwarded: what XDP has carried by itself.
+  Counter offloaded_packets;
+  Counter offloaded_bytes;
   // By output interface.
   Counter transmitted_packets;
   Counter transmitted_bytes;
@@ -57,7 +60,8 @@ inline void Reset(InterfaceCounters& c) {
   for (Counter* counter :
        {&c.received_packets, &c.received_bytes, &c.forwarded_packets, &c.local_packets,
         &c.punted_packets, &c.held_packets, &c.merged_packets, &c.punt_copies,
-        &c.checksums_completed, &c.transmitted_packets, &c.transmitted_bytes}) {
+        &c.checksums_completed, &c.offloaded_packets, &c.offloaded_bytes, &c.transmitted_packets,
+        &c.transmitted_bytes}) {
     counter->Set(0);
   }
   for (Counter& counter : c.dropped_packets) counter.Set(0);
@@ -77,6 +81,19 @@ struct ConntrackCounters {
   Counter clashed;        // new flows that were another one's double when they were confirmed
 };
 
+// What a worker's part of the flow tier did.
+struct OffloadCounters {
+  Counter entries;        // in force or about to be made anew, a gauge
+  Counter promoted;
+  Counter ended_idle;     // no packets for a while, sooner when entries are scarce
+  Counter ended_flow;     // the connection ended or closes
+  Counter ended_stale;    // what it rested on has changed, and nothing has come since
+  Counter invalidations;  // of all entries, by this worker: a neighbour has changed
+  Counter refused_full;   // no entry free
+  Counter refused_ring;   // the control thread is behind with orders
+  Counter refused_rules;  // a rule wants to see each packet
+};
+
 struct WorkerCounters {
   std::array<InterfaceCounters, kMaxInterfaces> interfaces;
   std::array<Counter, kGeneratedKindCount> generated;
@@ -88,6 +105,7 @@ struct WorkerCounters {
   Counter frames_handed_over; // to other workers
   Counter aliases_lost;       // connections whose replies go astray: the ring to their worker was full
   ConntrackCounters conntrack;
+  OffloadCounters offload;
 
   InterfaceCounters& of(IfaceSlot slot) { return interfaces[slot.value]; }
   const InterfaceCounters& of(IfaceSlot slot) const { return interfaces[slot.value]; }

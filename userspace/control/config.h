@@ -83,6 +83,7 @@ struct LimitsConfig {
   uint32_t flows_per_source = 0;           // 0: no limit
   uint32_t fragments = 1024;               // datagrams being reassembled, per worker
   PortRange nat_ports = {49'152, 65'535};  // what translated connections may take
+  uint32_t offloads = 65'536;              // entries of the flow tier; a connection has two
   bool operator==(const LimitsConfig&) const = default;
 };
 
@@ -140,6 +141,9 @@ struct Config {
   TimeoutsConfig timeouts;
   UnsupportedRules unsupported = UnsupportedRules::kKernel;
   Choice early_filter = Choice::kAuto;  // rules in XDP; auto and on: those that can run there
+  // Connections and routes carried by XDP: auto: where devices can and it pays; on: at once, and also
+  // where it is not known whether the output device can.
+  Choice flow_offload = Choice::kAuto;
   LinuxConfig linux_setup;  // the key is `linux`, which g++ defines as a macro in GNU mode
   bool operator==(const Config&) const = default;
 };

@@ -23,6 +23,7 @@ constexpr uint32_t kMaxFrames = 1 << 24;
 constexpr uint32_t kMinFlows = 1024;
 constexpr uint32_t kMaxFlows = 1 << 26;  // 16 GiB
 constexpr uint32_t kMaxFragments = 1 << 20;
+constexpr uint32_t kMaxOffloads = 1 << 22;  // 2 GiB on four CPUs
 
 // The kernel's rule (dev_valid_name, and the two names that clash with its sysctl directories),
 // tightened to what can be printed. Empty when the name is fine.
@@ -124,6 +125,8 @@ class Parser {
                   }},
                  {"early_filter",
                   [&](const ConfigValue& v) { ReadChoice(v, &config_.early_filter); }},
+                 {"flow_offload",
+                  [&](const ConfigValue& v) { ReadChoice(v, &config_.flow_offload); }},
                  {"linux", [&](const ConfigValue& v) { ParseLinux(v); }}});
     if (!has_interfaces && (root.IsNull() || root.IsMap())) {
       reader_.Error(start,
@@ -286,6 +289,7 @@ class Parser {
                          }},
                         {"flows_per_source", number(0, kMaxFlows, &limits.flows_per_source)},
                         {"fragments", number(16, kMaxFragments, &limits.fragments)},
+                        {"offloads", number(256, kMaxOffloads, &limits.offloads)},
                         {"nat_ports", [&](const ConfigValue& v) {
                            ReadNatPorts(reader_, v, &limits.nat_ports);
                          }}});

@@ -8,6 +8,7 @@
 #include "stages/nat/translate.h"
 #include "tables/flow_owner.h"
 #include "tables/ruleset/connection_count.h"
+#include "wire/ethernet.h"
 #include "wire/flow_hash.h"
 #include "wire/icmp.h"
 #include "wire/icmpv6.h"
@@ -32,19 +33,6 @@ namespace {
 
 // How often elements that rules have added to sets are looked through for those whose time is over.
 constexpr Nanos kElementTick = Millis(100);
-
-Family FamilyOf(const Packet& p) {
-  return p.l3()[0] >> 4 == 4 ? Family::kIpv4 : Family::kIpv6;
-}
-
-FlowDirection DirectionOf(const Packet& p) { return static_cast<FlowDirection>(p.ct_direction); }
-
-bool IsState(const Packet& p, CtState state) { return p.ct_state == static_cast<uint8_t>(state); }
-
-IpAddress DestinationOf(const Packet& p, Family family) {
-  if (family == Family::kIpv4) return wire::Ipv4View(p.l3()).destination();
-  return wire::Ipv6View(p.l3()).destination();
-}
 
 bool IsIcmpError(const Packet& p, Family family) {
   if (!tables::IsIcmp(p.l4_protocol) || p.l4_offset == 0) return false;
@@ -100,7 +88,7 @@ void Firewall::UseSnapshot(const Snapshot& snapshot, Nanos now) {
   next_element_tick_ = elements ? now + kElementTick : Nanos::Max();
   for (const Family family : {Family::kIpv4, Family::kIpv6}) {
     const size_t i = family == Family::kIpv6;
-    tracks_[i] = nats_[i] = active_[i] = answers_[i] = raw_[i] = false;
+    tracks_[i] = nats_[i] = active_[i] = answers_[i] = begins_[i] = raw_[i] = false;
     if (ruleset_ == nullptr) continue;
     tracks_[i] = ruleset_->needs_conntrack(family);
     nats_[i] = ruleset_->has_nat(family);
@@ -111,8 +99,9 @@ void Firewall::UseSnapshot(const Snapshot& snapshot, Nanos now) {
       if (here && static_cast<HookPoint>(hook) != HookPoint::kForward) answers_[i] = true;
     }
     active_[i] = tracks_[i] || any;
-    raw_[i] = ruleset_->Has(HookPoint::kIngress, family) ||
-              ruleset_->Has(HookPoint::kPreroutingRaw, family);
+    begins_[i] = ruleset_->Has(HookPoint::kIngress, family) ||
+                 ruleset_->Has(HookPoint::kPreroutingFirst, family);
+    raw_[i] = begins_[i] || ruleset_->Has(HookPoint::kPreroutingRaw, family);
   }
 }
 
@@ -154,20 +143,33 @@ void Firewall::Prepare(const Packet& p, Family family, Key& key) {
 
 // --- One hook ---
 
+// What notes the packet's way, if anything does: not that of our own, nor one tried beforehand.
+[[gnu::noinline, gnu::cold]] stages::FlowPath* Firewall::PathAt(HookPoint hook, const Pass& pass) {
+  if (pass.in == nullptr || (pass.dry && pass.trace == nullptr)) return nullptr;
+  // Only a connection's first packet comes to the rules of NAT.
+  if (tables::IsNat(hook)) recorder_->Vary(stages::Variance::kConnectionState, stages::kNoRule);
+  return recorder_;
+}
+
+stages::FilterContext Firewall::ContextOf(Pass& pass) {
+  return {.p = pass.p,
+          .arena = arena_,
+          .snapshot = pass.snapshot,
+          .in = pass.in,
+          .out = pass.out,
+          .flow = pass.scratch != nullptr ? pass.scratch : FlowOf(pass.p),
+          .tables = filter_tables_,
+          .now = pass.now,
+          .dry_run = pass.dry,
+          .trace = pass.dry ? pass.trace : watcher_,
+          .connections = this,
+          .wall_offset = pass.snapshot.wall_offset};
+}
+
 Judgement Firewall::Run(HookPoint hook, Pass& pass) {
   if (ruleset_ == nullptr || !ruleset_->Has(hook, pass.family)) return Judgement::Accept();
-  stages::FilterContext context{.p = pass.p,
-                                .arena = arena_,
-                                .snapshot = pass.snapshot,
-                                .in = pass.in,
-                                .out = pass.out,
-                                .flow = pass.scratch != nullptr ? pass.scratch : FlowOf(pass.p),
-                                .tables = filter_tables_,
-                                .now = pass.now,
-                                .dry_run = pass.dry,
-                                .trace = pass.dry ? pass.trace : watcher_,
-                                .connections = this,
-                                .wall_offset = pass.snapshot.wall_offset};
+  stages::FilterContext context = ContextOf(pass);
+  if (recorder_ != nullptr) [[unlikely]] context.path = PathAt(hook, pass);
   const FilterVerdict verdict = filter_.Run(hook, pass.family, context);
   Judgement judgement;
   judgement.rule = verdict.rule;
@@ -262,9 +264,18 @@ bool Firewall::IsKernels(const IpAddress& destination, const Snapshot& snapshot,
   return true;
 }
 
+// The rules before reassembly, unless the fragments that the packet is made of have met them.
+Judgement Firewall::Begin(Pass& pass) {
+  if (!begins_[pass.family == Family::kIpv6] || pass.p.Has(packet::kFlagBegun)) {
+    return Judgement::Accept();
+  }
+  const Judgement judgement = Run(HookPoint::kIngress, pass);
+  return judgement.accepted() ? Run(HookPoint::kPreroutingFirst, pass) : judgement;
+}
+
 // Of a dry run: whether the rules before conntrack neither end the packet nor keep it untracked.
 bool Firewall::ReachesConntrack(Pass& dry) {
-  return Run(HookPoint::kIngress, dry).accepted() &&
+  return Begin(dry).accepted() &&
          Run(HookPoint::kPreroutingRaw, dry).accepted() && !IsState(dry.p, CtState::kUntracked);
 }
 
@@ -311,20 +322,22 @@ bool Firewall::IsOwnSource(const Pass& pass) const {
   return id.valid() && tables_.routes.Get(id).type == RouteType::kLocal;
 }
 
-// Whether a packet with an entry in the table will be of its connection, once rules and conntrack
-// have seen it.
+// Whether a rule will keep a packet with an entry in the table from conntrack.
+bool Firewall::StaysUntracked(const Pass& pass) {
+  if (!ruleset_->has_notrack()) return false;
+  Packet p = pass.p;
+  Pass dry{.p = p,
+           .family = pass.family,
+           .snapshot = pass.snapshot,
+           .in = pass.in,
+           .now = pass.now,
+           .dry = true};
+  return !ReachesConntrack(dry) && IsState(p, CtState::kUntracked);
+}
+
+// Whether a packet with an entry in the table will be of its connection, once conntrack has seen it.
 bool Firewall::FollowsFlow(const Pass& pass, const Key& key,
                            const tables::FlowTable::Found& found) {
-  if (notrack_) {
-    Packet p = pass.p;
-    Pass dry{.p = p,
-             .family = pass.family,
-             .snapshot = pass.snapshot,
-             .in = pass.in,
-             .now = pass.now,
-             .dry = true};
-    if (!ReachesConntrack(dry)) return !IsState(p, CtState::kUntracked);
-  }
   if (!key.error) {
     return conntrack_.WouldTrack(pass.p, key.tuple, found, pass.snapshot.conntrack, arena_,
                                  pass.now);
@@ -357,10 +370,22 @@ bool Firewall::IsKernelsWithoutFlow(Pass& pass, const Key& key, PuntReason& reas
   }
   const bool kernels = IsKernels(DestinationOf(pass.p, pass.family), pass.snapshot, reason);
   IpAddress translated;
-  if (!ForeseesDestination(pass, key, translated)) return kernels;
+  if (!ForeseesDestination(pass, key, translated)) {
+    // Its later packets are not asked again, whatever the rules would say to them.
+    if (kernels && ruleset_->Has(HookPoint::kPreroutingNat, pass.family) && BeginsFlow(pass, key)) {
+      Claim(pass, key);
+    }
+    return kernels;
+  }
   if (!IsKernels(translated, pass.snapshot, reason)) return false;
   Claim(pass, key);
   return true;
+}
+
+// Whether conntrack would take it for the first packet of a connection.
+bool Firewall::BeginsFlow(const Pass& pass, const Key& key) const {
+  return key.hash != 0 && !key.error &&
+         conntrack_.WouldTrack(pass.p, key.tuple, {}, pass.snapshot.conntrack, arena_, pass.now);
 }
 
 // For the kernel: whatever rules say to its later packets, this connection is the kernel's.
@@ -368,6 +393,49 @@ void Firewall::Claim(Pass& pass, const Key& key) {
   static_cast<void>(conntrack_.Track(pass.p, key.tuple, key.hash, pass.snapshot.conntrack, arena_,
                                      pass.now));
   LeaveToKernel(pass.p, pass.now);
+}
+
+Judgement Firewall::BeforeReassembly(Packet& p, const Interface& in, const Snapshot& snapshot,
+                                     Nanos now) {
+  const Family family = FamilyOf(p);
+  if (!begins_[family == Family::kIpv6]) return Judgement::Accept();
+  Pass pass{.p = p, .family = family, .snapshot = snapshot, .in = &in, .now = now};
+  PuntReason reason;
+  if (IsOwnSource(pass) || IsKernels(DestinationOf(p, family), snapshot, reason)) {
+    return Judgement::Accept();
+  }
+  const Judgement judgement = Begin(pass);
+  p.flags |= packet::kFlagBegun;
+  return judgement;
+}
+
+bool Firewall::AdmitsOther(Packet& p, const Interface& in, const Snapshot& snapshot, Nanos now) {
+  if (ruleset_ == nullptr || !ruleset_->HasIngressOther()) return true;
+  Pass pass{.p = p, .family = Family::kIpv4, .snapshot = snapshot, .in = &in, .now = now};
+  stages::FilterContext context = ContextOf(pass);
+  return filter_.RunIngressOther(context).kind == FilterVerdict::Kind::kAccept;
+}
+
+void Firewall::TakeBackCounts(Packet& p, const Snapshot& snapshot, Nanos now) {
+  if (ruleset_ == nullptr || !p.in.valid()) return;
+  const uint8_t version = p.l3()[0] >> 4;
+  const uint16_t type = wire::EthernetView(p.data).ether_type();
+  Pass pass{.p = p,
+            .family = version == 4 ? Family::kIpv4 : Family::kIpv6,
+            .snapshot = snapshot,
+            .in = &snapshot.at(p.in),
+            .now = now};
+  stages::FilterContext context = ContextOf(pass);
+  context.take_back = true;
+  context.trace = nullptr;
+  if (type != wire::kEtherTypeIpv4 && type != wire::kEtherTypeIpv6) {
+    static_cast<void>(filter_.RunIngressOther(context));
+  } else if (snapshot.left_out != nullptr) {
+    for (const HookPoint hook :
+         {HookPoint::kIngress, HookPoint::kPreroutingFirst, HookPoint::kPreroutingRaw}) {
+      static_cast<void>(filter_.Run(hook, pass.family, context));
+    }
+  }
 }
 
 Judgement Firewall::BeforeRouting(Packet& p, const Key& key, const Interface& in,
@@ -381,19 +449,23 @@ Judgement Firewall::BeforeRouting(Packet& p, const Key& key, const Interface& in
     if (IsKernelsWithoutFlow(pass, key, reason)) return Judgement::Punt(reason);
   } else if (flows_.at(found.flow).Has(tables::kFlowKernel)) [[unlikely]] {
     if (!key.error) Claim(pass, key);
+    if (IsKernels(DestinationOf(p, family), snapshot, reason)) return Judgement::Punt(reason);
     return Judgement::Punt(PuntReason::kUnsupportedRule);
-  } else if (raw_[family == Family::kIpv6] &&
-             stages::NeedsTranslation(flows_.at(found.flow), found.direction,
-                                      NatManip::kDestination) &&
-             !FollowsFlow(pass, key, found) &&
-             IsKernels(DestinationOf(p, family), snapshot, reason) && PassesWithoutFlow(pass)) {
-    return Judgement::Punt(reason);  // it will not be translated
+  } else if (stages::NeedsTranslation(flows_.at(found.flow), found.direction,
+                                      NatManip::kDestination)) {
+    if (raw_[family == Family::kIpv6] && IsKernels(DestinationOf(p, family), snapshot, reason) &&
+        (StaysUntracked(pass) || (!IsSegment(p, key) && !FollowsFlow(pass, key, found))) &&
+        PassesWithoutFlow(pass)) {
+      return Judgement::Punt(reason);  // it will not be translated
+    }
+    return BeforeRoutingForReal(pass, key, true);
   }
-  return BeforeRoutingForReal(pass, key);
+  return BeforeRoutingForReal(pass, key, false);
 }
 
-Judgement Firewall::BeforeRoutingForReal(Pass& pass, const Key& key) {
-  Judgement judgement = Run(HookPoint::kIngress, pass);
+// `of_translated`: of a connection whose packets in this direction get another destination.
+Judgement Firewall::BeforeRoutingForReal(Pass& pass, const Key& key, bool of_translated) {
+  Judgement judgement = Begin(pass);
   if (judgement.accepted()) judgement = Run(HookPoint::kPreroutingRaw, pass);
   if (!judgement.accepted()) return judgement;
   if (tracks(pass.family)) {
@@ -404,10 +476,15 @@ Judgement Firewall::BeforeRoutingForReal(Pass& pass, const Key& key) {
                                              pass.snapshot.conntrack, arena_, pass.now));
     if (!judgement.accepted()) return judgement;
     PuntReason reason;
-    if (IsState(pass.p, CtState::kInvalid) && !raw_[pass.family == Family::kIpv6] &&
-        IsKernels(DestinationOf(pass.p, pass.family), pass.snapshot, reason) &&
-        PassesWithoutFlow(pass)) {
-      return Judgement::Punt(reason);
+    if (IsState(pass.p, CtState::kInvalid) &&
+        IsKernels(DestinationOf(pass.p, pass.family), pass.snapshot, reason)) {
+      // The kernel, which does not know the connection, would take a segment for the first of another
+      // one. No socket has the address and port that it is for.
+      if (of_translated && reason == PuntReason::kLocal && IsSegment(pass.p, key)) {
+        pass.p.flags |= packet::kFlagStray;
+      } else if (!raw_[pass.family == Family::kIpv6] && PassesWithoutFlow(pass)) {
+        return Judgement::Punt(reason);
+      }
     }
   }
   judgement = Run(HookPoint::kPreroutingEarly, pass);
@@ -419,6 +496,11 @@ Judgement Firewall::BeforeRoutingForReal(Pass& pass, const Key& key) {
 }
 
 // --- After it ---
+
+Judgement Firewall::Input(Packet& p, const Interface& in, const Snapshot& snapshot, Nanos now) {
+  Pass pass{.p = p, .family = FamilyOf(p), .snapshot = snapshot, .in = &in, .now = now};
+  return Run(HookPoint::kInput, pass);
+}
 
 Judgement Firewall::Forwarding(Packet& p, const Interface& in, const Interface& out,
                                const Snapshot& snapshot, Nanos now) {
@@ -466,69 +548,6 @@ Judgement Firewall::AfterRouting(Packet& p, const Interface& in, const Interface
   }
   // From here on the packet may wait for its neighbour for longer than its connection lives.
   p.flow = packet::kNoFlowIndex;
-  return judgement;
-}
-
-// A message whose cause has no connection. An error may still quote a packet of one.
-void Firewall::TrackOwn(Packet& message, Family family) {
-  message.ct_state = static_cast<uint8_t>(CtState::kInvalid);
-  Key key;
-  Prepare(message, family, key);
-  if (!key.error || key.hash == 0) return;
-  const tables::FlowTable::Found found = flows_.Find(key.tuple, key.hash);
-  if (!found.found()) return;
-  message.flow = found.flow;
-  message.ct_state = static_cast<uint8_t>(CtState::kRelated);
-  message.ct_direction = static_cast<uint8_t>(found.direction);
-}
-
-// ip_route_me_harder. False: not by an interface of ours.
-bool Firewall::Reroute(Pass& pass) const {
-  const IpAddress destination = DestinationOf(pass.p, pass.family);
-  const tables::RouteId id = destination.is_v4() ? tables_.fib4.Lookup(destination.v4())
-                                                 : tables_.fib6.Lookup(destination.v6());
-  if (!id.valid()) return false;
-  const tables::Route& route = tables_.routes.Get(id);
-  if (route.type != RouteType::kUnicast || route.paths.empty()) return false;
-  const auto hash = static_cast<uint32_t>(destination.bits.lo * 0x9e3779b97f4a7c15ull >> 32);
-  const tables::Path& path = tables::SelectPath(route, hash);
-  if (!path.slot.valid() || !pass.snapshot.at(path.slot).up) return false;
-  pass.out = &pass.snapshot.at(path.slot);
-  pass.p.out = path.slot;
-  pass.next_hop = path.has_gateway ? path.gateway : destination;
-  return true;
-}
-
-Judgement Firewall::OfOurOwn(Packet& message, const Packet* connection_of, IpAddress& next_hop,
-                             const Snapshot& snapshot, Nanos now) {
-  const Family family = FamilyOf(message);
-  Pass pass{.p = message,
-            .family = family,
-            .snapshot = snapshot,
-            .in = nullptr,
-            .out = &snapshot.at(message.out),
-            .next_hop = next_hop,
-            .now = now};
-  if (connection_of != nullptr && connection_of->flow != packet::kNoFlowIndex) {
-    // nf_ct_attach: it goes the other way of the same connection, which may not be confirmed yet.
-    message.flow = connection_of->flow;
-    message.ct_state = static_cast<uint8_t>(CtState::kRelated);
-    message.ct_direction = static_cast<uint8_t>(tables::Opposite(DirectionOf(*connection_of)));
-  }
-  Judgement judgement = Run(HookPoint::kOutputRaw, pass);
-  if (!judgement.accepted()) return judgement;
-  if (tracks(family) && IsState(message, CtState::kNone)) TrackOwn(message, family);
-  judgement = Run(HookPoint::kOutput, pass);
-  const IpAddress destination = DestinationOf(message, family);
-  if (judgement.accepted()) {
-    judgement = Translate(HookPoint::kOutputNat, NatManip::kDestination, pass);
-  }
-  if (judgement.accepted() && DestinationOf(message, family) != destination) {
-    if (!Reroute(pass)) judgement = Judgement::Drop(DropReason::kNoRoute);
-    next_hop = pass.next_hop;
-  }
-  if (judgement.accepted()) judgement = ToTheWire(pass);
-  message.flow = packet::kNoFlowIndex;  // it neither confirms nor abandons the connection
   return judgement;
 }
 

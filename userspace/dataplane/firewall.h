@@ -104,8 +104,18 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
   void ClearAliases() { alias_count_ = 0; }
   void ApplyAlias(const tables::FlowAlias& alias, WorkerId owner, Nanos now);
 
+  // A fragment, before it is reassembled: the rules that see it as it arrived. What may be for this
+  // machine passes, and is judged as a whole when it is known whose it is (see kFlagBegun).
+  Judgement BeforeReassembly(packet::Packet& p, const tables::Interface& in,
+                             const tables::Snapshot& snapshot, Nanos now);
+  // The same of a frame that is neither IPv4 nor IPv6. False: to be dropped.
+  bool AdmitsOther(packet::Packet& p, const tables::Interface& in,
+                   const tables::Snapshot& snapshot, Nanos now);
   Judgement BeforeRouting(packet::Packet& p, const Key& key, const tables::Interface& in,
                           const tables::Snapshot& snapshot, Nanos now);
+  // Of a packet with kFlagStray.
+  Judgement Input(packet::Packet& p, const tables::Interface& in, const tables::Snapshot& snapshot,
+                  Nanos now);
   Judgement Forwarding(packet::Packet& p, const tables::Interface& in,
                        const tables::Interface& out, const tables::Snapshot& snapshot, Nanos now);
   Judgement AfterRouting(packet::Packet& p, const tables::Interface& in,
@@ -125,6 +135,7 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
     Walk& walk;
     tables::Flow scratch;
     bool tracked = false;
+    stages::FlowPath* path = nullptr;  // begun; null: nobody asks
   };
   Judgement RehearseBeforeRouting(packet::Packet& p, const Key& key, const tables::Interface& in,
                                   const tables::Snapshot& snapshot, Nanos now, Rehearsal& r);
@@ -134,6 +145,9 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
 
   // Undoes the translations made so far, for a packet that the kernel is to have.
   void RestoreOriginal(packet::Packet& p);
+  // The kernel is given a packet, as it arrived, or a copy, and will count it at its own hooks: what
+  // XDP has counted is taken back.
+  void TakeBackCounts(packet::Packet& p, const tables::Snapshot& snapshot, Nanos now);
   // A packet that ends before its connection was confirmed takes the entry with it.
   void Abandon(packet::Packet& p) {
     if (p.flow != packet::kNoFlowIndex) conntrack_.Abandon(p);
@@ -141,6 +155,8 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
 
   // Who is told of the rules that packets meet from now on (not of dry runs); null: nobody.
   void Watch(stages::TraceSink* sink) { watcher_ = sink; }
+  // What notes the way of the packet in hand, begun; null: nothing.
+  void Record(stages::FlowPath* path) { recorder_ = path; }
 
   // Connections that have had their time, or whose address has gone.
   void OnTimer(const tables::Snapshot& snapshot, Nanos now);
@@ -164,22 +180,27 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
   // False: there is no room, the connection must not begin.
   bool Announce(const tables::Flow& flow, bool ended);
 
-  Judgement BeforeRoutingForReal(Pass& pass, const Key& key);
+  Judgement BeforeRoutingForReal(Pass& pass, const Key& key, bool of_translated);
+  Judgement Begin(Pass& pass);
+  stages::FilterContext ContextOf(Pass& pass);
   bool IsOwnSource(const Pass& pass) const;
   bool IsKernelsWithoutFlow(Pass& pass, const Key& key, PuntReason& reason);
   bool ForeseesDestination(Pass& pass, const Key& key, IpAddress& destination);
   Judgement ToTheWire(Pass& pass);
   Judgement Run(tables::HookPoint hook, Pass& pass);
+  stages::FlowPath* PathAt(tables::HookPoint hook, const Pass& pass);
   Judgement Translate(tables::HookPoint hook, stages::NatManip manip, Pass& pass);
   Judgement SetUp(tables::HookPoint hook, stages::NatManip manip, Pass& pass, tables::Flow& flow);
-  void TrackOwn(packet::Packet& message, Family family);
+  void TrackOwn(packet::Packet& message, Family family, const tables::Snapshot& snapshot, Nanos now);
   Judgement Rehearse(tables::HookPoint hook, Pass& pass, Rehearsal& r);
   Judgement RehearseTranslation(tables::HookPoint hook, stages::NatManip manip, Pass& pass,
                                 Rehearsal& r);
   void LeaveToKernel(packet::Packet& p, Nanos now);
   bool ReachesConntrack(Pass& dry);
   bool PassesWithoutFlow(const Pass& pass);
+  bool StaysUntracked(const Pass& pass);
   bool FollowsFlow(const Pass& pass, const Key& key, const tables::FlowTable::Found& found);
+  bool BeginsFlow(const Pass& pass, const Key& key) const;
   bool Reroute(Pass& pass) const;
   void Claim(Pass& pass, const Key& key);
   // Why the route returns packets to this address to the kernel, if it does.
@@ -200,12 +221,13 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
   stages::Nat nat_;
   const tables::Ruleset* ruleset_ = nullptr;
   stages::TraceSink* watcher_ = nullptr;
+  stages::FlowPath* recorder_ = nullptr;
   bool active_[2] = {false, false};  // by IPv4, IPv6
   bool tracks_[2] = {false, false};
   bool nats_[2] = {false, false};
   bool answers_[2] = {false, false};
-  bool raw_[2] = {false, false};  // rules before conntrack
-  bool notrack_ = false;          // that keep packets from it
+  bool begins_[2] = {false, false};  // rules before reassembly
+  bool raw_[2] = {false, false};     // rules before conntrack
   Nanos next_element_tick_ = Nanos::Max();  // when elements that rules have added are looked through
   std::unique_ptr<AliasFor[]> aliases_;
   size_t alias_count_ = 0;

@@ -1,4 +1,6 @@
 // The second half of the pipeline: packets whose route is known.
+#include <algorithm>
+
 #include "dataplane/pipeline.h"
 #include "stages/fragment/fragment.h"
 #include "stages/fragment/fragment6.h"
@@ -60,6 +62,7 @@ void Pipeline::Forward4(Packet& p, const stages::RouteDecision& d, const Snapsho
   if (fits == stages::MtuDecision::kFragment) {
     return Fragment<stages::Ipv4Fragmenter>(p, Family::kIpv4, d.next_hop, mtu, snapshot, now);
   }
+  if (offload_.enabled()) Offer(p, Family::kIpv4, d, mtu, snapshot);
   Output(p, Family::kIpv4, d.next_hop, snapshot, now);
 }
 
@@ -119,12 +122,16 @@ void Pipeline::Forward6(Packet& p, const stages::RouteDecision& d, const Snapsho
   if (fits == stages::MtuDecision::kFragment) {
     return Fragment<stages::Ipv6Fragmenter>(p, Family::kIpv6, d.next_hop, mtu, snapshot, now);
   }
+  if (offload_.enabled()) {
+    Offer(p, Family::kIpv6, d, d.route->mtu != 0 ? std::min(mtu, d.route->mtu) : mtu, snapshot);
+  }
   Output(p, Family::kIpv6, d.next_hop, snapshot, now);
 }
 
 // An echo request is answered here unless the kernel's INPUT rules could object; everything else for
 // this machine is the kernel's.
 void Pipeline::Local4(Packet& p, const Interface& in, const Snapshot& snapshot, Nanos now) {
+  if (p.Has(packet::kFlagStray)) return RefuseStray(p, Family::kIpv4, in, snapshot, now);
   const bool answers = !snapshot.input_firewall4 && !firewall_.JudgesAnswers(Family::kIpv4) &&
                        !snapshot.icmp.echo_ignore_all4;
   if (!answers || !stages::IsEchoRequest4(p)) return Punt(p, PuntReason::kLocal, snapshot);
@@ -150,7 +157,8 @@ void Pipeline::Local4(Packet& p, const Interface& in, const Snapshot& snapshot, 
   Send(reply, Family::kIpv4, nullptr, snapshot, now);
 }
 
-void Pipeline::Local6(Packet& p, const Interface&, const Snapshot& snapshot, Nanos now) {
+void Pipeline::Local6(Packet& p, const Interface& in, const Snapshot& snapshot, Nanos now) {
+  if (p.Has(packet::kFlagStray)) return RefuseStray(p, Family::kIpv6, in, snapshot, now);
   const bool answers = !snapshot.input_firewall6 && !firewall_.JudgesAnswers(Family::kIpv6) &&
                        !snapshot.icmp.echo_ignore_all6;
   if (!answers || !stages::IsEchoRequest6(p)) return Punt(p, PuntReason::kLocal, snapshot);
@@ -163,6 +171,29 @@ void Pipeline::Local6(Packet& p, const Interface&, const Snapshot& snapshot, Nan
   counters_.of(arrived).local_packets.Add();
   tracer_.End(p, TraceOutcome::kLocal);
   Send(reply, Family::kIpv6, nullptr, snapshot, now);
+}
+
+// What the kernel's INPUT and TCP do with a segment that no socket is there for.
+void Pipeline::RefuseStray(Packet& p, Family family, const Interface& in, const Snapshot& snapshot,
+                           Nanos now) {
+  if (family == Family::kIpv4) {
+    const Ipv4 source = wire::Ipv4View(p.l3()).source();
+    switch (stages::ValidateSource4(source, in, IfaceSlot::None(), snapshot, tables_)) {
+      case stages::SourceCheck::kMartian:
+        return Drop(p, DropReason::kMartianSource);
+      case stages::SourceCheck::kReversePath:
+        return Drop(p, DropReason::kReversePath);
+      default:
+        break;
+    }
+  }
+  const Judgement judgement = firewall_.Input(p, in, snapshot, now);
+  if (!judgement.accepted()) return Carry(p, judgement, family, snapshot, now);
+  const Reply reply = replies_.Reset(p, family, snapshot, outbox_, stages::ResetBy::kTcp);
+  if (reply.outcome == ReplyOutcome::kSend) Send(reply, family, nullptr, snapshot, now);
+  counters_.of(p.in).local_packets.Add();
+  tracer_.End(p, TraceOutcome::kLocal);
+  packet::FreePacket(outbox_.pool(), p);
 }
 
 void Pipeline::Refuse4(Packet& p, DropReason reason, const Snapshot& snapshot, Nanos now,

@@ -21,10 +21,16 @@ tables::RouteId Pipeline::LookUp<Ipv6>(const Packet& p) const {
 }
 
 // The worker that is to put the datagram together, and then the one that has the connection.
-bool Pipeline::Reassemble(Packet& p, Family family, const Snapshot& snapshot, Nanos now) {
+bool Pipeline::Reassemble(Packet& p, Family family, const Interface& in, const Snapshot& snapshot,
+                          Nanos now) {
   const WorkerId owner = firewall_.OwnerOfFragment(p, family);
   if (owner != worker_) {
     HandOver(owner, p);
+    return false;
+  }
+  const Judgement judgement = firewall_.BeforeReassembly(p, in, snapshot, now);
+  if (!judgement.accepted()) {
+    Carry(p, judgement, family, snapshot, now);
     return false;
   }
   const Verdict verdict =
@@ -96,6 +102,7 @@ void Pipeline::JudgeOne(Packet& p, const Firewall::Key& key, const Interface& in
   constexpr bool kV4 = std::is_same_v<Address, Ipv4>;
   constexpr Family kFamily = kV4 ? Family::kIpv4 : Family::kIpv6;
   WatchRules(p, snapshot);
+  if (offload_.enabled()) path_.Begin(p);
   const Judgement judgement = firewall_.BeforeRouting(p, key, in, snapshot, now);
   if (!judgement.accepted()) return Carry(p, judgement, kFamily, snapshot, now);
 
@@ -114,8 +121,13 @@ bool Pipeline::PassesForward(Packet& p, Family family, const IpAddress& next_hop
   const Interface& out = snapshot.at(p.out);
   WatchRules(p, snapshot);
   Judgement judgement = firewall_.Forwarding(p, in, out, snapshot, now);
+  judged_flow_ = p.flow;
   if (judgement.accepted()) {
     judgement = firewall_.AfterRouting(p, in, out, next_hop, snapshot, now);
+  }
+  if (judged_flow_ != tables::kNoFlow &&
+      firewall_.flows().at(judged_flow_).Has(tables::kFlowOffload)) [[unlikely]] {
+    offload_.CheckMark(judged_flow_);
   }
   if (judgement.accepted()) return true;
   // The kernel counts the hop itself.

@@ -39,7 +39,10 @@ Pipeline::Pipeline(WorkerId worker, const PipelineConfig& config, packet::FrameP
                  config.start),
       replies_(config.tables, counters, config.seed + 1000 + worker.value, config.start),
       firewall_(worker, config.firewall, config.tables, pool.arena(), counters),
-      defrag_(pool.arena(), config.fragments, config.seed + 2000 + worker.value, config.start) {}
+      defrag_(pool.arena(), config.fragments, config.seed + 2000 + worker.value, config.start),
+      offload_(worker, config.offload, firewall_.flows(), counters) {
+  if (offload_.enabled()) firewall_.Record(&path_);
+}
 
 void Pipeline::Process(std::span<Packet> burst, IfaceSlot slot, const Snapshot& snapshot,
                        Nanos now) {
@@ -65,10 +68,13 @@ void Pipeline::Process(std::span<Packet> burst, IfaceSlot slot, const Snapshot& 
 }
 
 void Pipeline::SeeSnapshot(const Snapshot& snapshot, Nanos now) {
+  now_ = now;
   if (snapshot.generation == snapshot_generation_) return;
   snapshot_generation_ = snapshot.generation;
   most_free_ = std::max(most_free_, outbox_.pool().size());
   neighbors_.UseSnapshot(snapshot);
+  if (snapshot.offload_generation != offload_generation_) offload_.ForgetRules(now);
+  offload_generation_ = snapshot.offload_generation;
   firewall_.UseSnapshot(snapshot, now);
 }
 
@@ -78,7 +84,7 @@ void Pipeline::Classify(Packet& p, const Interface& in, const Snapshot& snapshot
   if (p.Has(packet::kFlagFragment | packet::kFlagFragmentHeader)) [[unlikely]] {
     const Family family =
         parsed.protocol == stages::Protocol::kIpv4 ? Family::kIpv4 : Family::kIpv6;
-    if (firewall_.tracks(family) && !Reassemble(p, family, snapshot, now)) return;
+    if (firewall_.tracks(family) && !Reassemble(p, family, in, snapshot, now)) return;
   }
   switch (parsed.protocol) {
     case stages::Protocol::kIpv4:
@@ -86,6 +92,7 @@ void Pipeline::Classify(Packet& p, const Interface& in, const Snapshot& snapshot
     case stages::Protocol::kIpv6:
       return Classify6(p, in, snapshot, now);
     case stages::Protocol::kArp:
+      if (!firewall_.AdmitsOther(p, in, snapshot, now)) return Drop(p, DropReason::kFirewallRule);
       return NeighborMessage(p, neighbors_.HandleArp(p, snapshot, now, outbox_, counters_),
                              snapshot, now);
     case stages::Protocol::kNone:
@@ -199,7 +206,11 @@ void Pipeline::NeighborMessage(Packet& p, Verdict verdict, const Snapshot& snaps
       counters_.of(p.in).local_packets.Add();
       tracer_.End(p, TraceOutcome::kLocal);
       // With a copy for the kernel the outbox has the frame, and the worker frees it.
-      if (p.frame != packet::kNoFrame) packet::FreePacket(outbox_.pool(), p);
+      if (p.frame == packet::kNoFrame) {
+        firewall_.TakeBackCounts(p, snapshot, now);
+      } else {
+        packet::FreePacket(outbox_.pool(), p);
+      }
       break;
   }
   if (neighbors_.has_settled()) Settle(snapshot, now);
@@ -266,6 +277,7 @@ void Pipeline::OnTimer(const Snapshot& snapshot, Nanos now) {
   firewall_.OnTimer(snapshot, now);
   defrag_.Advance(now);
   SettleFragments(snapshot, now);
+  offload_.Scan(now, snapshot, neighbors_);
 }
 
 void Pipeline::ApplyPeerNeighbor(const stages::NeighborEvent& event, const Snapshot& snapshot,
@@ -316,14 +328,19 @@ void Pipeline::Punt(Packet& p, PuntReason reason, const Snapshot& snapshot) {
     p.flow = packet::kNoFlowIndex;
   }
   CompleteChecksum(p, snapshot);  // the kernel gets it from a TAP, without the sender's marks
-  if (p.fragment_size != 0) return PuntPieces(p, reason);
+  if (p.fragment_size != 0) return PuntPieces(p, reason, snapshot);
+  firewall_.TakeBackCounts(p, snapshot, now_);
   if (!outbox_.Punt(p, reason)) Drop(p, DropReason::kPuntFailed);
 }
 
 // The kernel gets a datagram in the fragments it came in.
-void Pipeline::PuntPieces(Packet& p, PuntReason reason) {
+void Pipeline::PuntPieces(Packet& p, PuntReason reason, const Snapshot& snapshot) {
   bool punted = false;
   static_cast<void>(stages::Refragment(p, outbox_, [&](Packet& piece, bool first) {
+    if (snapshot.left_out != nullptr) {
+      static_cast<void>(stages::Parse(piece, snapshot.at(piece.in), outbox_.pool()));
+      firewall_.TakeBackCounts(piece, snapshot, now_);
+    }
     if (outbox_.Punt(piece, reason, /*copy=*/!first)) {
       punted |= first;
     } else {

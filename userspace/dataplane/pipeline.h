@@ -29,6 +29,7 @@
 #include "base/time.h"
 #include "base/worker_counters.h"
 #include "dataplane/firewall.h"
+#include "dataplane/offload.h"
 #include "dataplane/replies.h"
 #include "dataplane/tracer.h"
 #include "packet/outbox.h"
@@ -47,6 +48,7 @@ struct PipelineConfig {
   Nanos start;        // the time now: timers count from here
   FirewallConfig firewall;
   stages::DefragLimits fragments;
+  OffloadConfig offload;
 };
 
 class Pipeline {
@@ -61,11 +63,16 @@ class Pipeline {
   void Process(std::span<packet::Packet> burst, IfaceSlot in, const tables::Snapshot& snapshot,
                Nanos now);
 
-  // Timers of neighbours, connections and fragments. Call when NextDeadline() has come.
+  // A turn of the worker, in which what has just been published is used; and its end, after which
+  // what this worker has learned holds for XDP too.
+  void BeginTick(Nanos now) { offload_.BeginTick(now); }
+  void EndTick() { offload_.EndTick(neighbors_.changes()); }
+
+  // Timers of neighbours, connections, fragments and entries of the flow tier. Call when NextDeadline() has come.
   void OnTimer(const tables::Snapshot& snapshot, Nanos now);
   Nanos NextDeadline() const {
-    return std::min(
-        {neighbors_.NextDeadline(), firewall_.NextDeadline(), defrag_.NextDeadline()});
+    return std::min({neighbors_.NextDeadline(), firewall_.NextDeadline(),
+                     defrag_.NextDeadline(), offload_.NextDeadline()});
   }
 
   // From the control thread's and other workers' messages.
@@ -93,6 +100,8 @@ class Pipeline {
   uint32_t fragments() const { return defrag_.datagrams(); }
   Firewall& firewall() { return firewall_; }
   const Firewall& firewall() const { return firewall_; }
+  Offload& offload() { return offload_; }
+  const Offload& offload() const { return offload_; }
 
   // `sluice trace`: from now on with this session; nullptr: no more.
   void Trace(TraceSession* session) {
@@ -157,6 +166,9 @@ class Pipeline {
   static packet::Verdict RehearseForwarding(Packet& p, Family family,
                                             const stages::RouteDecision& d,
                                             const tables::Interface& out, uint32_t& mtu);
+  void RehearseTier(const Packet& p, const Firewall::Key& key, Family family,
+                    const stages::RouteDecision& d, const stages::FlowPath& path,
+                    const Snapshot& snapshot, Walk& walk) const;
   // Between routing and leaving. False: the packet has found another end.
   bool PassesForward(Packet& p, Family family, const IpAddress& next_hop, const Snapshot& snapshot,
                      Nanos now);
@@ -166,7 +178,8 @@ class Pipeline {
     firewall_.Watch(tracer_.RulesOf(p, snapshot.ruleset->generation()));
   }
   // False: the fragment waits, or has found another end.
-  bool Reassemble(Packet& p, Family family, const Snapshot& snapshot, Nanos now);
+  bool Reassemble(Packet& p, Family family, const tables::Interface& in, const Snapshot& snapshot,
+                  Nanos now);
   void SettleFragments(const Snapshot& snapshot, Nanos now);
   void Carry(Packet& p, const Judgement& judgement, Family family, const Snapshot& snapshot,
              Nanos now);
@@ -180,6 +193,12 @@ class Pipeline {
   void Local6(Packet& p, const tables::Interface& in, const Snapshot& snapshot, Nanos now);
   void NeighborMessage(Packet& p, packet::Verdict verdict, const Snapshot& snapshot, Nanos now);
 
+  // Whether XDP may carry further packets like this one, and if so, has it do that. The packet is
+  // ready to leave (offer.cc).
+  void Offer(const Packet& p, Family family, const stages::RouteDecision& d, uint32_t mtu,
+             const Snapshot& snapshot);
+  bool MayPromoteFlow(const Packet& p, OffloadWay& way);
+
   // To the next hop: its link header and the outbox, or its queue until it is resolved.
   void Output(Packet& p, Family family, const IpAddress& next_hop, const Snapshot& snapshot,
               Nanos now);
@@ -189,8 +208,10 @@ class Pipeline {
   // What no longer waits for a neighbour.
   void Settle(const Snapshot& snapshot, Nanos now);
 
+  void RefuseStray(Packet& p, Family family, const tables::Interface& in, const Snapshot& snapshot,
+                   Nanos now);
   void Punt(Packet& p, PuntReason reason, const Snapshot& snapshot);
-  void PuntPieces(Packet& p, PuntReason reason);
+  void PuntPieces(Packet& p, PuntReason reason, const Snapshot& snapshot);
   // Drop, with the ICMP error that belongs to the reason; `mtu` for the reasons that tell it.
   void Refuse4(Packet& p, DropReason reason, const Snapshot& snapshot, Nanos now, uint32_t mtu = 0);
   void Refuse6(Packet& p, DropReason reason, const Snapshot& snapshot, Nanos now, uint32_t mtu = 0);
@@ -208,8 +229,14 @@ class Pipeline {
   Replies replies_;
   Firewall firewall_;
   stages::Defrag defrag_;
+  Offload offload_;
+  // Of the packet that is being judged.
+  stages::FlowPath path_;
+  tables::FlowIndex judged_flow_ = tables::kNoFlow;
   Tracer tracer_;
   uint64_t snapshot_generation_ = 0;
+  uint64_t offload_generation_ = 0;
+  Nanos now_;  // of the burst
   uint32_t most_free_ = 0;  // the largest size of the pool seen when a snapshot came
   Batch<Ipv4> batch4_;
   Batch<Ipv6> batch6_;

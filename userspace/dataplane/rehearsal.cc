@@ -1,6 +1,7 @@
 // `sluice explain`: the pipeline's order once more, with a packet that leaves no trace. What it says
 // at each step comes from the same stages that carry real packets.
 #include "dataplane/firewall_pass.h"
+#include "dataplane/offer.h"
 #include "dataplane/pipeline.h"
 #include "stages/fragment/fragment6.h"
 #include "stages/nat/translate.h"
@@ -25,7 +26,9 @@ Judgement Firewall::Rehearse(HookPoint hook, Pass& pass, Rehearsal& r) {
   WalkStep& step = r.walk.Add(WalkStep::Kind::kHook);
   pass.trace = &r.walk;
   pass.wants_nat = false;
+  recorder_ = r.path;
   const Judgement judgement = Run(hook, pass);
+  recorder_ = nullptr;
   step.hook = hook;
   step.rule = judgement.rule;
   step.chain = judgement.chain;
@@ -80,6 +83,7 @@ Judgement Firewall::RehearseBeforeRouting(Packet& p, const Key& key, const Inter
   const Family family = p.l3()[0] >> 4 == 4 ? Family::kIpv4 : Family::kIpv6;
   Pass pass{.p = p, .family = family, .snapshot = snapshot, .in = &in, .now = now, .dry = true};
   Judgement judgement = Rehearse(HookPoint::kIngress, pass, r);
+  if (judgement.accepted()) judgement = Rehearse(HookPoint::kPreroutingFirst, pass, r);
   if (judgement.accepted()) judgement = Rehearse(HookPoint::kPreroutingRaw, pass, r);
   if (!judgement.accepted()) return judgement;
   if (tracks(family)) {
@@ -182,18 +186,20 @@ Verdict Pipeline::RehearseIp(Packet& p, const Interface& in, const Snapshot& sna
                              Walk& walk) {
   constexpr bool kV4 = std::is_same_v<Address, Ipv4>;
   constexpr Family kFamily = kV4 ? Family::kIpv4 : Family::kIpv6;
-  Firewall::Rehearsal rehearsal{.walk = walk, .scratch = {}};
+  stages::FlowPath path;
+  path.Begin(p);
+  Firewall::Rehearsal rehearsal{.walk = walk, .scratch = {}, .path = &path};
   const auto check = [&] {
     const Verdict v = kV4 ? stages::CheckBeforeLookup4(p, in, snapshot)
                           : stages::CheckBeforeLookup6(p, in, snapshot);
     if (!v.is_continue()) walk.Add(WalkStep::Kind::kAddresses).verdict = v;
     return v;
   };
+  Firewall::Key key;
   Verdict verdict = check();
   if (verdict.kind() == Verdict::Kind::kPunt) return verdict;
   if (firewall_.active(kFamily)) {
     if (p.Has(packet::kFlagFragment) && firewall_.tracks(kFamily)) return Verdict::Held();
-    Firewall::Key key;
     firewall_.Prepare(p, kFamily, key);
     const Judgement judgement =
         firewall_.RehearseBeforeRouting(p, key, in, snapshot, now, rehearsal);
@@ -227,7 +233,42 @@ Verdict Pipeline::RehearseIp(Packet& p, const Interface& in, const Snapshot& sna
     neighbor.resolved = true;
     neighbor.mac = *mac;
   }
+  if (offload_.enabled()) RehearseTier(p, key, kFamily, d, path, snapshot, walk);
   return Verdict::Forward();
+}
+
+// Who would carry the packet: what Offer (offer.cc) asks of real ones.
+void Pipeline::RehearseTier(const Packet& p, const Firewall::Key& key, Family family,
+                            const stages::RouteDecision& d, const stages::FlowPath& path,
+                            const Snapshot& snapshot, Walk& walk) const {
+  using Tier = WalkStep::Tier;
+  WalkStep& step = walk.Add(WalkStep::Kind::kTier);
+  const auto mode = static_cast<sluice_offload_mode>(snapshot.at(p.in).offload.of(family));
+  if (mode == SLUICE_OFFLOAD_OFF) {
+    step.tier = Tier::kOff;
+  } else if (!snapshot.at(p.out).offload_output) {
+    step.tier = Tier::kOutput;
+  } else if (d.redirect || (mode != SLUICE_OFFLOAD_FLOW && d.route->paths.size() != 1)) {
+    step.tier = Tier::kPaths;
+  } else if (mode != SLUICE_OFFLOAD_FLOW) {
+    const bool promoted =
+        offload_.IsPromoted(p.in, SourceInKey(p, family, mode), DestinationOf(p, family));
+    step.tier = !HasPlainForm(p) ? Tier::kForm : promoted ? Tier::kXdp : Tier::kSoonXdp;
+  } else {
+    const tables::FlowTable::Found found =
+        key.hash != 0 ? firewall_.flows().Find(key.tuple, key.hash) : tables::FlowTable::Found{};
+    if (path.variance == stages::Variance::kForm) {
+      step.tier = Tier::kForm;
+    } else if (found.found() && offload_.IsPromoted(found.flow, found.direction)) {
+      step.tier = Tier::kXdp;
+    } else if (path.variance == stages::Variance::kConnectionState) {
+      step.tier = Tier::kNotYet;
+    } else {
+      step.tier = path.varies() ? Tier::kDiffers : Tier::kSoonXdp;
+      step.variance = path.variance;
+      step.rule = path.rule;
+    }
+  }
 }
 
 // TTL and MTU, and what they leave of the TTL.

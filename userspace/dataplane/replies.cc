@@ -3,7 +3,7 @@
 #include "stages/icmp/echo.h"
 #include "stages/icmp/redirect.h"
 #include "stages/icmp/source_address.h"
-#include "stages/reject/tcp_reset.h"
+#include "stages/reject/unreachable.h"
 #include "wire/icmp.h"
 #include "wire/icmpv6.h"
 #include "wire/ipv4.h"
@@ -41,6 +41,7 @@ Replies::Way Replies::WayTo(const IpAddress& destination, const Snapshot& snapsh
   if (!id.valid()) return way;
   const tables::Route& route = tables_.routes.Get(id);
   way.route = &route;
+  way.id = id;
   if (route.type != tables::RouteType::kUnicast || route.paths.empty()) {
     way.punt = route.type == tables::RouteType::kPunt || route.type == tables::RouteType::kLocal ||
                route.type == tables::RouteType::kBroadcast;  // icmp_send answers a spoofed one
@@ -111,6 +112,8 @@ Reply Replies::Build4(const Packet& offending, const IcmpError& error, const Way
                                                    stages::kScopeLink);
     if (inbound) source = inbound;
   }
+  // icmp_send: what was for this machine is answered from the address that it was for.
+  if (offending.Has(packet::kFlagStray)) source = wire::Ipv4View(offending.l3()).destination();
   if (!source) return Punt();
   Reply reply;
   if (!stages::BuildError4(offending, error, *source, snapshot.default_ttl, ip_id_++,
@@ -120,6 +123,7 @@ Reply Replies::Build4(const Packet& offending, const IcmpError& error, const Way
   }
   reply.outcome = ReplyOutcome::kSend;
   reply.message.out = way.path->slot;
+  reply.message.route_id = way.id.value;
   reply.next_hop = way.next_hop;
   reply.of_connection = true;
   return reply;
@@ -159,7 +163,8 @@ Reply Replies::Send6(const Packet& offending, const IcmpError& error, const Snap
   }
   way = WayTo(offender, snapshot);
   if (way.path == nullptr) return way.punt ? Punt() : None();
-  const auto source = stages::SelectSource6(*way.route, offender, offending.in, snapshot);
+  auto source = stages::SelectSource6(*way.route, offender, offending.in, snapshot);
+  if (offending.Has(packet::kFlagStray)) source = wire::Ipv6View(offending.l3()).destination();
   if (!source) return Punt();
   const bool limited = error.type != wire::kIcmpv6PacketTooBig;  // icmp6 ratemask's default
   if (limited && !WithinLimits6(way, offender, snapshot, now)) return None();
@@ -170,6 +175,7 @@ Reply Replies::Send6(const Packet& offending, const IcmpError& error, const Snap
   }
   reply.outcome = ReplyOutcome::kSend;
   reply.message.out = way.path->slot;
+  reply.message.route_id = way.id.value;
   reply.next_hop = way.next_hop;
   reply.of_connection = true;
   return reply;
@@ -177,6 +183,7 @@ Reply Replies::Send6(const Packet& offending, const IcmpError& error, const Snap
 
 Reply Replies::RejectError(const Packet& offending, Family family, uint8_t code,
                            const Snapshot& snapshot, Nanos now, Outbox& outbox) {
+  if (!stages::MayBeRefused(outbox.pool().arena(), offending, family)) return None();
   if (family == Family::kIpv4) {
     return Send4(offending, {wire::kIcmpUnreachable, code}, DropReason::kFirewallReject, snapshot,
                  now, outbox);
@@ -185,7 +192,7 @@ Reply Replies::RejectError(const Packet& offending, Family family, uint8_t code,
 }
 
 Reply Replies::Reset(const Packet& segment, Family family, const Snapshot& snapshot,
-                     Outbox& outbox) {
+                     Outbox& outbox, stages::ResetBy by) {
   if (!stages::MayBeReset(outbox.pool().arena(), segment, family)) return None();
   const bool v4 = family == Family::kIpv4;
   const IpAddress sender = v4 ? IpAddress(wire::Ipv4View(segment.l3()).source())
@@ -194,9 +201,10 @@ Reply Replies::Reset(const Packet& segment, Family family, const Snapshot& snaps
   if (way.path == nullptr) return way.punt ? Punt() : None();
   const uint8_t ttl = v4 ? snapshot.default_ttl : snapshot.at(way.path->slot).hop_limit6;
   Reply reply;
-  if (!stages::BuildReset(segment, family, ttl, outbox, reply.message)) return None();
+  if (!stages::BuildReset(segment, family, by, ttl, outbox, reply.message)) return None();
   reply.outcome = ReplyOutcome::kSend;
   reply.message.out = way.path->slot;
+  reply.message.route_id = way.id.value;
   reply.next_hop = way.next_hop;
   reply.of_connection = true;
   return reply;
@@ -250,6 +258,7 @@ Reply Replies::Echo4(Packet& request, const Snapshot& snapshot) {
   if (request.l3_length() > ForwardingMtu4(*way.route, snapshot.at(way.path->slot))) return Punt();
   stages::MakeEchoReply4(request, snapshot.default_ttl, ip_id_++);
   request.out = way.path->slot;
+  request.route_id = way.id.value;
   return {.outcome = ReplyOutcome::kSend, .message = request, .next_hop = way.next_hop};
 }
 
@@ -263,6 +272,7 @@ Reply Replies::Echo6(Packet& request, const Snapshot& snapshot) {
   if (request.l3_length() > mtu) return Punt();
   stages::MakeEchoReply6(request, snapshot.at(way.path->slot).hop_limit6);
   request.out = way.path->slot;
+  request.route_id = way.id.value;
   return {.outcome = ReplyOutcome::kSend, .message = request, .next_hop = way.next_hop};
 }
 

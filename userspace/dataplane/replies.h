@@ -20,6 +20,7 @@
 #include "packet/outbox.h"
 #include "packet/packet.h"
 #include "stages/icmp/icmp_error.h"
+#include "stages/reject/tcp_reset.h"
 #include "stages/route/route.h"
 #include "tables/snapshot.h"
 #include "tables/token_bucket.h"
@@ -57,7 +58,7 @@ class Replies {
   Reply RejectError(const packet::Packet& offending, Family family, uint8_t code,
                     const tables::Snapshot& snapshot, Nanos now, packet::Outbox& outbox);
   Reply Reset(const packet::Packet& segment, Family family, const tables::Snapshot& snapshot,
-              packet::Outbox& outbox);
+              packet::Outbox& outbox, stages::ResetBy by = stages::ResetBy::kRule);
 
   // A redirect to the sender of a packet that leaves as it came. Before its TTL is changed: no;
   // Linux sends the ICMP one after the decrement, the ICMPv6 one before; the caller follows.
@@ -74,6 +75,7 @@ class Replies {
   // The way to `destination`. False: no usable one; then `punt` tells whether the kernel may have.
   struct Way {
     const tables::Route* route = nullptr;
+    tables::RouteId id;  // of `route`
     const tables::Path* path = nullptr;
     IpAddress next_hop;
     bool punt = false;

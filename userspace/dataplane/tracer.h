@@ -51,6 +51,7 @@ struct TraceRecord {
   TraceOutcome outcome = TraceOutcome::kForwarded;
   uint8_t reason = 0;     // DropReason or PuntReason
   uint8_t rule_count = 0;
+  bool offload = false;   // XDP would have carried it
   // Indexes in the Ruleset, the deciding one last; with kTraceChain a chain whose policy is drop.
   std::array<uint32_t, kTraceRules> rules{};
   std::array<uint8_t, kTraceBytes> arrived{};
@@ -85,6 +86,13 @@ class Tracer final : public stages::TraceSink {
     if (judged_ == nullptr) return nullptr;
     judged_->record.generation = generation;
     return this;
+  }
+  // XDP would have carried it, had nobody looked on. False: it is not traced.
+  bool NoteOffload(const packet::Packet& p) {
+    Open* const open = active() ? Find(p) : nullptr;
+    if (open == nullptr) return false;
+    open->record.offload = true;
+    return true;
   }
   // Once, before the frame is freed or given to a ring.
   void End(const packet::Packet& p, TraceOutcome outcome, uint8_t reason = 0) {

@@ -15,6 +15,7 @@
 #include "base/ids.h"
 #include "packet/verdict.h"
 #include "stages/filter/filter.h"
+#include "stages/filter/flow_path.h"
 #include "tables/flow.h"
 #include "tables/nat_request.h"
 #include "tables/route.h"
@@ -33,7 +34,18 @@ struct WalkStep {
     kRoute,        // verdict, slot, next_hop
     kForwarding,   // verdict: TTL and MTU; mtu
     kNeighbor,     // resolved, mac
+    kTier,         // tier, variance, rule: who would carry it
     kEnd,          // verdict, slot
+  };
+  enum class Tier : uint8_t {
+    kXdp,        // its flow or route is in XDP
+    kSoonXdp,    // it may come there: such packets do not differ
+    kNotYet,     // it may, once the connection is established
+    kForm,       // not a packet that XDP carries
+    kDiffers,    // `variance`: a rule wants to see each packet
+    kOff,        // the arrival interface does not take part, or the family's rules do not allow it
+    kOutput,     // the output interface cannot
+    kPaths,      // several paths, or a redirect is due
   };
   enum class Outcome : uint8_t { kAccept, kDrop, kReject, kNat, kKernel };
 
@@ -59,6 +71,8 @@ struct WalkStep {
   IfaceSlot slot;
   IpAddress next_hop;
   uint32_t mtu = 0;
+  Tier tier = Tier::kOff;
+  stages::Variance variance = stages::Variance::kNone;
   bool resolved = false;
   Mac mac;
 };

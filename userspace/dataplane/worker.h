@@ -99,6 +99,7 @@ class Worker {
 
   // One turn. Returns how much there was to do: packets and messages; 0 means idle.
   size_t Tick(Nanos now) {
+    pipeline_.BeginTick(now);
     const tables::Snapshot& snapshot = *shared_.snapshot.load(std::memory_order_acquire);
     snapshot_ = &snapshot;
     now_ = now;
@@ -121,6 +122,7 @@ class Worker {
     work += BroadcastNeighborEvents();
     for (P* const port : ports_) port->Flush(pool_, counters_->of(port->slot()));
     RepayFrames();
+    pipeline_.EndTick();
     counters_->loops.Add();
     shared_.epochs.Quiescent(id_);
     return work;
@@ -206,7 +208,9 @@ class Worker {
       Deliver();
     }
     handed_over_[handed_over_count_] = p;
-    handed_over_[handed_over_count_++].flags &= packet::kFlagOwned;  // it is parsed once more
+    // It is parsed once more.
+    handed_over_[handed_over_count_++].flags &=
+        packet::kFlagOwned | packet::kFlagBegun | packet::kFlagFragmentPmtu;
   }
   void ProcessHandedOver(const tables::Snapshot& snapshot, Nanos now) {
     if (handed_over_count_ == 0) return;

@@ -68,6 +68,8 @@ enum PacketFlag : uint16_t {
   kFlagDontRedirect = 32,    // no ICMP redirect for this one (source routed)
   kFlagFragmentHeader = 512,  // IPv6: has a fragment header; a whole ("atomic") packet may
   kFlagOwned = 1024,         // has come to the worker that has its connection
+  kFlagBegun = 2048,         // rules before reassembly have judged it, or the fragments it is made of
+  kFlagStray = 4096,         // conntrack calls it invalid, and it is to an address that NAT has from us
   kFlagFragmentPmtu = 256,   // reassembled, the largest fragment had DF: so have its new pieces
 };
 

@@ -62,6 +62,7 @@ enum FlowStatus : uint32_t {
   kFlowDestinationNatDone = 1 << 8,
   kFlowDying = 1 << 9,
   kFlowFixedTimeout = 1 << 10,
+  kFlowOffload = 1 << 14,  // XDP may carry packets of it: see tables/offload.h
   kFlowNatMask = kFlowSourceNat | kFlowDestinationNat,
   // Ours.
   kFlowKernel = 1u << 24,      // the kernel judges this flow: punt its packets, both directions

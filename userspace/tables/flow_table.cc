@@ -198,6 +198,7 @@ bool FlowTable::Insert(FlowIndex index) {
 
 void FlowTable::Remove(FlowIndex index) {
   Flow& flow = flows_[index];
+  if (flow.Has(kFlowOffload) && observer_ != nullptr) observer_->Removed(index);
   for (size_t i = 0; i < 2; ++i) {
     const uint64_t hash = Hash(flow.tuples[i]);
     RemoveEntry(hash, Reference(index, static_cast<FlowDirection>(i), HighTagOf(hash)));

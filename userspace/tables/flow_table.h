@@ -66,6 +66,14 @@ class FlowTable {
   static constexpr Nanos kMaxTimerDelay = Seconds(60);
   static constexpr Nanos kTimerGranularity = Millis(125);
 
+  // Told of flows with kFlowOffload; must not touch the table.
+  class Observer {
+   public:
+    virtual ~Observer() = default;
+    virtual void Removed(FlowIndex flow) = 0;  // its entry can still be read
+    virtual void Changed(FlowIndex flow) = 0;  // it is no longer what it was when it was offloaded
+  };
+
   explicit FlowTable(const Options& options);
   FlowTable(const FlowTable&) = delete;
   FlowTable& operator=(const FlowTable&) = delete;
@@ -88,6 +96,11 @@ class FlowTable {
   bool Insert(FlowIndex flow);
   // Takes a confirmed flow out: kFlowDying set; its entry can be read until the tick ends.
   void Remove(FlowIndex flow);
+
+  void set_observer(Observer* observer) { observer_ = observer; }
+  void NoteChanged(FlowIndex flow) {
+    if (observer_ != nullptr) observer_->Changed(flow);
+  }
 
   Flow& at(FlowIndex flow) { return flows_[flow]; }
   const Flow& at(FlowIndex flow) const { return flows_[flow]; }
@@ -181,6 +194,7 @@ class FlowTable {
   uint16_t stamp_ = 1;      // of this tick
   TimerWheel timers_;
   std::vector<uint32_t> sources_;
+  Observer* observer_ = nullptr;
 };
 
 template <class F>

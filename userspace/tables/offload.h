@@ -69,16 +69,25 @@ inline uint16_t OffloadBucket(const Ipv6& address) {
   return static_cast<uint16_t>(SLUICE_OFFLOAD_BUCKET6(static_cast<uint32_t>(address.hi >> 32)));
 }
 
-// Ends the entries whose route may be by this prefix. Call it after the FIB has changed.
-inline void BumpRoute(const OffloadMemory& memory, Ipv4 prefix, uint8_t length) {
-  if (!memory.valid()) return;
-  if (length < 16) return BumpWorld(memory);
-  __atomic_add_fetch(&memory.state->routes[OffloadBucket(prefix)], 1, __ATOMIC_ACQ_REL);
+// Ends the entries whose route may be by this prefix. Call it after the FIB has changed. First of all
+// it says that something is about to end: a worker that made an entry from what it had looked up
+// before asks for RouteChanges at the end once more.
+inline uint32_t RouteChanges(const OffloadMemory& memory) {
+  return __atomic_load_n(&memory.state->changes, __ATOMIC_ACQUIRE);
 }
-inline void BumpRoute(const OffloadMemory& memory, const Ipv6& prefix, uint8_t length) {
+inline void BumpRoute(const OffloadMemory& memory, uint16_t bucket) {
+  __atomic_add_fetch(&memory.state->changes, 1, __ATOMIC_ACQ_REL);
+  __atomic_add_fetch(&memory.state->routes[bucket], 1, __ATOMIC_ACQ_REL);
+}
+inline void BumpRoute(const OffloadMemory& memory, const Ipv4Prefix& prefix) {
   if (!memory.valid()) return;
-  if (length < 32) return BumpWorld(memory);
-  __atomic_add_fetch(&memory.state->routes[OffloadBucket(prefix)], 1, __ATOMIC_ACQ_REL);
+  if (prefix.length < 16) return BumpWorld(memory);
+  BumpRoute(memory, OffloadBucket(prefix.address));
+}
+inline void BumpRoute(const OffloadMemory& memory, const Ipv6Prefix& prefix) {
+  if (!memory.valid()) return;
+  if (prefix.length < 32) return BumpWorld(memory);
+  BumpRoute(memory, OffloadBucket(prefix.address));
 }
 
 }  // namespace sluice::tables

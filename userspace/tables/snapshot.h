@@ -26,6 +26,14 @@ enum class ChecksumMode : uint8_t {
   kComplete,  // virtual: recognise CHECKSUM_PARTIAL and complete it
 };
 
+// A sluice_offload_mode for each family.
+struct OffloadModes {
+  uint8_t ipv4 = 0;
+  uint8_t ipv6 = 0;
+  uint8_t of(Family family) const { return family == Family::kIpv4 ? ipv4 : ipv6; }
+  bool operator==(const OffloadModes&) const = default;
+};
+
 struct Ipv4InterfaceAddress {
   Ipv4 address;
   uint8_t prefix_length = 32;
@@ -60,6 +68,10 @@ struct Interface {
   uint32_t mtu = 1500;
   bool up = false;  // administratively up, with carrier, and with sockets bound
   ChecksumMode checksum = ChecksumMode::kTrust;
+  // The flow tier (bpf/include/offload_abi.h): how packets that arrive here are looked up, and
+  // whether XDP can send by this interface.
+  OffloadModes offload;
+  bool offload_output = false;
 
   std::vector<Ipv4InterfaceAddress> addresses4;  // in the kernel's order: primaries first
   std::vector<Ipv6InterfaceAddress> addresses6;
@@ -118,6 +130,7 @@ struct DefragSettings {
 class Ipv4AddressSet {
  public:
   void Assign(std::vector<Ipv4> addresses);
+  const std::vector<Ipv4>& all() const { return sorted_; }
   bool Contains(Ipv4 a) const {
     if ((filter_ >> (Hash(a) & 63) & 1) == 0) return false;
     return ContainsSlow(a);
@@ -135,6 +148,10 @@ class Ruleset;
 
 struct Snapshot {
   uint64_t generation = 0;
+  // Another one when entries of the flow tier ended with the snapshot before. (They live on when
+  // nothing is new but elements that packets have added to sets: rules that read those keep a
+  // connection from the tier.)
+  uint64_t offload_generation = 0;
   // The compiled nftables ruleset; null: there is none. Not the snapshot's own: the control thread
   // keeps it until every worker has moved on.
   const Ruleset* ruleset = nullptr;

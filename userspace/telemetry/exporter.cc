@@ -26,6 +26,7 @@ void AddInterfaceOfWorker(const std::string& interface, const std::string& worke
   out.Add(Metric::kMergedPackets, both, c.merged_packets);
   out.Add(Metric::kPuntCopies, both, c.punt_copies);
   out.Add(Metric::kChecksumsCompleted, both, c.checksums_completed);
+  out.Add(Metric::kOffloadedBytes, both, c.offloaded_bytes);
   out.Add(Metric::kTransmittedPackets, both, c.transmitted_packets);
   out.Add(Metric::kTransmittedBytes, both, c.transmitted_bytes);
   // Every reason, also at 0: a series that begins with its first event hides it from rate().
@@ -61,6 +62,7 @@ void AddWorker(const MetricSample::Worker& w,
     out.Add(Metric::kNeighbors, {worker, n.label}, n.count);
   }
   AddConntrack(worker, w, out);
+  AddOffload(worker, c.offload, out);
   for (const LabeledCount& n : w.frames) out.Add(Metric::kFrames, {worker, n.label}, n.count);
 }
 
@@ -74,6 +76,22 @@ void AddHeld(const MetricSample::Interface& interface,
   for (size_t w = 0; w < workers.size(); ++w) {
     out.Add(Metric::kHeldPackets, {interface.name, std::to_string(workers[w].id.value)}, held[w]);
   }
+}
+
+void AddTiers(const MetricSample::Interface& interface,
+              const std::vector<MetricSample::Worker>& workers, Families& out) {
+  uint64_t received = 0;
+  uint64_t xdp = 0;
+  uint64_t kernel = 0;
+  for (const auto& w : workers) {
+    const InterfaceCounters& c = w.counters->of(interface.slot);
+    xdp += c.offloaded_packets.Read();
+    kernel += c.punted_packets.Read();
+    received += c.received_packets.Read();  // last: it is never behind the others
+  }
+  out.Add(Metric::kTierPackets, {interface.name, "xdp"}, xdp);
+  out.Add(Metric::kTierPackets, {interface.name, "worker"}, received - xdp - kernel);
+  out.Add(Metric::kTierPackets, {interface.name, "kernel"}, kernel);
 }
 
 void AddInterface(const MetricSample::Interface& i, Families& out) {
@@ -103,12 +121,14 @@ class SampleCollector : public prometheus::Collectable {
     Families out;
     for (const auto& worker : sample_.workers) AddWorker(worker, sample_.interfaces, out);
     for (const auto& interface : sample_.interfaces) AddHeld(interface, sample_.workers, out);
+    for (const auto& interface : sample_.interfaces) AddTiers(interface, sample_.workers, out);
     for (const auto& interface : sample_.interfaces) AddInterface(interface, out);
     for (const TableUse& table : sample_.tables) {
       out.Add(Metric::kTableUsed, {table.name}, table.used);
       out.Add(Metric::kTableLimit, {table.name}, table.limit);
     }
     out.Add(Metric::kFramesLimit, {}, sample_.frames_limit);
+    out.Add(Metric::kOffloadFailedOrders, {}, sample_.offload_failed_orders);
     out.Add(Metric::kMirrorDivergence, {}, sample_.mirror_divergence);
     out.Add(Metric::kMirrorResyncs, {}, sample_.mirror_resyncs);
     out.Add(Metric::kMirrorCorrections, {}, sample_.mirror_corrections);

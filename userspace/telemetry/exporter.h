@@ -83,6 +83,7 @@ struct MetricSample {
   std::vector<Worker> workers;
   std::vector<TableUse> tables;  // routes4 routes6 ... flows fragments
   uint64_t frames_limit = 0;
+  uint64_t offload_failed_orders = 0;
   uint64_t mirror_divergence = 0;
   uint64_t mirror_resyncs = 0;
   uint64_t mirror_corrections = 0;

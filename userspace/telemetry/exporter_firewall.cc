@@ -54,6 +54,17 @@ void AddConntrack(const std::string& worker, const MetricSample::Worker& w, Fami
   out.Add(Metric::kLogLost, {worker}, w.log_lost);
 }
 
+void AddOffload(const std::string& worker, const OffloadCounters& c, Families& out) {
+  out.Add(Metric::kOffloadPromotions, {worker}, c.promoted);
+  out.Add(Metric::kOffloadInvalidations, {worker}, c.invalidations);
+  out.Add(Metric::kOffloadEnds, {worker, "idle"}, c.ended_idle);
+  out.Add(Metric::kOffloadEnds, {worker, "flow"}, c.ended_flow);
+  out.Add(Metric::kOffloadEnds, {worker, "stale"}, c.ended_stale);
+  out.Add(Metric::kOffloadRefusals, {worker, "full"}, c.refused_full);
+  out.Add(Metric::kOffloadRefusals, {worker, "ring_full"}, c.refused_ring);
+  out.Add(Metric::kOffloadRefusals, {worker, "rules"}, c.refused_rules);
+}
+
 void AddFirewall(const MetricSample::Firewall& f, Families& out) {
   out.Add(Metric::kRulesetGeneration, {}, f.generation);
   for (const LabeledCount& n : f.rules) out.Add(Metric::kRulesetRules, {n.label}, n.count);

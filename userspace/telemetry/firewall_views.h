@@ -25,6 +25,8 @@ struct FirewallView {
   uint64_t unsupported = 0;  // left to the kernel
   uint64_t for_this_machine = 0;  // of input chains, which are the kernel's anyway
   std::string refused;       // why the newest ruleset is not in force (unsupported: refuse); or empty
+  // XDP and workers are being brought in line with a new ruleset: a rule may count twice meanwhile.
+  bool in_change = false;
   bool tracking4 = false;    // connections of the family are tracked
   bool tracking6 = false;
   uint64_t flows = 0;
@@ -67,7 +69,7 @@ struct FlowView {
   TupleView original;
   TupleView reply;
   std::string nat;                  // snat, dnat, snat+dnat, or empty
-  std::vector<std::string> status;  // UNREPLIED ASSURED KERNEL IMPORTED DYING EXPECTED
+  std::vector<std::string> status;  // UNREPLIED ASSURED OFFLOAD KERNEL IMPORTED DYING EXPECTED
   uint32_t mark = 0;
   uint32_t worker = 0;
   std::string conntrack;  // the line that conntrack -L prints
@@ -164,6 +166,7 @@ struct TraceView {
   std::string verdict;    // forwarded, local, punted, dropped
   std::string reason;     // of a drop or punt
   std::string output;     // where it left
+  std::string tier;       // worker, kernel, or xdp: XDP would have carried it, had nobody looked on
   std::string translated;  // in nft's words, how it left; empty when only the link header changed
   std::vector<std::string> rules;  // that decided, with their handles
   std::string bytes;               // hex, the first TraceRequest bytes of the frame as it arrived

@@ -42,8 +42,8 @@ using nlohmann::ordered_json;
 
 // In `show status` and `show rules`.
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(FirewallView, generation, rules, in_xdp, in_workers,
-                                                unsupported, for_this_machine, refused, tracking4,
-                                                tracking6, flows, flows_limit)
+                                                unsupported, for_this_machine, refused, in_change,
+                                                tracking4, tracking6, flows, flows_limit)
 
 // Names of interfaces are bytes to the kernel; what is not UTF-8 is replaced, not an exception.
 inline std::string Dump(const json& j, int indent = -1) {

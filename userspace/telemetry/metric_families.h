@@ -66,6 +66,7 @@ class Families {
 };
 
 void AddConntrack(const std::string& worker, const MetricSample::Worker& w, Families& out);
+void AddOffload(const std::string& worker, const OffloadCounters& c, Families& out);
 void AddFirewall(const MetricSample::Firewall& firewall, Families& out);
 
 }  // namespace sluice::telemetry

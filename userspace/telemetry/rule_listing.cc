@@ -48,7 +48,7 @@ size_t EndOfDigits(std::string_view line, size_t at) {
   return at;
 }
 
-// Replaces `packets N bytes M` behind `prefix`; leaves lines without it alone.
+// Replaces `packets N bytes M` behind `prefix`, or adds to it; leaves lines without it alone.
 bool ReplaceCounts(std::string* line, std::string_view prefix, const RuleStatus& status) {
   const std::string head = absl::StrCat(absl::string_view(prefix.data(), prefix.size()), "packets ");
   const size_t at = FindUnquoted(*line, head);
@@ -57,7 +57,15 @@ bool ReplaceCounts(std::string* line, std::string_view prefix, const RuleStatus&
   const size_t packets_end = EndOfDigits(*line, at + head.size());
   if (line->compare(packets_end, kBytes.size(), kBytes) != 0) return false;
   const size_t end = EndOfDigits(*line, packets_end + kBytes.size());
-  line->replace(at, end - at, absl::StrCat(head, status.packets, " bytes ", status.bytes));
+  uint64_t packets = 0;
+  uint64_t bytes = 0;
+  if (status.adds) {
+    const char* const text = line->data();
+    std::from_chars(text + at + head.size(), text + packets_end, packets);
+    std::from_chars(text + packets_end + kBytes.size(), text + end, bytes);
+  }
+  line->replace(at, end - at, absl::StrCat(head, packets + status.packets, " bytes ",
+                                           bytes + status.bytes));
   return true;
 }
 

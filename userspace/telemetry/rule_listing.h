@@ -29,7 +29,8 @@ struct RuleId {
 struct RuleStatus {
   std::string where = "-";  // xdp, worker, kernel, -
   std::string reason;       // kernel: why
-  bool counts = false;      // the two below replace what nft printed
+  bool counts = false;      // the two below replace what nft printed,
+  bool adds = false;        // or come on top: the kernel counts as well
   uint64_t packets = 0;
   uint64_t bytes = 0;
 };

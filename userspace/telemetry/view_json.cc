@@ -11,17 +11,19 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ReasonCount, reason, text, packe
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(TableUse, name, used, limit)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(MirrorView, in_step, divergence, resyncs,
                                                 corrections, last_resync_reason)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(TiersView, xdp, worker, kernel, offload, entries,
+                                                limit, problems)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(StatusView, version, kernel, pid, uptime_seconds,
                                                 ready, not_ready_reason, config_file,
                                                 metrics_listen, interfaces, interfaces_up, workers,
-                                                workers_stalled, packets, punts, kernel_decides,
-                                                mirror, firewall, tables)
+                                                workers_stalled, packets, tiers, punts,
+                                                kernel_decides, mirror, firewall, tables)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(InterfaceView, name, slot, ifindex, state, problem,
                                                 mac, mtu, driver, mode, zero_copy, multi_buffer,
                                                 busy_poll, checksum, queues, addresses, rx_packets,
                                                 rx_bytes, tx_packets, tx_bytes, tx_errors, drops,
                                                 punts, held, xdp_redirect, xdp_pass, xdp_drop,
-                                                ring_full)
+                                                xdp_forward, ring_full)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(RoutePathView, via, dev, weight, served)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(RouteView, prefix, type, paths, mtu, served,
                                                 not_served_by)

@@ -27,8 +27,8 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(NatView, mappings, exhausted, po
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ExplainStage, stage, text, detail)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ExplainView, packet, interface, stages, verdict)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(TraceView, time_seconds, worker, interface, packet,
-                                                length, verdict, reason, output, translated, rules,
-                                                bytes)
+                                                length, verdict, reason, output, tier, translated,
+                                                rules, bytes)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(TraceRequest, program)
 
 std::string ToJson(const RulesView& view) { return Dump(view); }

@@ -61,6 +61,17 @@ std::string PacketLines(const PacketTotals& packets) {
   return out;
 }
 
+std::string TiersText(const TiersView& tiers) {
+  const uint64_t all = tiers.xdp + tiers.worker + tiers.kernel;
+  const auto share = [&](uint64_t packets) {
+    return Percent(all == 0 ? 0 : static_cast<double>(packets) / static_cast<double>(all));
+  };
+  if (!tiers.offload) return "the flow tier is off: workers carry everything";
+  return "XDP " + share(tiers.xdp) + ", workers " + share(tiers.worker) + ", kernel " +
+         share(tiers.kernel) + " of packets; " + Grouped(tiers.entries) + " of " +
+         Grouped(tiers.limit) + " entries";
+}
+
 std::string MirrorText(const MirrorView& mirror) {
   std::string out = mirror.in_step && mirror.divergence == 0
                         ? "in step with the kernel"
@@ -98,6 +109,8 @@ std::string ToTable(const StatusView& view) {
                                          : ", " + Grouped(view.workers_stalled) + " stalled"));
   facts.Add("mirror", MirrorText(view.mirror));
   if (view.firewall) facts.Add("firewall", FirewallText(*view.firewall));
+  facts.Add("tiers", TiersText(view.tiers));
+  for (const std::string& problem : view.tiers.problems) facts.Add("", "not in XDP: " + problem);
   if (view.kernel_decides.empty()) {
     facts.Add("kernel decides", "only about packets for this machine");
   }
@@ -152,6 +165,7 @@ std::string ToTable(const std::vector<InterfaceView>& views) {
                      {"dropped", kRight},
                      {"tx errors", kRight}});
   TextTable xdp({{"interface"},
+                 {"forwarded", kRight},
                  {"to sluice", kRight},
                  {"to kernel", kRight},
                  {"dropped", kRight},
@@ -167,8 +181,8 @@ std::string ToTable(const std::vector<InterfaceView>& views) {
     traffic.AddRow({v.name, Grouped(v.rx_packets), HumanBytes(v.rx_bytes), Grouped(v.tx_packets),
                     HumanBytes(v.tx_bytes), Grouped(v.punts), Grouped(v.drops),
                     Grouped(v.tx_errors)});
-    xdp.AddRow({v.name, Grouped(v.xdp_redirect), Grouped(v.xdp_pass), Grouped(v.xdp_drop),
-                Grouped(v.ring_full)});
+    xdp.AddRow({v.name, Grouped(v.xdp_forward), Grouped(v.xdp_redirect), Grouped(v.xdp_pass),
+                Grouped(v.xdp_drop), Grouped(v.ring_full)});
     if (!v.problem.empty()) problems += v.name + ": " + v.problem + "\n";
   }
   std::string out = links.Render() + "\nTraffic\n" + traffic.Render() + "\nXDP\n" + xdp.Render();

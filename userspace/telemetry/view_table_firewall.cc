@@ -179,6 +179,7 @@ std::string ToLines(const TraceView& v) {
                     std::to_string(v.length) + " bytes): " + v.verdict;
   if (!v.output.empty()) out += " to " + v.output;
   if (!v.reason.empty()) out += ": " + v.reason;
+  if (v.tier == "xdp") out += " (by XDP, when it is not traced)";
   out += "\n";
   if (!v.translated.empty()) out += "    as    " + v.translated + "\n";
   for (const std::string& rule : v.rules) out += "    rule  " + rule + "\n";

@@ -59,6 +59,17 @@ struct MirrorView {
   std::string last_resync_reason;  // empty when there was none
 };
 
+// How much of the traffic runs where.
+struct TiersView {
+  uint64_t xdp = 0;     // packets that XDP has carried by itself
+  uint64_t worker = 0;
+  uint64_t kernel = 0;  // punted
+  bool offload = false;          // there is a flow tier
+  uint64_t entries = 0;          // of it
+  uint64_t limit = 0;
+  std::vector<std::string> problems;  // interfaces that do not take part, and why
+};
+
 struct StatusView {
   std::string version;
   std::string kernel;
@@ -73,6 +84,7 @@ struct StatusView {
   uint64_t workers = 0;
   uint64_t workers_stalled = 0;
   PacketTotals packets;
+  TiersView tiers;
   std::vector<ReasonCount> punts;  // those that are not 0
   std::vector<std::string>
       kernel_decides;  // why packets are left to the kernel; empty: they are not
@@ -108,6 +120,7 @@ struct InterfaceView {
   uint64_t xdp_redirect = 0;
   uint64_t xdp_pass = 0;
   uint64_t xdp_drop = 0;
+  uint64_t xdp_forward = 0;
   uint64_t ring_full = 0;
 };
 

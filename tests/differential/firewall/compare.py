@@ -6,7 +6,7 @@ Beside the router's own solicitations and reports (normalise.py), these are free
   id in IPv6 fragment headers                   random in both
   the order of those among other frames         a router may take its time to complain
   the order between different pairs of hosts    what Sluice gives to the kernel comes out later, such
-  and of packets with options or extensions     as packets with IP options
+  and of packets with options or extensions     as packets with some IP options
   addresses and ports that a NAT rule leaves    the kernel's choice stands for the other's, always
   to the router                                 the same one, and both are in the rule's range
 
@@ -145,12 +145,15 @@ def outputs(kernel_frames, other_frames, choices):
 
 
 def _pair(frame):
-    """Frames of one of these stay in order: two hosts, a protocol, a kind of header."""
-    parts = wire.layout(frame[14:])
+    """Frames of one of these stay in order: two hosts and a protocol. None do with options or
+    extension headers, since Sluice gives some of those to the kernel and not others."""
+    packet = frame[14:]
+    parts = wire.layout(packet)
     if parts is None:
-        return b"", b"", 0, 0
-    return parts.source, parts.destination, parts.protocol, frame[14] if parts.version == 4 else (
-        frame[20])
+        return b"", b"", 0, 0, ()
+    plain = packet[0] == 0x45 if parts.version == 4 else packet[6] == parts.protocol
+    return (parts.source, parts.destination, parts.protocol,
+            packet[0] if parts.version == 4 else packet[6], () if plain else _shape(frame))
 
 
 def _without_common(ours, theirs):
@@ -207,11 +210,14 @@ class _Chosen:
         ends = [[(bytes(data[start + theirs.addresses + place:][:len(ours.source)]),
                   wire.port(data[start:], at)) for place, at in places] for data in (kernel, packet)]
         begin = start + (theirs.transport or 0)
+        # Its port may be that of an earlier connection of one of the two that has ended.
+        first = theirs.protocol == wire.TCP and len(packet) > begin + 13 and (
+            packet[begin + 13] & (wire.SYN | wire.ACK) == wire.SYN)
         sctp = theirs.protocol == wire.SCTP and wire.sctp_is_sound(packet[begin:])
         for number, (place, port_at) in enumerate(places):
             # An endpoint, and the other one: a port may be used again for another partner.
             pairs = [(end[number], end[1 - number]) for end in ends]
-            if pairs[0][0] == pairs[1][0] or not self._same(theirs.protocol, *pairs):
+            if pairs[0][0] == pairs[1][0] or not self._same(theirs.protocol, *pairs, first):
                 continue
             changed = True
             address, port = pairs[0][0]
@@ -229,14 +235,19 @@ class _Chosen:
                 _adjust(packet, start + theirs.transport + 2, old, packet[at:])
         return changed
 
-    def _same(self, protocol, kernel, other):
-        """Whether the kernel chose for one pair of endpoints what the other chose for its pair."""
+    def _same(self, protocol, kernel, other, first):
+        """Whether the kernel chose for one pair of endpoints what the other chose for its pair.
+        `first`: of a connection, so that both may choose anew."""
         ours, theirs = (protocol, *kernel), (protocol, *other)
         known = self._kernel_of.get(theirs), self._other_of.get(ours)
         if known == (ours, theirs):
             return True
         if not self._choices.allow(kernel[0], other[0]):
             return False
+        if first and known != (None, None):
+            self._other_of.pop(known[0], None)
+            self._kernel_of.pop(known[1], None)
+            known = None, None
         if known != (None, None):
             self.complaints.append(f"chosen before otherwise: {ours} for {theirs}, was {known}")
             return False

@@ -31,8 +31,10 @@ def finish(made):
 @pytest.fixture(scope="module")
 def twins(request):
     """Two routers for the tests of a file, which may name SYSCTLS (a dict) and SETUP (ip(8) lines)
-    of its own."""
-    made = Twins(getattr(request.module, "SYSCTLS", None), getattr(request.module, "SETUP", ()))
+    of its own, and CONFIG (YAML) and NAPI."""
+    made = Twins(getattr(request.module, "SYSCTLS", None), getattr(request.module, "SETUP", ()),
+                 config=getattr(request.module, "CONFIG", ""),
+                 napi=getattr(request.module, "NAPI", False))
     yield made
     finish(made)
 

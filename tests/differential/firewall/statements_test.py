@@ -1,11 +1,15 @@
 """Every statement, and what chains, tables and priorities decide, in tables of each kind."""
 
 import re
+import time
 
 import pytest
 
 from addresses import LINKS
+from flows import Flows
 from traffic import addressed, mixed
+from twins import far
+from wire import SYN
 
 KINDS = pytest.mark.parametrize("family, version", [("ip", 4), ("ip6", 6), ("inet", 4),
                                                     ("inet", 6)])
@@ -378,6 +382,64 @@ table ip c { chain f { type filter hook forward priority 6; policy drop;
     for version in (4, 6):
         mixed(twins, version)
     twins.check("several tables")
+
+
+WRITTEN = """
+  set seen { type ipv4_addr; size 1000; flags dynamic; }
+  set pairs { type ipv4_addr . inet_service; size 1000; flags dynamic,timeout; timeout 1h; }
+  set flood { type ipv4_addr; size 1000; flags dynamic; }
+  set gone { type ipv4_addr; size 1000; flags dynamic; }
+  set full { type ipv4_addr; size 2; flags dynamic; }
+  map marks { type ipv4_addr : mark; size 1000; flags dynamic; }
+  chain c { type filter hook forward priority 0; policy accept;
+    ip saddr @seen counter
+    meta l4proto tcp add @seen { ip saddr } counter
+    meta l4proto { tcp, udp } update @pairs { ip daddr . th dport timeout 30m } counter
+    add @flood { ip saddr limit rate over 1/day burst 500 packets } counter
+    add @gone { ip daddr } counter
+    icmp type echo-reply delete @gone { ip daddr } counter
+    add @full { ip saddr } counter
+    tcp dport 80 add @marks { ip saddr : 0x5 } counter
+  }
+"""
+
+
+def elements(side, name):
+    """Those of a set as nft prints them, without the time that is left to them."""
+    listed = side.nft.run(f"list set inet t {name}" if name != "marks" else "list map inet t marks")
+    found = re.search(r"elements = \{(.*?)\}", listed, re.DOTALL)
+    return {re.sub(r" expires \w+", "", " ".join(one.split()))
+            for one in found[1].split(",")} if found else set()
+
+
+def test_what_packets_add_is_in_the_kernels_sets(twins):
+    """With timeouts, statements and data; and what an administrator takes out again is gone."""
+    load(twins, f"table inet t {{{WRITTEN}}}\n" + TRACKED, 4)
+    mixed(twins, 4, odd=False)
+    twins.check("elements")
+    for name in ("seen", "pairs", "flood", "gone", "full", "marks"):
+        wanted = elements(twins.kernel, name)
+        assert wanted, f"nothing in {name}"
+        deadline = time.monotonic() + 10
+        while elements(twins.other, name) != wanted and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert elements(twins.other, name) == wanted, name
+    assert any("limit rate over 1/day burst 500 packets" in e for e in elements(twins.other, "flood"))
+    # What Sluice writes into the kernel's sets comes back to it, which must not make it write again.
+    generation = twins.other.nft.generation()
+    time.sleep(0.5)
+    assert twins.other.nft.generation() == generation
+    load(twins, f"table inet t {{{WRITTEN}}}\n" + TRACKED, 4)
+    flow = Flows(twins).add("tcp", far("left", twins.round, 1), far("wan", twins.round, 9), 4000, 80)
+    for _ in range(2):
+        flow.segment(SYN)
+    twins.finish()
+    deadline = time.monotonic() + 10
+    while not elements(twins.other, "seen") and time.monotonic() < deadline:
+        time.sleep(0.02)
+    twins.nft(f"delete element inet t seen {{ {far('left', twins.round, 1)} }}")
+    flow.segment(SYN)
+    twins.check("an element taken out")
 
 
 NETDEV = """

@@ -105,6 +105,9 @@ TEST(ConntrackLineTest, LooksAsConntracksOwn) {
   EXPECT_THAT(ConntrackLine(Untranslated(Tuple4(kClient, 0, kServer, 0, 2)), kNow),
               HasSubstr("unknown  2 99 src=10.0.0.1 dst=10.0.0.2 packets=0"));
   EXPECT_THAT(ConntrackLine(Established(), kNow + Seconds(500)), HasSubstr("tcp      6 0 EST"));
+  Flow carried = Established();
+  carried.status |= tables::kFlowOffload;
+  EXPECT_THAT(ConntrackLine(carried, kNow), HasSubstr("bytes=2000 [OFFLOAD] mark=0"));
 }
 
 TEST(FlowViewTest, SaysEverythingThatIsKnown) {
@@ -129,6 +132,10 @@ TEST(FlowViewTest, SaysEverythingThatIsKnown) {
   EXPECT_EQ(ping.original.icmp_type, 8);
   EXPECT_EQ(ping.reply.icmp_type, 0);
   EXPECT_EQ(ping.original.icmp_id, 77);
+
+  Flow carried = Established();
+  carried.status |= tables::kFlowOffload;
+  EXPECT_THAT(ViewOf(carried, WorkerId{0}, kNow).status, ElementsAre("ASSURED", "OFFLOAD"));
 
   Flow flow = Established();
   flow.status |= tables::kFlowKernel | tables::kFlowImported | tables::kFlowDestinationNat |
@@ -191,6 +198,10 @@ TEST(FlowFilterTest, FamiliesAndProtocolsWithoutPorts) {
   EXPECT_FALSE(Matches("port 77", Ping())) << "an ICMP identifier is no port";
   EXPECT_FALSE(Matches("state NONE", Ping()));
   EXPECT_FALSE(Matches("status unreplied", Dns6()));
+  Flow carried = Established();
+  carried.status |= tables::kFlowOffload;
+  EXPECT_TRUE(Matches("status offload", carried));
+  EXPECT_FALSE(Matches("status offload", Established()));
 }
 
 TEST(FlowFilterTest, SaysWhereAndWhatIsWrong) {

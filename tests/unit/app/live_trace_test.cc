@@ -111,6 +111,16 @@ TEST_F(LiveTraceTest, NamesReasonsAndRules) {
   EXPECT_EQ(Read(record)[0].reason, "");
 }
 
+TEST_F(LiveTraceTest, SaysWhoWouldHaveCarriedThePacket) {
+  TraceRecord record = Record("ip saddr 10.0.0.5 ip daddr 1.1.1.1 udp sport 5 udp dport 53");
+  EXPECT_EQ(Read(record)[0].tier, "worker");
+  record.offload = true;
+  EXPECT_EQ(Read(record)[0].tier, "xdp");
+  record.offload = false;
+  record.outcome = TraceOutcome::kPunted;
+  EXPECT_EQ(Read(record)[0].tier, "kernel");
+}
+
 TEST_F(LiveTraceTest, GathersWorkersInTheOrderOfTime) {
   for (uint32_t i = 0; i < 6; ++i) {
     TraceRecord record = Record("ip saddr 10.0.0.5 ip daddr 1.1.1.1 tcp dport 22");

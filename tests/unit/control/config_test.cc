@@ -51,6 +51,8 @@ TEST(ConfigTest, TheShortestConfigurationHasTheDocumentedDefaults) {
   EXPECT_EQ(config.limits.neighbor_queue, std::nullopt);
   EXPECT_EQ(config.limits.frames, std::nullopt);
   EXPECT_EQ(config.limits.frame_size, std::nullopt);
+  EXPECT_EQ(config.limits.offloads, 65'536u);
+  EXPECT_EQ(config.flow_offload, Choice::kAuto);
   EXPECT_THAT(config.linux_setup.addresses, IsEmpty());
   EXPECT_THAT(config.linux_setup.routes, IsEmpty());
 }
@@ -160,14 +162,27 @@ TEST(ConfigTest, ReportsEveryErrorInTheOrderOfTheFile) {
                           "\"many\"",
                           "f:11:9: \"cpus\" must be a list, not \"3\"",
                           "f:12:15: \"early_filter\" must be one of auto, on, off, not a map",
-                          "f:13:1: unknown key \"flow_offload\""));
+                          "f:13:15: \"flow_offload\" must be one of auto, on, off, not a map"));
 }
 
 TEST(ConfigTest, KeysOfLaterVersionsAreUnknown) {
-  for (const char* key : {"flow_offload", "services"}) {
-    EXPECT_THAT(Errors(std::string(kMinimal) + key + ": x\n"),
-                ElementsAre(HasSubstr("f:3:1: unknown key \"" + std::string(key) + "\"")));
-  }
+  EXPECT_THAT(Errors(std::string(kMinimal) + "services: x\n"),
+              ElementsAre(HasSubstr("f:3:1: unknown key \"services\"")));
+}
+
+TEST(ConfigTest, ReadsTheFlowTier) {
+  const auto with = [](const std::string& text) { return std::string(kMinimal) + text; };
+  EXPECT_EQ(Parsed(with("flow_offload: auto\n")).flow_offload, Choice::kAuto);
+  EXPECT_EQ(Parsed(with("flow_offload: on\n")).flow_offload, Choice::kOn);
+  EXPECT_EQ(Parsed(with("flow_offload: off\n")).flow_offload, Choice::kOff);
+  EXPECT_EQ(Parsed(with("flow_offload: no\nlimits: {offloads: 1000}\n")).limits.offloads, 1000u);
+  EXPECT_THAT(Errors(with("flow_offload: fast\n")),
+              ElementsAre("f:3:15: \"flow_offload\" must be one of auto, on, off, not \"fast\""));
+  EXPECT_THAT(Errors(with("limits: {offloads: 255}\n")),
+              ElementsAre("f:3:20: \"offloads\" must be a whole number from 256 to 4194304, not "
+                          "\"255\""));
+  EXPECT_THAT(Errors(with("limits: {offload: 300}\n")),
+              ElementsAre(HasSubstr("did you mean \"offloads\"?")));
 }
 
 TEST(ConfigTest, RepeatedKeysAreErrors) {
@@ -251,7 +266,7 @@ TEST(ConfigTest, ChecksLimits) {
         "route_results: 1048576", "neighbors: 16", "neighbors: 1048576", "neighbor_queue: 1",
         "neighbor_queue: 4096", "frames: 256", "frames: 16777216", "frame_size: 2048",
         "flows: auto", "flows: 1024", "flows: 67108864", "flows_per_source: 0", "fragments: 16",
-        "nat_ports: 1024-2047", "nat_ports: 1-65535"}) {
+        "nat_ports: 1024-2047", "nat_ports: 1-65535", "offloads: 256", "offloads: 4194304"}) {
     EXPECT_THAT(error(good), IsEmpty()) << good;
   }
   for (const char* bad :
@@ -262,7 +277,8 @@ TEST(ConfigTest, ChecksLimits) {
         "routes4: [1]", "routes4: auto", "flows: 1023", "flows: 67108865", "flows: 0",
         "flows_per_source: -1", "fragments: 15", "nat_ports: 1024-2046", "nat_ports: 65535-1024",
         "nat_ports: 0-65535", "nat_ports: 1-65536", "nat_ports: 5000", "nat_ports: 1-",
-        "nat_ports: [1, 2]", "nat_ports: 49152 - 65535"}) {
+        "nat_ports: [1, 2]", "nat_ports: 49152 - 65535", "offloads: 255", "offloads: 4194305",
+        "offloads: auto"}) {
     EXPECT_THAT(error(bad), HasSubstr(" must be ")) << bad;
     EXPECT_THAT(error(bad), HasSubstr("f:4:")) << bad;
   }

@@ -51,9 +51,10 @@ class PipelineFixture : public testing::Test {
     world.Unicast("203.0.113.0/24", {Via(kWan, kWanIndex, "192.0.2.254")});
     world.Unicast("2001:db8:9::/48", {Via(kWan, kWanIndex, "2001:db8:1::fe")});
     counters = std::make_unique<WorkerCounters>();
-    pipeline = std::make_unique<Pipeline>(WorkerId{0},
-                                          PipelineConfig{.tables = world.routing(), .start = now},
-                                          world.pool, *counters);
+    pipeline = std::make_unique<Pipeline>(
+        WorkerId{0},
+        PipelineConfig{.tables = world.routing(), .start = now, .offload = OffloadTier()},
+        world.pool, *counters);
     pipeline->outbox().Enable(kLan);
     pipeline->outbox().Enable(kWan);
     Know(kLan, A4("10.0.0.2"), kHostMac);
@@ -76,6 +77,8 @@ class PipelineFixture : public testing::Test {
     world.CheckFrames();
   }
 
+  virtual OffloadConfig OffloadTier() { return {}; }  // none
+
   void Know(IfaceSlot slot, const IpAddress& address, const Mac& mac) {
     pipeline->ApplyKernelNeighbor(slot, address, mac, kReachable, world.snapshot, now);
   }
@@ -86,8 +89,10 @@ class PipelineFixture : public testing::Test {
     std::vector<packet::Packet> burst;
     for (const Bytes& frame : frames) burst.push_back(world.Receive(frame, in, segment));
     received[in.value] += burst.size();
+    pipeline->BeginTick(now);
     pipeline->Process(burst, in, world.snapshot, now);
     Collect();
+    pipeline->EndTick();
   }
   void Process(const Bytes& frame, IfaceSlot in = kLan, uint32_t segment = 0) {
     Process(std::vector<Bytes>{frame}, in, segment);
@@ -131,8 +136,10 @@ class PipelineFixture : public testing::Test {
     const Nanos end = now + time;
     while (pipeline->NextDeadline() <= end) {
       now = std::max(now, pipeline->NextDeadline());
+      pipeline->BeginTick(now);
       pipeline->OnTimer(world.snapshot, now);
       Collect();
+      pipeline->EndTick();
     }
     now = end;
   }

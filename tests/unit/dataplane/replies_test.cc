@@ -120,6 +120,39 @@ TEST_F(RepliesTest, TheRoutesMtuBoundsTheQuotation) {
   EXPECT_EQ(message.size(), 200u);
 }
 
+TEST_F(RepliesTest, WhatARuleRejectsIsAnsweredIfItsChecksumIsRight) {
+  world.snapshot.icmp.ratelimit4 = world.snapshot.icmp.ratelimit6 = Nanos();
+  world.snapshot.icmp.msgs_per_sec = world.snapshot.icmp.msgs_burst = 1000;
+  const auto rejected = [&](const Bytes& frame) {
+    return Take(frame, [&](Packet& p) {
+      const Family family = frame[12] == 0x08 ? Family::kIpv4 : Family::kIpv6;
+      return replies->RejectError(p, family, 3, world.snapshot, now, world.outbox);
+    });
+  };
+  const auto v4 = [] { return FromHost().Ipv4("172.16.0.1", "203.0.113.1"); };
+  const auto v6 = [] { return FromHost().Ipv6("2001:db8::2", "2001:db8:9::1"); };
+  const Bytes data = {1, 2, 3, 4};
+  EXPECT_EQ(rejected(v4().Udp(1, 2).Payload(data).Build()), ReplyOutcome::kSend);
+  EXPECT_EQ(reply.message.out, kLan);
+  EXPECT_NE(reply.message.route_id, 0u) << "rules may ask for the route";
+  EXPECT_EQ(rejected(v4().Udp(1, 2).ZeroUdpChecksum().Payload(data).Build()), ReplyOutcome::kSend);
+  EXPECT_EQ(rejected(v6().Udp(1, 2).Payload(data).Build()), ReplyOutcome::kSend);
+  for (const bool is_v4 : {true, false}) {
+    Bytes wrong = is_v4 ? v4().Udp(1, 2).Payload(data).Build() : v6().Udp(1, 2).Payload(data).Build();
+    wrong.back() ^= 1;
+    EXPECT_EQ(rejected(wrong), ReplyOutcome::kNone);
+  }
+  // Those with another kind of checksum, and those that the kernel does not know.
+  for (const uint8_t protocol : {47, 50, 132, 136}) {
+    EXPECT_EQ(rejected(v4().Protocol(protocol).Payload(data).Build()), ReplyOutcome::kSend);
+  }
+  EXPECT_EQ(rejected(v4().Protocol(99).Payload(data).Build()), ReplyOutcome::kNone);
+  EXPECT_EQ(rejected(v6().Protocol(99).Payload(data).Build()), ReplyOutcome::kNone);
+  EXPECT_EQ(rejected(v4().Protocol(99).Payload(Bytes{0xff, 0xff}).Build()), ReplyOutcome::kSend);
+  EXPECT_EQ(rejected(v4().Protocol(99).Payload(Bytes{0, 0}).Build()), ReplyOutcome::kSend);
+  EXPECT_EQ(rejected(v6().Protocol(59).Build()), ReplyOutcome::kNone) << "no header to look at";
+}
+
 TEST_F(RepliesTest, WhenTheKernelMustAnswer) {
   world.Unicast("198.51.100.0/24", {Via(IfaceSlot::None(), kTunnelIndex)});
   world.Unicast("2001:db8:7::/48", {Via(IfaceSlot::None(), kTunnelIndex)});

@@ -219,6 +219,31 @@ TEST_F(FilterActionTest, TheMaximumSegmentSizeIsOnlyLowered) {
   EXPECT_EQ(Do({Set(Net16(1200)), set, Drop()}).kind, Kind::kAccept);
 }
 
+TEST_F(FilterActionTest, ATcpOptionIsOverwritten) {
+  const auto packet = [](const Bytes& options) {
+    return FilterWorld::Ethernet().Ipv4("10.0.0.1", "8.8.8.8").Tcp(1, 2, 2).Options(options)
+        .Payload(3).Build();
+  };
+  nft::ExthdrExpr strip;
+  strip.op = 1;
+  strip.type = 8;
+  // At an even and at an odd offset.
+  w_.Load(packet({1, 1, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8}));
+  EXPECT_EQ(Do({strip, Drop()}).kind, Kind::kDrop);
+  EXPECT_EQ(w_.Frame(), packet({1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}));
+  w_.Load(packet({1, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8, 0}));
+  EXPECT_EQ(Do({strip, Drop()}).kind, Kind::kDrop);
+  EXPECT_EQ(w_.Frame(), packet({1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0}));
+  const Bytes plain = FilterWorld::Tcp4("10.0.0.1", "8.8.8.8", 1, 2);
+  w_.Load(plain);  // no such option: nothing to do
+  EXPECT_EQ(Do({strip, Drop()}).kind, Kind::kDrop);
+  EXPECT_EQ(w_.Frame(), plain);
+  w_.Load(FilterWorld::Udp4("10.0.0.1", "8.8.8.8", 1, 2));
+  EXPECT_EQ(Do({strip, Drop()}).kind, Kind::kAccept) << "no TCP";
+  w_.Load(packet({1, 1, 8, 40}));
+  EXPECT_EQ(Do({strip}).kind, Kind::kDrop) << "longer than the header";
+}
+
 TEST_F(FilterActionTest, LogsAreBoundedAndSayWhatWasSeen) {
   RulesetModel m;
   nft::LogExpr log;

@@ -282,7 +282,7 @@ TEST(FilterChainTest, NonsenseIsTheKernels) {
   nat.addr_min = 15;
   nat.family = 10;
   for (const nft::Expr& expr :
-       {nft::Expr(far), nft::Expr(nowhere), nft::Expr(nat), Jump("none"), Payload(3, 0, 1),
+       {nft::Expr(far), nft::Expr(nowhere), nft::Expr(nat), Jump("none"), Payload(4, 0, 1),
         Cmp(9, {1}), Cmp(kEq, nft::Bytes(20)), Cmp(kEq, {}), Meta(99), Ct(99), Verdict(7),
         Set(nft::Bytes(40)), Payload(kNetwork, 0, 0)}) {
     RulesetModel m;

@@ -82,6 +82,32 @@ TEST_F(FilterMatchTest, PayloadBeyondThePacketBreaks) {
   EXPECT_TRUE(Breaks(Payload(kLink, 0, 6), 6));
 }
 
+TEST_F(FilterMatchTest, PayloadBehindTheTransportHeader) {
+  constexpr uint8_t kInner = 3;
+  const Bytes data = {0x41, 0x42, 0x43, 0x44};
+  w_.Load(FilterWorld::Ethernet().Ipv4("1.1.1.1", "2.2.2.2").Udp(1, 2).Payload(data).Build());
+  EXPECT_TRUE(Loads(Payload(kInner, 0, 4), data));
+  EXPECT_TRUE(Loads(Payload(kInner, 1, 1), {0x42}));
+  EXPECT_TRUE(Breaks(Payload(kInner, 2, 4), 4));
+  w_.Load(FilterWorld::Ethernet().Ipv6("fd00::1", "fd00::2").Tcp(1, 2).Options({1, 1, 1, 1})
+              .Payload(data).Build());
+  EXPECT_TRUE(Loads(Payload(kInner, 0, 4), data)) << "behind options";
+  for (const auto& [flags, header] : {std::pair{0x00, 4}, {0x20, 8}, {0xb0, 16}}) {
+    Bytes gre(static_cast<size_t>(header), 0);
+    gre[0] = static_cast<uint8_t>(flags);
+    gre.insert(gre.end(), data.begin(), data.end());
+    w_.Load(FilterWorld::Ethernet().Ipv4("1.1.1.1", "2.2.2.2").Protocol(47).Payload(gre).Build());
+    EXPECT_TRUE(Loads(Payload(kInner, 0, 4), data)) << flags;
+    gre[1] = 1;  // PPTP's
+    w_.Load(FilterWorld::Ethernet().Ipv4("1.1.1.1", "2.2.2.2").Protocol(47).Payload(gre).Build());
+    EXPECT_TRUE(Breaks(Payload(kInner, 0, 4), 4));
+  }
+  w_.Load(FilterWorld::Ethernet().Ipv4("1.1.1.1", "2.2.2.2").Protocol(4).Payload(data).Build());
+  EXPECT_TRUE(Loads(Payload(kInner, 0, 4), data));
+  w_.Load(FilterWorld::Ethernet().Ipv4("1.1.1.1", "2.2.2.2").Protocol(99).Payload(data).Build());
+  EXPECT_TRUE(Breaks(Payload(kInner, 0, 4), 4));
+}
+
 TEST_F(FilterMatchTest, LaterFragmentsHaveNoTransportHeader) {
   w_.Load(FilterWorld::Ethernet().Ipv4("1.1.1.1", "2.2.2.2").FragmentOffset(64).Protocol(17)
               .Payload(40).Build());
@@ -261,6 +287,9 @@ TEST_F(FilterMatchTest, ConnectionTuplesAndCounts) {
   EXPECT_TRUE(Loads(Ct(kCtStatus), Host32(kFlowConfirmed | kFlowSourceNat)));
   EXPECT_TRUE(Loads(Ct(kCtMark), Host32(77)));
   EXPECT_TRUE(Loads(Ct(kCtExpiration), Host32(1500)));
+  flow.status &= ~uint32_t{kFlowConfirmed};
+  EXPECT_TRUE(Loads(Ct(kCtExpiration), Host32(0))) << "as the kernel says of a first packet";
+  flow.status |= kFlowConfirmed;
   EXPECT_TRUE(Loads(Ct(kCtL3Protocol), {2}));
   EXPECT_TRUE(Loads(Ct(kCtProtocol), {17}));
   EXPECT_TRUE(Loads(Ct(kCtSourceIp, 0, 0), Addr("10.0.0.1")));

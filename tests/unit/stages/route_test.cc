@@ -45,6 +45,7 @@ class RouteTest : public testing::Test {
     EXPECT_EQ(parsed.verdict, Verdict::Continue());
     const Verdict verdict = parsed.protocol == Protocol::kIpv4 ? Judge4(p, in) : Judge6(p, in);
     out = p.out;
+    route_id = tables::RouteId{p.route_id};
     world.Free(p);
     return verdict;
   }
@@ -75,6 +76,7 @@ class RouteTest : public testing::Test {
   test::RouterWorld world;
   RouteDecision decision;
   IfaceSlot out;
+  tables::RouteId route_id;
   uint64_t seed = 7;
 };
 
@@ -92,6 +94,15 @@ TEST_F(RouteTest, ForwardsByAGatewayAndToANeighbor) {
   EXPECT_EQ(To6("2001:db8:1::7"), Verdict::Continue());
   EXPECT_EQ(decision.next_hop, IpAddress(A6("2001:db8:1::7")));
   EXPECT_FALSE(decision.redirect);
+}
+
+TEST_F(RouteTest, ThePacketTellsItsRouteToRules) {
+  EXPECT_EQ(To("203.0.113.1"), Verdict::Continue());
+  EXPECT_EQ(route_id, world.fib4.Lookup(A4("203.0.113.1")));
+  EXPECT_TRUE(route_id.valid());
+  EXPECT_EQ(To6("2001:db8:9::1"), Verdict::Continue());
+  EXPECT_EQ(route_id, world.fib6.Lookup(A6("2001:db8:9::1")));
+  EXPECT_TRUE(route_id.valid());
 }
 
 TEST_F(RouteTest, AnIpv4RouteMayHaveAnIpv6Gateway) {

@@ -78,6 +78,18 @@ class Source : public MetricSource {
     counters->conntrack.current.Set(17);
     counters->conntrack.created.Add(20);
     counters->conntrack.early_dropped.Add(2);
+    c.punted_packets.Add(2);
+    c.offloaded_packets.Add(3);
+    c.offloaded_bytes.Add(300);
+    OffloadCounters& tier = counters->offload;
+    tier.promoted.Add(41);
+    tier.ended_idle.Add(42);
+    tier.ended_flow.Add(43);
+    tier.ended_stale.Add(44);
+    tier.invalidations.Add(45);
+    tier.refused_full.Add(46);
+    tier.refused_ring.Add(47);
+    tier.refused_rules.Add(48);
   }
 
   MetricSample Sample() override {
@@ -91,6 +103,7 @@ class Source : public MetricSource {
     s.workers = {{WorkerId{0}, counters.get(), true, {{"reachable", 5}}, {{"free", 100}}}};
     s.tables = {{"routes4", 11, 2'000'000}};
     s.frames_limit = 4096;
+    s.offload_failed_orders = 49;
     s.mirror_divergence = 12;
     s.mirror_events = {{"route", 13}};
     s.workers[0].nat_translations = 21;
@@ -164,6 +177,20 @@ TEST(RenderMetricsTest, ReadsTheCountersWhereTheyAre) {
         "sluice_nat_port_changes_total{worker=\"0\"} 22\n",
         "sluice_nat_exhausted_total{worker=\"0\"} 23\n",
         "sluice_log_lost_packets_total{worker=\"0\"} 24\n",
+        "sluice_tier_packets_total{interface=\"wan0\",tier=\"xdp\"} 3\n",
+        "sluice_tier_packets_total{interface=\"wan0\",tier=\"worker\"} 5\n",
+        "sluice_tier_packets_total{interface=\"wan0\",tier=\"kernel\"} 2\n",
+        "sluice_tier_packets_total{interface=\"lan0\",tier=\"xdp\"} 0\n",
+        "sluice_offloaded_bytes_total{interface=\"wan0\",worker=\"0\"} 300\n",
+        "sluice_offload_promotions_total{worker=\"0\"} 41\n",
+        "sluice_offload_ends_total{worker=\"0\",reason=\"idle\"} 42\n",
+        "sluice_offload_ends_total{worker=\"0\",reason=\"flow\"} 43\n",
+        "sluice_offload_ends_total{worker=\"0\",reason=\"stale\"} 44\n",
+        "sluice_offload_invalidations_total{worker=\"0\"} 45\n",
+        "sluice_offload_refusals_total{worker=\"0\",reason=\"full\"} 46\n",
+        "sluice_offload_refusals_total{worker=\"0\",reason=\"ring_full\"} 47\n",
+        "sluice_offload_refusals_total{worker=\"0\",reason=\"rules\"} 48\n",
+        "sluice_offload_failed_orders_total 49\n",
         "sluice_ruleset_generation 31\n",
         "sluice_ruleset_rules{where=\"xdp\"} 1\n",
         "sluice_ruleset_rules{where=\"kernel\"} 2\n",

@@ -113,6 +113,16 @@ verdict  dropped: filter
             "    as    ip saddr 192.0.2.1\n"
             "    rule  inet filter forward handle 3\n");
   EXPECT_EQ(ToLines(*FromJson<TraceView>(ToJson(trace))), ToLines(trace));
+  const TraceView carried{.time_seconds = 1,
+                          .interface = "lan0",
+                          .packet = "ip saddr 10.0.0.5",
+                          .length = 60,
+                          .verdict = "forwarded",
+                          .output = "wan0",
+                          .tier = "xdp"};
+  EXPECT_EQ(ToLines(*FromJson<TraceView>(ToJson(carried))),
+            "1.000000 lan0 ip saddr 10.0.0.5 (60 bytes): forwarded to wan0 (by XDP, when it is not "
+            "traced)\n");
 }
 
 TEST(FirewallViewTest, FlowsRoundTripThroughJson) {

@@ -121,6 +121,38 @@ TEST(RuleListingTest, PutsCountsAndPlacesIntoNftsText) {
   EXPECT_EQ(LineOf(lines, "elements").text.find("packets 4 bytes 5") != std::string::npos, true);
 }
 
+// Where the kernel counts as well, Sluice's come on top.
+TEST(RuleListingTest, AddsToTheKernelsCounts) {
+  RuleStatusSource source;
+  source.rule = [](const RuleId&) {
+    return RuleStatus{
+        .where = "kernel", .counts = true, .adds = true, .packets = 3, .bytes = 1000};
+  };
+  const auto lines = AnnotateListing(kListing, source);
+  EXPECT_THAT(LineOf(lines, "log prefix").text, HasSubstr(" counter packets 103 bytes 1200 drop"));
+  EXPECT_EQ(LineOf(lines, "log prefix").packets, 3u) << "Sluice's alone";
+  EXPECT_EQ(LineOf(lines, "table inet").text, "table inet filter { # handle 1");
+}
+
+// Their handle is at the end, behind the block that belongs to the rule.
+TEST(RuleListingTest, RulesOfSeveralLines) {
+  const auto lines = AnnotateListing(
+      "table inet filter { # handle 1 progname firewalld\n"
+      "\tflags owner\n\n"
+      "\tchain forward { # handle 2\n"
+      "\t\tjump {\n"
+      "\t\t\tcounter packets 7 bytes 8 accept\n"
+      "\t\t} # handle 16\n"
+      "\t\tcounter packets 100 bytes 200 drop # handle 11\n"
+      "\t}\n}\n",
+      Source());
+  ASSERT_EQ(lines.size(), 10u);
+  EXPECT_EQ(lines[5].text, "\t\t\tcounter packets 7 bytes 8 accept") << "a rule without a handle";
+  EXPECT_EQ(lines[6].handle, 16u);
+  EXPECT_EQ(lines[6].where, "worker");
+  EXPECT_EQ(lines[7].handle, 11u);
+}
+
 TEST(RuleListingTest, AnythingIsTakenAsText) {
   for (const char* text : {"", "\n\n", "\t\t\n", "}", "\t\tx # handle ", "\t\tx # handle 1x",
                            "table\n\tchain\n\t\tr # handle 99999999999999999999",

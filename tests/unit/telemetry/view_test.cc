@@ -26,6 +26,8 @@ StatusView SampleStatus() {
   v.interfaces_up = 1;
   v.workers = 2;
   v.packets = {1'234'567, 1'000'000, 34'567, 150'000, 49'000, 100, 900};
+  v.tiers = {.xdp = 900'000, .worker = 184'567, .kernel = 150'000, .offload = true, .entries = 1'200,
+             .limit = 65'536};
   v.punts = {{"local", "for this machine", 150'000}};
   v.kernel_decides = {"ip rules beyond the default ones", "netfilter chain inet filter forward"};
   v.mirror = {true, 0, 1, 0, "socket overflow"};
@@ -42,6 +44,7 @@ metrics         http://127.0.0.1:9470/metrics
 interfaces      1 of 2 up
 workers         2
 mirror          in step with the kernel, 1 resyncs, 0 corrections (last: socket overflow)
+tiers           XDP 72.9%, workers 14.9%, kernel 12.2% of packets; 1,200 of 65,536 entries
 kernel decides  ip rules beyond the default ones
                 netfilter chain inet filter forward
 
@@ -85,6 +88,20 @@ TEST(ViewTableTest, StatusSaysWhatIsWrong) {
   EXPECT_THAT(text, HasSubstr("kernel decides  only about packets for this machine\n"));
 }
 
+TEST(ViewTableTest, StatusSaysWhatKeepsPacketsFromXdp) {
+  StatusView v = SampleStatus();
+  v.tiers.problems = {"lan0: XDP runs in generic mode", "wan0: no NAPI"};
+  EXPECT_THAT(ToTable(v), HasSubstr("of 65,536 entries\n"
+                                    "                not in XDP: lan0: XDP runs in generic mode\n"
+                                    "                not in XDP: wan0: no NAPI\n"));
+  v.tiers = {.offload = true, .limit = 65'536};  // no packet yet
+  EXPECT_THAT(ToTable(v), HasSubstr("tiers           XDP 0.0%, workers 0.0%, kernel 0.0% of packets; "
+                                    "0 of 65,536 entries\n"));
+  v.tiers = {.worker = 5};
+  EXPECT_THAT(ToTable(v),
+              HasSubstr("tiers           the flow tier is off: workers carry everything\n"));
+}
+
 TEST(ViewTableTest, Interfaces) {
   InterfaceView up;
   up.name = "lan0";
@@ -104,6 +121,7 @@ TEST(ViewTableTest, Interfaces) {
   up.punts = 4;
   up.xdp_redirect = 1'234'567;
   up.xdp_pass = 5;
+  up.xdp_forward = 70;
   up.ring_full = 6;
   InterfaceView gone;
   gone.name = "wan0";
@@ -122,9 +140,9 @@ lan0        1,234,567   1.5 GiB          10     999 B       4        3          
 wan0                0       0 B           0       0 B       0        0          0
 
 XDP
-interface  to sluice  to kernel  dropped  ring full
-lan0       1,234,567          5        0          6
-wan0               0          0        0          0
+interface  forwarded  to sluice  to kernel  dropped  ring full
+lan0              70  1,234,567          5        0          6
+wan0               0          0          0        0          0
 
 wan0: no such interface; it is served when it appears
 )");
@@ -220,6 +238,8 @@ TEST(ViewJsonTest, FieldNamesAreTheContract) {
   const std::string status = ToJson(SampleStatus());
   EXPECT_THAT(status, HasSubstr(R"("balanced":true)"));
   EXPECT_THAT(status, HasSubstr(R"("unaccounted":0)"));
+  EXPECT_THAT(status, HasSubstr(R"("tiers":{"entries":1200,"kernel":150000,"limit":65536,)"
+                                R"("offload":true,"problems":[],"worker":184567,"xdp":900000})"));
   EXPECT_THAT(ToJson(std::vector<WorkerView>{{}}), HasSubstr(R"("cpu":null)"));
   EXPECT_EQ(FromJson<std::vector<WorkerView>>(R"([{"cpu":7}])")->at(0).cpu, 7u);
 }

@@ -11,6 +11,7 @@
 
 #include "base/byte_order.h"
 #include "control/netlink/attributes.h"
+#include "control/netlink/nfnetlink_message.h"
 #include "tables/flow_owner.h"
 #include "wire/protocol.h"
 
@@ -118,42 +119,12 @@ void ParseProtocolInfo(const nlattr* nested, Flow& flow) {
 
 // --- Writing ---
 
-class Message {
+class Message : public NfnetlinkMessage {
  public:
   Message(std::vector<uint8_t>& out, uint8_t type, uint16_t flags, uint32_t sequence, Family family)
-      : out_(out), start_(out.size()) {
-    nlmsghdr header{};
-    header.nlmsg_type = static_cast<uint16_t>(NFNL_SUBSYS_CTNETLINK << 8 | type);
-    header.nlmsg_flags = static_cast<uint16_t>(NLM_F_REQUEST | flags);
-    header.nlmsg_seq = sequence;
-    nfgenmsg body{};
-    body.nfgen_family = family == Family::kIpv4 ? AF_INET : AF_INET6;
-    body.version = NFNETLINK_V0;
-    Raw(&header, sizeof header);
-    Raw(&body, sizeof body);
-  }
-  ~Message() {
-    const auto length = static_cast<uint32_t>(out_.size() - start_);
-    std::memcpy(out_.data() + start_, &length, sizeof length);
-  }
-  Message(const Message&) = delete;
-  Message& operator=(const Message&) = delete;
+      : NfnetlinkMessage(out, static_cast<uint16_t>(NFNL_SUBSYS_CTNETLINK << 8 | type), flags, sequence,
+                         family == Family::kIpv4 ? AF_INET : AF_INET6) {}
 
-  void Put(uint16_t type, const void* data, size_t size) {
-    const nlattr a{static_cast<uint16_t>(sizeof(nlattr) + size), type};
-    Raw(&a, sizeof a);
-    Raw(data, size);
-    out_.resize(start_ + NLMSG_ALIGN(out_.size() - start_));
-  }
-  void Put8(uint16_t type, uint8_t value) { Put(type, &value, sizeof value); }
-  void Put16(uint16_t type, uint16_t value) {
-    const uint16_t big = htons(value);
-    Put(type, &big, sizeof big);
-  }
-  void Put32(uint16_t type, uint32_t value) {
-    const uint32_t big = htonl(value);
-    Put(type, &big, sizeof big);
-  }
   void PutAddress(uint16_t type, Family family, const Ipv6& bits) {
     uint8_t bytes[16];
     if (family == Family::kIpv4) {
@@ -164,24 +135,6 @@ class Message {
       Put(type, bytes, 16);
     }
   }
-  template <class F>
-  void Nest(uint16_t type, const F& fill) {
-    const size_t at = out_.size();
-    const nlattr a{0, static_cast<uint16_t>(type | NLA_F_NESTED)};
-    Raw(&a, sizeof a);
-    fill();
-    const auto length = static_cast<uint16_t>(out_.size() - at);
-    std::memcpy(out_.data() + at, &length, sizeof length);
-  }
-
- private:
-  void Raw(const void* data, size_t size) {
-    const auto* bytes = static_cast<const uint8_t*>(data);
-    out_.insert(out_.end(), bytes, bytes + size);
-  }
-
-  std::vector<uint8_t>& out_;
-  const size_t start_;
 };
 
 void PutTuple(Message& m, uint16_t type, const FlowTuple& t) {

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "control/netlink/messages.h"
+#include "control/netlink/nfnetlink_message.h"
 #include "control/nft/messages.h"
 
 namespace sluice::control::nft {
@@ -17,6 +18,7 @@ namespace {
 
 constexpr int kMaxAttempts = 100;  // of Read: a ruleset that changes faster than it is read
 constexpr int kMaxTableAttempts = 3;
+constexpr int kMaxRepeats = 8;  // readings begun anew for elements that came twice
 constexpr size_t kDatagramsAtOnce = 64;  // for Read
 
 void AppendString(std::vector<uint8_t>& body, uint16_t type, const std::string& text) {
@@ -55,6 +57,7 @@ void RulesetReader::Start(WantsElements wants_elements) {
   wants_elements_ = std::move(wants_elements);
   tables_only_ = false;
   attempts_ = 0;
+  repeats_ = 0;
   Again();
 }
 
@@ -69,10 +72,26 @@ void RulesetReader::Again() {
   set_ = nullptr;
   chain_ = nullptr;
   torn_ = false;
+  repeated_ = false;
   asked_ = false;
   order_ = 0;
   phase_ = Phase::kGenerationBefore;
   ++attempts_;
+}
+
+// An empty batch: the kernel takes the mutex of transactions for it (nf_tables_valid_genid), and does
+// nothing more.
+absl::Status RulesetReader::WaitForTransaction() {
+  std::vector<uint8_t> batch;
+  { const NfnetlinkMessage begin(batch, NFNL_MSG_BATCH_BEGIN, 0, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES); }
+  { const NfnetlinkMessage end(batch, NFNL_MSG_BATCH_END, 0, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES); }
+  sockaddr_nl kernel{};
+  kernel.nl_family = AF_NETLINK;
+  if (sendto(socket_.fd(), batch.data(), batch.size(), 0, reinterpret_cast<sockaddr*>(&kernel),
+             sizeof kernel) < 0) {
+    return absl::ErrnoToStatus(errno, "nf_tables: an empty transaction");
+  }
+  return absl::OkStatus();
 }
 
 absl::Status RulesetReader::SendRequest() {
@@ -85,6 +104,7 @@ absl::Status RulesetReader::SendRequest() {
       flags = 0;
       break;
     case Phase::kTables:
+      if (absl::Status status = WaitForTransaction(); !status.ok()) return status;
       kind = NFT_MSG_GETTABLE;
       break;
     case Phase::kChains:
@@ -177,7 +197,10 @@ void RulesetReader::TakeContent(const nlmsghdr& message, Nanos now) {
         chain_ = FindChain(*table, rule->chain);
         chain_table_ = table;
       }
-      if (chain_ != nullptr) chain_->rules.push_back(std::move(rule->rule));
+      if (chain_ == nullptr) return;
+      // A transaction under way has put one ahead, so that one came twice.
+      if (!chain_->rules.empty() && chain_->rules.back().handle == rule->rule.handle) torn_ = true;
+      chain_->rules.push_back(std::move(rule->rule));
       return;
     }
     case NFT_MSG_NEWSET: {
@@ -200,13 +223,12 @@ void RulesetReader::TakeContent(const nlmsghdr& message, Nanos now) {
       if (set_ == nullptr) return;
       ForEachElement(message, now, [&](SetElement&& element) {
         element.order = ++order_;
-        const bool catchall = element.catchall;
         const size_t before = set_->elements.size();
         set_->elements.insert(set_->elements.end(), std::move(element));
-        // An element that comes twice: the kernel resized the set's hash table between two parts
-        // of the answer, which goes on by the number of elements that were sent already
+        // One that comes twice: the kernel resized the set's hash table between two parts of the
+        // answer, which goes on by the number of elements that were sent already
         // (net/netfilter/nft_set_hash.c). Others were left out then, and nothing else says so.
-        if (!catchall && set_->elements.size() == before) torn_ = true;
+        if (set_->elements.size() == before) repeated_ = true;
       });
       return;
     default:
@@ -225,6 +247,12 @@ absl::Status RulesetReader::EndPhase() {
   }
   // EINTR: torn. ENOENT: a set is gone since its name was read.
   if (error_ == EINTR || error_ == ENOENT || error_ == EAGAIN) torn_ = true;
+  // A resize is over soon. Packets that add elements make others come twice as well, for as long as
+  // they please: then what has come must do.
+  if (repeated_ && repeats_ < kMaxRepeats) {
+    ++repeats_;
+    torn_ = true;
+  }
   if (error_ != 0 && !torn_) {
     return absl::ErrnoToStatus(error_, "cannot read the nftables ruleset");
   }

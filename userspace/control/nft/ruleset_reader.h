@@ -3,7 +3,14 @@
 // In steps, since a set may have very many elements: each Step takes at most a given number of
 // datagrams (up to 32 KiB each; the kernel fills them while it is asked, nothing is waited for).
 // The generation is asked for before and after; when it moved, or the kernel marked a dump as torn
-// (NLM_F_DUMP_INTR), or something vanished while it was read, all is read again.
+// (NLM_F_DUMP_INTR), or something vanished while it was read, all is read again. Between, the reader
+// waits for a transaction that is under way: the kernel raises the generation before it exchanges the
+// rules, and dumps by position in lists from which it is still taking the old ones. Without that a
+// ruleset may come without some of its rules, and nothing says so.
+//
+// A set's elements come by number as well: those of which one comes twice are read again, since others
+// may be missing. (An element that the kernel removes between two parts, its time being over, can
+// still hide another one; nothing tells.)
 //
 // A kernel without nf_tables has an empty ruleset of generation 0. Families, tables and chains come
 // in the kernel's order. Counts in the expressions are those of the moment.
@@ -70,6 +77,7 @@ class RulesetReader {
 
   explicit RulesetReader(NetlinkSocket socket) : socket_(std::move(socket)) {}
   absl::Status SendRequest();
+  absl::Status WaitForTransaction();
   void Take(const nlmsghdr& message, Nanos now);  // one message of an answer
   void TakeContent(const nlmsghdr& message, Nanos now);
   absl::Status EndPhase();
@@ -85,6 +93,8 @@ class RulesetReader {
   bool asked_ = false;     // the request of this phase is sent
   bool answered_ = false;  // and its answer complete
   bool torn_ = false;
+  bool repeated_ = false;  // an element has come twice
+  int repeats_ = 0;        // readings that were begun anew for that
   uint32_t sequence_ = 0;
   uint32_t generation_ = 0;  // as the last GETGEN said
   int error_ = 0;            // errno of the answer

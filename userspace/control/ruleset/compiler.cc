@@ -32,9 +32,10 @@ void RulesetCompiler::ForgetTables(const nft::Ruleset& model) {
   for (const nft::Table& table : model.tables) {
     tables.emplace(TableKey(static_cast<uint8_t>(table.family), table.name), table.handle);
   }
-  for (const auto& [table, handle] : tables_) {
+  for (const auto& known : tables_) {
+    const TableKey& table = known.first;
     const auto now = tables.find(table);
-    if (now != tables.end() && now->second == handle) continue;
+    if (now != tables.end() && now->second == known.second) continue;
     const auto of_table = [&](const auto& entry) {
       return std::get<0>(entry.first) == table.first && std::get<1>(entry.first) == table.second;
     };
@@ -210,12 +211,11 @@ std::shared_ptr<const Ruleset> RulesetCompiler::ApplyEvents(
     if (memory.dynamic == nullptr) continue;
     std::shared_ptr<const ElementSet> elements = memory.elements;
     for (const tables::SetEvent& event : events) {
-      if (event.set != memory.dynamic->id()) continue;
+      if (event.set != memory.dynamic->id() || event.has_statements) continue;
       Element element;
       element.key.assign(event.key.begin(), event.key.begin() + event.key_length);
       element.data.assign(event.data.begin(), event.data.begin() + event.data_length);
       if (event.timeout != Nanos()) element.expires = now + event.timeout;
-      // Statements of its own are its worker's; another's copy has none.
       if (event.kind == tables::SetEvent::Kind::kDelete) {
         elements = elements->With({&element, 1}, {});
       } else {
@@ -227,6 +227,15 @@ std::shared_ptr<const Ruleset> RulesetCompiler::ApplyEvents(
     sets.emplace_back(memory.index, elements);
   }
   return sets.empty() ? nullptr : WithSets(sets, last_->generation());
+}
+
+std::optional<RulesetCompiler::SetName> RulesetCompiler::NameOf(
+    const tables::SetEvent& event) const {
+  for (const auto& [key, memory] : sets_) {
+    if (memory.dynamic == nullptr || memory.dynamic->id() != event.set) continue;
+    return SetName{std::get<0>(key), std::get<1>(key), std::get<2>(key)};
+  }
+  return {};
 }
 
 }  // namespace sluice::control

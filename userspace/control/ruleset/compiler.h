@@ -53,10 +53,18 @@ class RulesetCompiler {
                                                        std::span<const nft::SetDelta> changes,
                                                        Nanos now);
   // What workers have added to dynamic sets (Filter::DrainSetEvents), so that the others see it.
+  // Elements with statements are left out: without them they would mean something else.
   // Null when nothing has changed. The model does not know of it: after the set's next change by the
   // kernel only each worker's own elements remain.
   std::shared_ptr<const tables::Ruleset> ApplyEvents(std::span<const tables::SetEvent> events,
                                                      Nanos now);
+  // Whose elements an event is about; null: of a set that has gone.
+  struct SetName {
+    uint8_t family = 0;  // NFPROTO_*
+    std::string table;
+    std::string set;
+  };
+  std::optional<SetName> NameOf(const tables::SetEvent& event) const;
 
  private:
   friend class RulesetBuild;

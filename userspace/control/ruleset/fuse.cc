@@ -26,6 +26,7 @@ uint32_t Reads(const Op& op) {
     case OpCode::kImmediate:
     case OpCode::kVerdict:
     case OpCode::kExthdr:
+    case OpCode::kExthdrStrip:
     case OpCode::kRt:
     case OpCode::kFib:
     case OpCode::kCounter:

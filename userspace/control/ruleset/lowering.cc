@@ -148,14 +148,16 @@ void Lowering::Lower(const nft::ByteorderExpr& e) {
 void Lowering::Lower(const nft::PayloadExpr& e) {
   const bool sets = e.sreg != nft::kNoRegister;
   if (!Fits(sets ? e.sreg : e.dreg, e.length)) return;
-  if (e.base > 2) return Unsupported("payload of inner headers");
+  constexpr uint8_t kInnerHeader = 3;  // NFT_PAYLOAD_INNER_HEADER
+  if (e.base > kInnerHeader) return Unsupported("payload of tunnels");
   if (e.length > kMaxPayload || e.offset > 0xffff) return Unsupported("payload");
   if (sets && e.csum_type > 1) return Unsupported("payload with an SCTP checksum");
   Op& op = Add(sets ? OpCode::kPayloadSet : OpCode::kLoad);
   op.sreg = Unit(e.sreg);
   op.dreg = Unit(e.dreg);
   op.length = static_cast<uint8_t>(e.length);
-  op.load.source = static_cast<Source>(e.base);  // NFT_PAYLOAD_LL_HEADER, NETWORK, TRANSPORT
+  // NFT_PAYLOAD_LL_HEADER, NETWORK, TRANSPORT
+  op.load.source = e.base == kInnerHeader ? Source::kInner : static_cast<Source>(e.base);
   op.load.length = op.length;
   op.load.offset = static_cast<uint16_t>(e.offset);
   if (sets) {
@@ -173,7 +175,12 @@ void Lowering::Lower(const nft::ExthdrExpr& e) {
   if (sets && (e.op != kTcpOption || (e.length != 2 && e.length != 4))) {
     return Unsupported("exthdr set");
   }
-  if (!sets && e.dreg == nft::kNoRegister) return Unsupported("exthdr reset tcp option");
+  if (!sets && e.dreg == nft::kNoRegister) {
+    if (e.op != kTcpOption) return Unsupported("exthdr reset");
+    Op& op = Add(OpCode::kExthdrStrip);
+    op.kind2 = e.type;
+    return;
+  }
   if (!Fits(sets ? e.sreg : e.dreg, std::max<size_t>(e.length, 1)) || e.offset > 0xffff) return;
   Op& op = Add(sets ? OpCode::kExthdrSet : OpCode::kExthdr);
   op.sreg = Unit(e.sreg);

@@ -22,6 +22,7 @@ enum InetHook : uint32_t {
   kHookPrerouting, kHookInput, kHookForward, kHookOutput, kHookPostrouting, kHookIngress,
 };
 
+constexpr int32_t kDefragPriority = -400;
 constexpr int32_t kConntrackPriority = -200;
 constexpr int32_t kDestinationNatPriority = -100;
 constexpr int32_t kSourceNatPriority = 100;
@@ -32,6 +33,7 @@ std::optional<HookPoint> PointOf(const nft::BaseChain& base) {
   switch (base.hook) {
     case kHookPrerouting:
       if (nat) return HookPoint::kPreroutingNat;
+      if (base.priority < kDefragPriority) return HookPoint::kPreroutingFirst;
       if (base.priority < kConntrackPriority) return HookPoint::kPreroutingRaw;
       return base.priority <= kDestinationNatPriority ? HookPoint::kPreroutingEarly
                                                       : HookPoint::kPreroutingLate;

@@ -315,7 +315,10 @@ void RulesetBuild::NoteConntrack(const nft::Table& table) {
   bool needed = false;
   for (const nft::Chain& chain : table.chains) {
     for (const nft::Rule& rule : chain.rules) {
-      needed = needed || std::any_of(rule.exprs.begin(), rule.exprs.end(), NeedsConntrack);
+      for (const nft::Expr& expr : rule.exprs) {
+        needed = needed || NeedsConntrack(expr);
+        program_->notrack = program_->notrack || std::holds_alternative<nft::NotrackExpr>(expr);
+      }
     }
   }
   for (const auto& [name, set] : table.sets) {

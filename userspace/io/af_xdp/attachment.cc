@@ -102,7 +102,8 @@ absl::Status InterfaceAttachment::OpenWith(const Options& options, const packet:
   absl::StatusOr<std::unique_ptr<XdpProgram>> program =
       XdpProgram::Attach(interface_, {.mode = options.mode,
                                       .multi_buffer = multi_buffer,
-                                      .early_limits = options.early_limits});
+                                      .early_limits = options.early_limits,
+                                      .offload = options.offload});
   if (!program.ok()) return program.status();
   program_ = *std::move(program);
   if (zero_copy && program_->mode() == XdpMode::kGeneric) {

@@ -57,6 +57,7 @@ class InterfaceAttachment {
     RingSizes rings;
     uint32_t fill_target = 0;  // frames per queue to receive into; 0: the fill ring's size
     EarlyLimits* early_limits = nullptr;  // outlives the attachment; null: no early filter
+    const OffloadMaps* offload = nullptr;  // likewise; null: no flow tier
   };
 
   // Takes up to fill_target frames per queue from `pool`, which the caller owns at the moment.
@@ -77,6 +78,8 @@ class InterfaceAttachment {
   void SetOwnMac(const Mac& mac) { program_->SetOwnMac(mac); }
   // Likewise its MTU.
   void SetMtu(uint32_t mtu) { program_->SetMtu(mtu); }
+  // What the flow tier does with what arrives here, see XdpProgram.
+  bool SetOffload(uint32_t word) { return program_->SetOffload(word); }
 
   IfaceSlot slot() const { return slot_; }
   const InterfaceInfo& interface() const { return interface_; }

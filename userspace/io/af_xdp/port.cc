@@ -370,6 +370,8 @@ void AfXdpPort::Refill(packet::FramePool& pool) {
   if (zero_copy_ && xsk_ring_prod__needs_wakeup(&ring)) DriveReceive();
 }
 
+bool AfXdpPort::HasUnsentTx() const { return !dead() && Waiting(socket_->transmit) > 0; }
+
 bool AfXdpPort::WantsPollWakeup() const {
   return !dead() && xsk_ring_prod__needs_wakeup(&socket_->fill) != 0;
 }

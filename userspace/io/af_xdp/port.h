@@ -73,6 +73,8 @@ class AfXdpPort {
   bool WantsPollWakeup() const;
   // Whether there is something to do that no poll() reports: frames wait to be sent or completed.
   bool HasPendingTx() const { return frames_in_tx() > 0; }
+  // Whether some of them have not been taken by the device.
+  bool HasUnsentTx() const;
   // Finds out whether the port is dead: sending does, but poll() does not. For the control thread
   // when it hears that the interface has gone, and for a worker now and then.
   void CheckAlive();

@@ -81,6 +81,19 @@ uint64_t PackMac(const Mac& mac) {
   return packed;
 }
 
+// The program uses these maps; 0 or a negative errno.
+int Lend(const OffloadMaps& offload, const decltype(sluice_xdp_ingress::maps)& maps) {
+  const OffloadMaps::Fds& fds = offload.fds();
+  const std::pair<bpf_map*, int> lent[] = {
+      {maps.offload_flows4, fds.flows4},   {maps.offload_flows6, fds.flows6},
+      {maps.offload_cells, fds.cells},     {maps.offload_state, fds.state},
+      {maps.offload_devices, fds.devices}, {maps.offload_devices_f, fds.devices_f}};
+  for (const auto& [map, fd] : lent) {
+    if (const int error = bpf_map__reuse_fd(map, fd); error != 0) return error;
+  }
+  return 0;
+}
+
 const char* ModeName(XdpMode mode) { return mode == XdpMode::kNative ? "native" : "generic"; }
 
 // What the errno of an attachment means, and what to do.
@@ -152,6 +165,7 @@ absl::Status XdpProgram::Load(const InterfaceInfo& info, const Options& options)
       error = -bpf_map__reuse_fd(skeleton_->maps.early_sources, options.early_limits->sources_fd());
     }
   }
+  if (error == 0 && options.offload != nullptr) error = -Lend(*options.offload, skeleton_->maps);
   if (error == 0) error = -sluice_xdp_ingress::load(skeleton_);
   if (error != 0) {
     return absl::FailedPreconditionError(absl::StrCat(
@@ -159,6 +173,7 @@ absl::Status XdpProgram::Load(const InterfaceInfo& info, const Options& options)
         error == EPERM ? "; the process lacks CAP_BPF: run as root or grant it"
                        : "; the kernel must be 6.1 or newer, with BPF and AF_XDP"));
   }
+  may_offload_ = options.offload != nullptr;
   if (options.early_limits == nullptr) return absl::OkStatus();
   const EarlyFilter::Maps maps = {.cores = bpf_map__fd(skeleton_->maps.early_cores),
                                   .pages = bpf_map__fd(skeleton_->maps.early_pages),
@@ -228,6 +243,12 @@ void XdpProgram::SetOwnMac(const Mac& mac) {
 void XdpProgram::SetMtu(uint32_t mtu) {
   const uint32_t largest = mode_ == XdpMode::kGeneric ? mtu + ETH_HLEN : 0;
   __atomic_store_n(&skeleton_->bss->config.largest_frame, largest, __ATOMIC_RELEASE);
+}
+
+bool XdpProgram::SetOffload(uint32_t word) {
+  if (!may_offload_ || mode_ != XdpMode::kNative) word = 0;
+  __atomic_store_n(&skeleton_->bss->config.offload, word, __ATOMIC_RELEASE);
+  return word != 0;
 }
 
 absl::Status XdpProgram::SetSocket(QueueId queue, int socket_fd) {

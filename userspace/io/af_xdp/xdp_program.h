@@ -21,6 +21,7 @@
 #include "io/af_xdp/early_filter.h"
 #include "io/af_xdp/early_limits.h"
 #include "io/af_xdp/interface_probe.h"
+#include "io/af_xdp/offload_maps.h"
 
 struct bpf_link;
 struct sluice_xdp_ingress;
@@ -47,8 +48,9 @@ class XdpProgram {
  public:
   struct Options {
     XdpMode mode = XdpMode::kAuto;
-    bool multi_buffer = false;  // take frames in several buffers: the sockets can
-    EarlyLimits* early_limits = nullptr;  // for the early filter; null: there is none
+    bool multi_buffer = false;             // take frames in several buffers: the sockets can
+    EarlyLimits* early_limits = nullptr;   // for the early filter; null: there is none
+    const OffloadMaps* offload = nullptr;  // for the flow tier; null: there is none
   };
 
   // Loads and attaches; passes everything to the kernel until SetEnabled(true).
@@ -71,6 +73,10 @@ class XdpProgram {
   // In generic mode segments that the sender has left to its "network card" arrive in one piece, as
   // from the other end of a veth pair. Only the kernel can cut them up, so it gets them.
   void SetMtu(uint32_t mtu);
+  // What the flow tier does with the frames that come in here: SLUICE_OFFLOAD_WORD. Nothing at
+  // first, and always without Options::offload or in generic mode: there, a frame that is sent on
+  // keeps the kernel's notes on its checksum, which would be wrong then. Whether it is in force.
+  bool SetOffload(uint32_t word);
   absl::Status SetSocket(QueueId queue, int socket_fd);
   absl::Status ClearSocket(QueueId queue);
   absl::StatusOr<XdpCounts> ReadCounts() const;
@@ -87,6 +93,7 @@ class XdpProgram {
   int link_fd_ = -1;
   XdpMode mode_ = XdpMode::kAuto;
   bool multi_buffer_ = false;
+  bool may_offload_ = false;
   uint32_t program_id_ = 0;
   std::string native_refusal_;
   std::unique_ptr<EarlyFilter> early_filter_;

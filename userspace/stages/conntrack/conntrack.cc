@@ -5,6 +5,7 @@
 #include "stages/conntrack/icmp_kinds.h"
 #include "stages/conntrack/sctp_tracker.h"
 #include "stages/conntrack/tcp_tracker.h"
+#include "stages/conntrack/tcp_window.h"
 #include "stages/conntrack/validate.h"
 #include "wire/icmp.h"
 #include "wire/protocol.h"
@@ -168,6 +169,7 @@ bool Conntrack::WouldTrack(const Packet& p, const FlowTuple& tuple,
   }
   if (!tcp && tuple.protocol != wire::kProtocolSctp) return true;
   Flow flow = table_.at(found.flow);
+  if (tcp && flow.Has(tables::kFlowOffload)) ForgetTcpWindows(flow.tcp);
   const TrackResult result = tcp ? TrackTcp(flow, found.direction, c.tcp, settings, now)
                                  : TrackSctp(flow, found.direction, p, arena, settings);
   return result.kind != TrackResult::Kind::kInvalid;
@@ -217,6 +219,8 @@ Verdict Conntrack::Apply(const Context& c, Packet& p, tables::FlowTable::Found f
   TrackResult result;
   switch (c.tuple.protocol) {
     case wire::kProtocolTcp:
+      // Packets that were not seen here have gone by.
+      if (flow.Has(tables::kFlowOffload)) [[unlikely]] ForgetTcpWindows(flow.tcp);
       result = TrackTcp(flow, found.direction, c.tcp, c.settings, c.now);
       break;
     case wire::kProtocolUdp:
@@ -245,6 +249,10 @@ Verdict Conntrack::Apply(const Context& c, Packet& p, tables::FlowTable::Found f
       CountFlows();
     }
     return Invalid(p);
+  }
+  if (flow.Has(tables::kFlowOffload) && c.tuple.protocol == wire::kProtocolTcp &&
+      flow.tcp.state != static_cast<uint8_t>(tables::TcpState::kEstablished)) [[unlikely]] {
+    table_.NoteChanged(found.flow);
   }
   if (result.kind == TrackResult::Kind::kReopen) {
     End(found.flow);

@@ -184,6 +184,14 @@ WindowCheck CheckTcpWindow(TcpTracking& tcp, FlowDirection direction, const TcpS
   return WindowCheck::kAccept;
 }
 
+void ForgetTcpWindows(TcpTracking& tcp) {
+  for (size_t i = 0; i < 2; ++i) {
+    tcp.peers[i].max_window = 0;
+    tcp.flags[i] &= static_cast<uint8_t>(~(tables::kTcpMaxAckSet | tables::kTcpDataUnacknowledged));
+  }
+  tcp.retransmissions = 0;
+}
+
 void BeginTcpWindow(TcpTracking& tcp, const TcpSegment& s) {
   tcp = TcpTracking{};
   tcp.last_kind = static_cast<uint8_t>(SegmentKind::kNone);

@@ -29,6 +29,10 @@ WindowCheck CheckTcpWindow(tables::TcpTracking& tcp, tables::FlowDirection direc
 // picked up in its middle: no scale is known, so windows are not enforced.
 void BeginTcpWindow(tables::TcpTracking& tcp, const TcpSegment& segment);
 
+// What is known of sequence numbers is old: both sides are learned anew from what they send next
+// (net/netfilter/nf_flow_table_core.c, flow_offload_fixup_tcp).
+void ForgetTcpWindows(tables::TcpTracking& tcp);
+
 }  // namespace sluice::stages
 
 #endif  // SLUICE_STAGES_CONNTRACK_TCP_WINDOW_H_

@@ -19,10 +19,6 @@ uint32_t TosPriority(uint8_t tos) {
   return kPriorities[(tos & 0x1e) >> 1];
 }
 
-bool AfterForwarding(HookPoint hook) {
-  return hook == HookPoint::kForward || hook >= HookPoint::kPostroutingEarly;
-}
-
 }  // namespace
 
 Evaluation::Evaluation(Filter& filter, FilterContext& context, HookPoint hook, uint32_t family_slot)
@@ -46,7 +42,11 @@ Evaluation::Evaluation(Filter& filter, FilterContext& context, HookPoint hook, u
   if (is_v4() && context.in != nullptr && AfterForwarding(hook)) {
     priority_ = TosPriority(context.p.l3()[1]);
   }
-  if (context.snapshot.left_out != nullptr) FindLeftOut();
+  if (context.path != nullptr) [[unlikely]] {
+    BeginToObserve();  // the last thing here either way, so that no frame is made for it
+  } else if (context.snapshot.left_out != nullptr) {
+    FindLeftOut();
+  }
 }
 
 bool Evaluation::Test(const Op& op) {
@@ -114,28 +114,28 @@ void Evaluation::Bitwise(const Op& op) {
 }
 
 // nft_bitwise_eval_lshift and _rshift: on units in host order, carrying between them.
-void Evaluation::Shift(const Op& op) {
+void Evaluation::Shift(const Op& op, Registers& registers) {
   const size_t units = (op.length + 3u) / 4;
   const uint32_t shift = op.a;
   uint32_t carry = 0;
   if (op.kind == 1) {
     for (size_t i = units; i-- > 0;) {
-      const uint32_t value = registers_[op.sreg + i];
-      registers_[op.dreg + i] = value << shift | carry;
+      const uint32_t value = registers[op.sreg + i];
+      registers[op.dreg + i] = value << shift | carry;
       carry = shift == 0 ? 0 : value >> (32 - shift);
     }
   } else {
     for (size_t i = 0; i < units; ++i) {
-      const uint32_t value = registers_[op.sreg + i];
-      registers_[op.dreg + i] = carry | value >> shift;
+      const uint32_t value = registers[op.sreg + i];
+      registers[op.dreg + i] = carry | value >> shift;
       carry = shift == 0 ? 0 : value << (32 - shift);
     }
   }
 }
 
-void Evaluation::Byteorder(const Op& op) {
-  uint8_t* to = Reg(op.dreg);
-  const uint8_t* from = Reg(op.sreg);
+void Evaluation::Byteorder(const Op& op, Registers& registers) {
+  uint8_t* to = reinterpret_cast<uint8_t*>(&registers[op.dreg]);
+  const uint8_t* from = reinterpret_cast<const uint8_t*>(&registers[op.sreg]);
   const size_t size = op.a;
   // Host and network order differ in both directions alike.
   for (size_t at = 0; at + size <= op.length; at += size) {
@@ -146,8 +146,12 @@ void Evaluation::Byteorder(const Op& op) {
   }
 }
 
-Evaluation::Step Evaluation::Execute(uint32_t first_op) {
+template <bool kObserved>
+Evaluation::Step Evaluation::ExecuteOps(uint32_t first_op) {
   for (const Op* op = &program_.ops[first_op];; ++op) {
+    if constexpr (kObserved) {
+      if (path_ != nullptr) Observe(*op);
+    }
     switch (op->code) {
       case OpCode::kEnd:
         return Step::kNext;
@@ -174,18 +178,30 @@ Evaluation::Step Evaluation::Execute(uint32_t first_op) {
       case OpCode::kCounter:
         if (!context_.dry_run) {
           StateCell& cell = tables::WorkerCell(op->cell, worker_);
-          StateCell::Add(cell.a, 1);
-          StateCell::Add(cell.b, context_.p.l3_length());
+          const uint64_t length = context_.p.l3_length();
+          StateCell::Add(cell.a, context_.take_back ? -uint64_t{1} : 1);
+          StateCell::Add(cell.b, context_.take_back ? -length : length);
         }
         break;
       case OpCode::kLookup:
       case OpCode::kLookupVerdict:
         if (const Step step = Lookup(*op); step != Step::kNext) return step;
         break;
+      case OpCode::kLimit:
+      case OpCode::kDynset:
+        if (context_.take_back) return Step::kBreak;
+        [[fallthrough]];
       default:
         if (const Step step = ExecuteOne(*op); step != Step::kNext) return step;
     }
   }
+}
+
+Evaluation::Step Evaluation::Execute(uint32_t first_op) { return ExecuteOps<false>(first_op); }
+
+// Apart, so that it does not count where the compiler weighs what to inline.
+[[gnu::noinline, gnu::cold]] Evaluation::Step Evaluation::ExecuteObserved(uint32_t first_op) {
+  return ExecuteOps<true>(first_op);
 }
 
 Evaluation::Step Evaluation::ExecuteOne(const Op& op) {
@@ -202,10 +218,10 @@ Evaluation::Step Evaluation::ExecuteOne(const Op& op) {
       Bitwise(op);
       return Step::kNext;
     case OpCode::kShift:
-      Shift(op);
+      Shift(op, registers_);
       return Step::kNext;
     case OpCode::kByteorder:
-      Byteorder(op);
+      Byteorder(op, registers_);
       return Step::kNext;
     case OpCode::kPayloadSet:
       return PayloadSet(op);
@@ -213,6 +229,8 @@ Evaluation::Step Evaluation::ExecuteOne(const Op& op) {
       return Exthdr(op);
     case OpCode::kExthdrSet:
       return ExthdrSet(op);
+    case OpCode::kExthdrStrip:
+      return ExthdrStrip(op);
     case OpCode::kMetaSet:
       MetaSet(op);
       return Step::kNext;

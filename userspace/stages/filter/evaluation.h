@@ -18,6 +18,11 @@ inline constexpr uint8_t kProtoIpv4 = 2;
 inline constexpr uint8_t kProtoNetdev = 5;
 inline constexpr uint8_t kProtoIpv6 = 10;
 
+// Where IPv4 packets in transit have the priority that their TOS gives.
+constexpr bool AfterForwarding(tables::HookPoint hook) {
+  return hook == tables::HookPoint::kForward || hook >= tables::HookPoint::kPostroutingEarly;
+}
+
 class Evaluation {
  public:
   // `family_slot`: 0 IPv4, 1 IPv6, 2 another protocol.
@@ -50,17 +55,23 @@ class Evaluation {
   bool LeftOut(uint8_t bits) const { return (bits & left_out_mask_) == left_out_family_; }
   void LoadKeys(const tables::Classifier& index);
   bool Finish(FilterVerdict::Kind kind, uint32_t rule, uint32_t chain);
+  bool FinishForKernel();
 
   // --- evaluation.cc: rules ---
+  template <bool kObserved>
+  Step ExecuteOps(uint32_t first_op);
   Step Execute(uint32_t first_op);
+  Step ExecuteObserved(uint32_t first_op);
   Step ExecuteOne(const tables::Op& op);
   bool Test(const tables::Op& op);
   bool TestBytes(const tables::Op& op, bool equal);
   bool Compare(const tables::Op& op) const;
   bool InRange(const tables::Op& op) const;
+  // Four more units than there are: a load of 16 bytes into the last ones cannot overrun.
+  using Registers = std::array<uint32_t, tables::kRegisterUnits + 16>;
   void Bitwise(const tables::Op& op);
-  void Shift(const tables::Op& op);
-  void Byteorder(const tables::Op& op);
+  static void Shift(const tables::Op& op, Registers& registers);
+  static void Byteorder(const tables::Op& op, Registers& registers);
   Step Verdict(int32_t code, uint32_t chain = tables::kNoChain) {
     code_ = code;
     target_ = chain;
@@ -75,6 +86,7 @@ class Evaluation {
   bool Load32(const tables::Load& load, uint32_t& value);
   // Where `length` bytes at an offset of a header lie in the packet; false when not all there.
   bool Locate(tables::Source base, uint32_t offset, uint32_t length, uint32_t& at) const;
+  bool FindInner(uint32_t& at) const;
   const uint8_t* Contiguous(uint32_t at, uint32_t length) const;  // null when over pieces
   void CopyOut(uint32_t at, uint8_t* out, uint32_t length) const;
   void CopyIn(uint32_t at, const uint8_t* bytes, uint32_t length);
@@ -87,6 +99,7 @@ class Evaluation {
   // --- headers.cc ---
   Step Exthdr(const tables::Op& op);
   Step ExthdrSet(const tables::Op& op);
+  Step ExthdrStrip(const tables::Op& op);
   bool FindIpv6Header(uint8_t type, uint32_t& at) const;
   bool FindIpv4Option(uint8_t type, uint32_t& at) const;
   bool FindSctpChunk(uint8_t type, uint32_t& at, uint32_t& length) const;
@@ -127,7 +140,45 @@ class Evaluation {
                 uint64_t owner);
   Step CountConnections(const tables::StatefulExpr& expr, tables::StateCell& own, uint64_t owner);
   void Report(tables::SetEvent::Kind kind, const tables::DynamicSet& set, const uint8_t* key,
-              const uint8_t* data, Nanos timeout);
+              const uint8_t* data, Nanos timeout, bool has_statements);
+
+  // --- observe.cc: whether another packet of the flow would fare alike (flow_path.h) ---
+  // What of loaded bytes is the same in all of them.
+  enum class Known : uint8_t { kAll, kSome, kPresenceVaries };
+  // Whether the rule at hand is looked at: not one that XDP has applied.
+  bool Observes() const {
+    return path_ != nullptr &&
+           (early_shown_ == nullptr || !LeftOut(early_shown_->rules[rule_]));
+  }
+  void BeginToObserve();
+  void Observe(const tables::Op& op);  // before it is carried out
+  void ObserveTest(const tables::Op& op);
+  void ObserveLoad(const tables::Op& op);
+  void ObserveBitwise(const tables::Op& op);
+  void ObserveCmp(const tables::Op& op);
+  void ObserveRange(const tables::Op& op);
+  void ObserveLookup(const tables::Op& op);
+  void ObserveSet(const tables::Op& op);
+  void ObserveNat(const tables::Op& op);
+  void ObserveStateful(const tables::StatefulExpr& expr);
+  void ObserveExthdr(const tables::Op& op);  // headers.cc
+  void ObserveRoutes(const tables::Op& op);  // routes.cc
+  void ObserveRoute(const IpAddress& address);
+  void ObserveCell(tables::StateCell* cell);
+  bool ObserveInput(uint8_t unit, size_t bytes);  // false: it varies, which is noted
+  // varying.cc: the bits of `load` that vary, as LoadTo lays them out.
+  Known VaryingBits(const tables::Load& load, uint8_t* out) const;
+  Known VaryingHeaderBits(const tables::Load& load, uint8_t* out) const;
+  Variance ReasonOf(const tables::Load& load) const;
+  void IgnoreVaryingKeys(const tables::Classifier& index);
+  void Vary(Variance reason) {
+    path_->Vary(reason, rule_);
+    path_ = nullptr;  // nothing more to find out
+  }
+  uint8_t* VaryingBytes(uint8_t unit) { return reinterpret_cast<uint8_t*>(&varying_[unit]); }
+  void SetFixed(uint8_t unit, size_t bytes) {
+    std::memset(VaryingBytes(unit), 0, (bytes + 3) / 4 * 4);
+  }
 
   // --- actions.cc ---
   Step Reject(const tables::Op& op);
@@ -174,8 +225,15 @@ class Evaluation {
   uint32_t target_ = tables::kNoChain;
   FilterVerdict result_;
   tables::Classifier::Cursor cursor_;
-  // Four more than there are: a load of 16 bytes into the last ones cannot overrun.
-  alignas(16) std::array<uint32_t, tables::kRegisterUnits + 16> registers_{};
+  alignas(16) Registers registers_{};
+
+  FlowPath* path_ = nullptr;  // null: nobody asks, or it is known that it varies
+  // The rest is there only while somebody asks.
+  const tables::EarlyLeftOut* early_shown_;  // explain: executed here, but XDP's; null: none
+  Variance varying_reason_;    // of the bits that were loaded last
+  Variance priority_reason_;
+  uint32_t priority_varying_;
+  alignas(16) Registers varying_;  // bits of the registers that vary
 };
 
 }  // namespace sluice::stages

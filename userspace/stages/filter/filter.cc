@@ -24,6 +24,11 @@ Filter::Filter(const Options& options)
 void Filter::UseRuleset(const Ruleset* next, [[maybe_unused]] Nanos now) {
   ruleset_ = next;
   next_set_ = 0;
+  if (next == nullptr || !next->has_dynamic_sets()) return;
+  // What the kernel's sets have lost is gone here with the ruleset that says so.
+  for (uint32_t i = 0; i < next->set_count(); ++i) {
+    if (tables::DynamicSet* const set = next->dynamic(i)) set->FollowRequests(worker_);
+  }
 }
 
 FilterVerdict Filter::Run(HookPoint hook, Family family, FilterContext& context) {
@@ -94,7 +99,7 @@ bool Evaluation::Finish(FilterVerdict::Kind kind, uint32_t rule, uint32_t chain)
 // Only packets that XDP can have judged: see JudgedEarly. A run for explain shows all rules.
 void Evaluation::FindLeftOut() {
   if (hook_ != HookPoint::kIngress && hook_ != HookPoint::kPreroutingRaw) return;
-  if (context_.in == nullptr || (context_.dry_run && context_.trace != nullptr)) return;
+  if (context_.in == nullptr) return;
   const packet::Packet& p = context_.p;
   tables::EarlyPacketForm form;
   form.ipv4_fragment = is_v4() && (p.fragment_size != 0 || p.Has(packet::kFlagFragment));
@@ -106,7 +111,18 @@ void Evaluation::FindLeftOut() {
   left_out_family_ = kFamilies[family_slot_];
   left_out_mask_ = left_out_family_;
   if (!JudgedEarly(form, true)) left_out_mask_ |= tables::EarlyLeftOut::kWholePackets;
-  left_out_ = context_.snapshot.left_out.get();
+  const bool shown = context_.dry_run && context_.trace != nullptr;
+  if (!shown) {
+    left_out_ = context_.snapshot.left_out.get();
+  } else if (path_ != nullptr) {
+    early_shown_ = context_.snapshot.left_out.get();
+  }
+}
+
+// Apart, so that what is hot stays small.
+[[gnu::noinline, gnu::cold]] bool Evaluation::FinishForKernel() {
+  if (path_ != nullptr) Vary(Variance::kKernel);
+  return Finish(FilterVerdict::Kind::kKernel, rule_, chain_);
 }
 
 void Evaluation::LoadKeys(const tables::Classifier& index) {
@@ -171,15 +187,18 @@ bool Evaluation::RunBaseChain(uint32_t base) {
     if (index != nullptr && next >= kWalkedRules) {
       if (!keys_loaded) {
         LoadKeys(*index);
+        if (path_ != nullptr) IgnoreVaryingKeys(*index);
         keys_loaded = true;
       }
       next = cursor_.Next(next);
     }
     if (next < chain->rule_count) {
       rule_ = chain->first_rule + next++;
-      if (left_out_ != nullptr && LeftOut(left_out_->rules[rule_])) continue;
+      const bool left_out = left_out_ != nullptr && LeftOut(left_out_->rules[rule_]);
+      if (context_.take_back ? !left_out && family_slot_ != 2 : left_out) continue;
       const uint32_t before = modifications_;
-      step = Execute(program_.first_ops[rule_]);
+      step = Observes() ? ExecuteObserved(program_.first_ops[rule_])
+                        : Execute(program_.first_ops[rule_]);
       if (before != modifications_) keys_loaded = false;
       if (step == Step::kBreak) continue;
       if (trace != nullptr) trace->RuleMatched(rule_);
@@ -201,7 +220,7 @@ bool Evaluation::RunBaseChain(uint32_t base) {
       case kGoto:
         // A set is as old as its Ruleset, so the chain is there; what is not is the kernel's.
         if (target_ >= program_.chains.size() || program_.chains[target_].table_family == 0) {
-          return Finish(FilterVerdict::Kind::kKernel, rule_, chain_);
+          return FinishForKernel();
         }
         enter(target_, 0);
         if (trace != nullptr) trace->EnterChain(target_);
@@ -221,7 +240,7 @@ bool Evaluation::RunBaseChain(uint32_t base) {
       case kContinue:
         continue;
       default:  // queue, stolen, what is unsupported
-        return Finish(FilterVerdict::Kind::kKernel, rule_, chain_);
+        return FinishForKernel();
     }
   }
 }

@@ -24,6 +24,7 @@
 #include "base/time.h"
 #include "packet/frame_arena.h"
 #include "packet/packet.h"
+#include "stages/filter/flow_path.h"
 #include "tables/fib.h"
 #include "tables/flow.h"
 #include "tables/nat_request.h"
@@ -74,9 +75,14 @@ struct FilterContext {
   // Nothing changes: no counts, no tokens, no elements, none of the packet's bytes. Marks and tracking
   // states do, since later hooks may ask for them: `p` and `flow` are copies then.
   bool dry_run = false;
+  // Runs what XDP has applied to the packet (of a frame that is not IP: all rules), and takes its
+  // counts back, since the kernel is going to count the packet. Limits end a rule: whether XDP has
+  // found it below one is not known any more.
+  bool take_back = false;
   TraceSink* trace = nullptr;
   const ConnectionView* connections = nullptr;  // null: no connection is known to have ended
   Nanos wall_offset;  // wall-clock time (local, for `meta hour` and `day`) minus `now`; 0: unknown
+  FlowPath* path = nullptr;  // begun; null: nobody asks whether the next packet will fare alike
 };
 
 enum class RejectKind : uint8_t {

@@ -156,6 +156,18 @@ Evaluation::Step Evaluation::Exthdr(const Op& op) {
   return Step::kNext;
 }
 
+// Packets of a flow have neither options nor extension headers; what they have of TCP options, varies.
+void Evaluation::ObserveExthdr(const Op& op) {
+  if (op.kind == kTcpOption && context_.p.l4_protocol == wire::kProtocolTcp) {
+    return Vary(Variance::kTcpOptions);
+  }
+  // "The header" of TCP or UDP itself.
+  if (op.kind == kIpv6Header && is_v6() && op.kind2 == context_.p.l4_protocol && op.flags == 0) {
+    return Vary(Variance::kHeaderField);
+  }
+  SetFixed(op.dreg, std::max<size_t>(op.length, 4));
+}
+
 // nft_exthdr_tcp_set_eval: the maximum segment size is only ever lowered.
 Evaluation::Step Evaluation::ExthdrSet(const Op& op) {
   std::array<uint8_t, 60> tcp;
@@ -189,6 +201,32 @@ Evaluation::Step Evaluation::ExthdrSet(const Op& op) {
     CopyIn(at, fresh, op.length);
     ++modifications_;
     return Step::kNext;
+  }
+  return Step::kNext;
+}
+
+// nft_exthdr_tcp_strip_eval: the first option of the kind.
+Evaluation::Step Evaluation::ExthdrStrip(const Op& op) {
+  std::array<uint8_t, 60> tcp;
+  const uint32_t length = TcpHeader(tcp);
+  if (length == 0) return Step::kBreak;
+  for (uint32_t i = 20; i + 1 < length; i += OptionLength(tcp.data(), i)) {
+    if (tcp[i] != op.kind2) continue;
+    const uint32_t size = OptionLength(tcp.data(), i);
+    if (i + size > length) return Verdict(kDrop);
+    if (context_.dry_run) return Step::kNext;
+    const uint32_t old_sum = wire::Sum({tcp.data() + 20, length - 20});
+    std::memset(tcp.data() + i, wire::kTcpOptionNop, size);
+    if (!context_.p.Has(packet::kFlagPartialChecksum)) {
+      const uint32_t new_sum = wire::Sum({tcp.data() + 20, length - 20});
+      const uint16_t check = LoadBe16(tcp.data() + 16);
+      StoreBe16(tcp.data() + 16,
+                wire::Checksum(uint64_t{static_cast<uint16_t>(~check)} +
+                               static_cast<uint16_t>(~wire::Fold(old_sum)) + new_sum));
+    }
+    CopyIn(context_.p.l4_offset, tcp.data(), length);
+    ++modifications_;
+    break;
   }
   return Step::kNext;
 }
@@ -231,7 +269,8 @@ Evaluation::Step Evaluation::PayloadSet(const Op& op) {
   if (!Locate(op.load.source, op.load.offset, op.length, at)) return Step::kBreak;
   const uint8_t* fresh = Reg(op.sreg);
   packet::Packet& p = context_.p;
-  const bool own_checksum = op.load.source == Source::kTransport;
+  const bool own_checksum =
+      op.load.source == Source::kTransport || op.load.source == Source::kInner;
   if ((op.kind2 == kCsumInet || op.b != 0) &&
       !(own_checksum && p.Has(packet::kFlagPartialChecksum))) {
     uint32_t check_at = at - op.load.offset + op.a;

@@ -3,6 +3,7 @@
 
 #include "stages/filter/evaluation.h"
 #include "wire/ethernet.h"
+#include "wire/protocol.h"
 
 namespace sluice::stages {
 
@@ -38,11 +39,48 @@ bool Evaluation::Locate(Source base, uint32_t offset, uint32_t length, uint32_t&
       if (!has_l4_ || later_fragment_) return false;
       start = p.l4_offset;
       break;
+    case Source::kInner:
+      if (!FindInner(start)) return false;
+      break;
     default:
       return false;
   }
   at = start + offset;
   return at + length <= p.length;
+}
+
+// __nft_payload_inner_offset.
+bool Evaluation::FindInner(uint32_t& at) const {
+  const packet::Packet& p = context_.p;
+  if (!has_l4_ || later_fragment_) return false;
+  constexpr uint8_t kProtocolIpip = 4;
+  uint8_t header[20];
+  at = p.l4_offset;
+  switch (p.l4_protocol) {
+    case wire::kProtocolUdp:
+      at += 8;
+      return true;
+    case wire::kProtocolTcp:
+      if (at + 20 > p.length) return false;
+      CopyOut(at, header, 20);
+      at += (header[12] >> 4) * 4u;
+      return true;
+    case wire::kProtocolGre: {
+      if (at + 4 > p.length) return false;
+      CopyOut(at, header, 4);
+      constexpr uint8_t kChecksum = 0x80, kKey = 0x20, kSequence = 0x10;
+      if ((header[1] & 7) != 0) return false;  // another version
+      at += 4;
+      for (const uint8_t flag : {kChecksum, kKey, kSequence}) {
+        if ((header[0] & flag) != 0) at += 4;
+      }
+      return true;
+    }
+    case kProtocolIpip:
+      return true;
+    default:
+      return false;
+  }
 }
 
 const uint8_t* Evaluation::Contiguous(uint32_t at, uint32_t length) const {
@@ -229,8 +267,12 @@ bool Evaluation::LoadCt(const Load& load, uint8_t* out) {
       Put(out, ct_mark_);
       return true;
     case tables::kCtExpiration:
-      Put(out, static_cast<uint32_t>(
-                   std::max<int64_t>((flow->expires - context_.now).count() / 1'000'000, 0)));
+      // nf_ct_expires: that of a connection that is not confirmed is counted from another point, and
+      // taken for over.
+      Put(out, flow->Has(tables::kFlowConfirmed)
+                   ? static_cast<uint32_t>(
+                         std::max<int64_t>((flow->expires - context_.now).count() / 1'000'000, 0))
+                   : 0);
       return true;
     case tables::kCtL3Protocol:
       Put(out, original.family == Family::kIpv4 ? kProtoIpv4 : kProtoIpv6);

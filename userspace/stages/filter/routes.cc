@@ -207,6 +207,26 @@ uint32_t Evaluation::FibType6(const Op& op) const {
   return IsUnicast(address) ? kRtnUnicast : kRtnUnspec;
 }
 
+void Evaluation::ObserveRoutes(const Op& op) {
+  SetFixed(op.dreg, std::max<size_t>(op.length, 4));
+  const packet::Packet& p = context_.p;
+  bool source;
+  if (op.code == tables::OpCode::kFib) {
+    source = (op.a & kDestination) == 0;
+  } else {
+    // The packet's own route, and of the maximum segment size the way back.
+    if (p.route_id == 0 || op.kind != kTcpMss) return;
+    source = true;
+  }
+  if (is_v4()) {
+    const wire::Ipv4View ip(p.l3());
+    ObserveRoute(source ? ip.source() : ip.destination());
+  } else {
+    const wire::Ipv6View ip(p.l3());
+    ObserveRoute(source ? ip.source() : ip.destination());
+  }
+}
+
 // dst_mtu of a route; false when it leads nowhere that we know the MTU of.
 bool Evaluation::RouteMtu(const Route& route, uint32_t& mtu) const {
   if (route.mtu != 0) {

@@ -88,13 +88,14 @@ Evaluation::Step Evaluation::ObjectMap(const Op& op) {
 }
 
 void Evaluation::Report(SetEvent::Kind kind, const DynamicSet& set, const uint8_t* key,
-                        const uint8_t* data, Nanos timeout) {
+                        const uint8_t* data, Nanos timeout, bool has_statements) {
   SetEvent event;
   event.set = set.id();
   event.kind = kind;
   event.key_length = set.shape().key_length;
   event.data_length = data == nullptr ? 0 : set.shape().data_length;
   event.timeout = timeout;
+  event.has_statements = has_statements;
   std::memcpy(event.key.data(), key, event.key_length);
   if (data != nullptr) std::memcpy(event.data.data(), data, event.data_length);
   if (!filter_.set_events_.TryPush(std::move(event))) filter_.set_events_lost_.Add();
@@ -119,7 +120,7 @@ Evaluation::Step Evaluation::Dynset(const Op& op) {
       node->deleted = true;
       overlay.SetExpiry(node, base.Expires(value));
     }
-    Report(SetEvent::Kind::kDelete, set, key, nullptr, Nanos());
+    Report(SetEvent::Kind::kDelete, set, key, nullptr, Nanos(), false);
     return Step::kNext;
   }
 
@@ -141,9 +142,16 @@ Evaluation::Step Evaluation::Dynset(const Op& op) {
     return done(RunElement(op.set, {true, base.Data(value), base.State(value), nullptr}));
   }
   if (node == nullptr) {
-    if (overlay.size() + base.size() >= set.shape().capacity && value == nullptr) {
+    const auto is_full = [&] {
+      return overlay.size() + base.size() >= set.shape().capacity &&
+             overlay.SizeWith(&base, static_cast<uint32_t>(base.size()), [&](const uint8_t* k) {
+               const uint8_t* const below = base.Find(k, context_.now);
+               return below != nullptr && below != base.catchall();
+             }) >= set.shape().capacity;
+    };
+    if (value == nullptr && is_full()) {
       overlay.Expire(context_.now, 64);
-      if (overlay.size() + base.size() >= set.shape().capacity) return full;
+      if (is_full()) return full;
     }
     if (dry) {  // what a new element would say
       const auto& exprs = set.exprs(dynset.exprs);
@@ -165,13 +173,14 @@ Evaluation::Step Evaluation::Dynset(const Op& op) {
       if (exprs[i].kind == StatefulKind::kLimit) FillBucket(exprs[i], node->cells[i], context_.now);
     }
     if (timeout != Nanos()) overlay.SetExpiry(node, context_.now + timeout);
-    Report(SetEvent::Kind::kAdd, set, key, data, timeout);
+    Report(SetEvent::Kind::kAdd, set, key, data, timeout, node->exprs != 0);
   } else if (update && timeout != Nanos() && !dry) {
     const bool worth_telling = node->expires - context_.now.count() < timeout.count() / 2;
     overlay.SetExpiry(node, context_.now + timeout);
     if (worth_telling) {
       Report(SetEvent::Kind::kUpdate, set, key,
-             set.shape().data_length == 0 ? nullptr : overlay.Data(node), timeout);
+             set.shape().data_length == 0 ? nullptr : overlay.Data(node), timeout,
+             node->exprs != 0);
     }
   }
   return done(RunElement(op.set, {true, overlay.Data(node), nullptr, node}));

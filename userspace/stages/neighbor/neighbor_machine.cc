@@ -87,6 +87,7 @@ void NeighborMachine::Drop(NeighborEntry& e) {
 }
 
 void NeighborMachine::Enter(NeighborEntry& e, NeighborState state, Nanos now) {
+  if (state == NeighborState::kFailed && IsUsable(e.state)) ++changes_;
   table_.SetState(e, state);
   switch (state) {
     case NeighborState::kReachable:
@@ -219,6 +220,7 @@ bool NeighborMachine::Update(NeighborEntry& e, const Mac* mac, NeighborState wan
   const bool changed = other_mac || wanted != old;
   if (changed) e.updated = now;
   if (other_mac) {
+    if (known) ++changes_;
     e.mac = *mac;
     if (!IsConnected(wanted)) {
       e.confirmed = now - parameters(e).settings.base_reachable_time * 2;
@@ -262,7 +264,10 @@ void NeighborMachine::ApplyKernelNeighbor(IfaceSlot slot, const IpAddress& ip, c
   const bool valid = (nud & (kNudReachable | kNudStale | kNudDelay | kNudProbe)) != 0;
   if (!valid) {
     // Its search is its own affair; but an entry that we hold for fixed no longer is.
-    if (e != nullptr && IsFixed(e->state)) Drop(*e);
+    if (e != nullptr && IsFixed(e->state)) {
+      ++changes_;
+      Drop(*e);
+    }
     return;
   }
   if (e == nullptr) e = Create(slot, ip, now);
@@ -280,6 +285,7 @@ void NeighborMachine::RemoveKernelNeighbor(IfaceSlot slot, const IpAddress& ip, 
   NeighborEntry* e = table_.Find(slot, ip);
   if (e == nullptr) return;
   if (IsFixed(e->state)) {
+    ++changes_;
     Drop(*e);
   } else if (IsUsable(e->state)) {
     Update(*e, nullptr, NeighborState::kStale, 0, true, now);
@@ -291,6 +297,7 @@ void NeighborMachine::InterfaceDown(IfaceSlot slot) {
     NeighborEntry& e = table_.At(i);
     if (!e.in_use() || e.slot() != slot || IsFixed(e.state)) continue;
     ReleaseLost(e, kDown);
+    ++changes_;
     Drop(e);
   }
 }

@@ -120,6 +120,10 @@ class NeighborMachine {
   // Forgets an interface's neighbours, but for fixed ones: the kernel tells when those go.
   void InterfaceDown(IfaceSlot slot);
 
+  // Goes up when a MAC address that packets were sent to is another one now, or none: what was
+  // derived from one is to be derived anew. (An entry that nobody used for a minute goes silently.)
+  uint64_t changes() const { return changes_; }
+
   Nanos NextDeadline() const { return timers_.NextDeadline(); }
   void Advance(Nanos now, const tables::Snapshot& snapshot, packet::Outbox& outbox,
                WorkerCounters& counters);
@@ -184,6 +188,7 @@ class NeighborMachine {
   packet::FrameIndex ready_ = packet::kNoFrame;
   std::array<packet::FrameIndex, kFateCount> lost_;
   bool lost_any_ = false;
+  uint64_t changes_ = 0;
 };
 
 }  // namespace sluice::stages

@@ -22,12 +22,17 @@ uint32_t PseudoSum(const Packet& p, Family family, uint32_t length) {
   return wire::Ipv6View(p.l3()).PseudoSum(wire::kProtocolTcp, length);
 }
 
-void EmitHeader(const Packet& segment, Family family, uint8_t ttl, Packet& reset) {
+void EmitHeader(const Packet& segment, Family family, ResetBy by, uint8_t ttl, Packet& reset) {
+  constexpr uint8_t kEcnBits = 3;
+  const auto tos = [by](uint8_t theirs) {
+    return static_cast<uint8_t>(by == ResetBy::kTcp ? theirs & ~kEcnBits : 0);
+  };
   constexpr uint16_t kLength = wire::TcpView::kMinSize;
   const std::span<uint8_t> out(reset.l3(), reset.l3_length());
   if (family == Family::kIpv4) {
     const wire::Ipv4View ip(segment.l3());
-    wire::EmitIpv4Header(out, {.payload_length = kLength,
+    wire::EmitIpv4Header(out, {.tos = tos(ip.tos()),
+                               .payload_length = kLength,
                                .fragment_field = wire::kIpv4DontFragment,
                                .ttl = ttl,
                                .protocol = wire::kProtocolTcp,
@@ -35,7 +40,8 @@ void EmitHeader(const Packet& segment, Family family, uint8_t ttl, Packet& reset
                                .destination = ip.source()});
   } else {
     const wire::Ipv6View ip(segment.l3());
-    wire::EmitIpv6Header(out, {.payload_length = kLength,
+    wire::EmitIpv6Header(out, {.traffic_class = tos(ip.traffic_class()),
+                               .payload_length = kLength,
                                .next_header = wire::kProtocolTcp,
                                .hop_limit = ttl,
                                .source = ip.destination(),
@@ -57,8 +63,8 @@ bool MayBeReset(const packet::FrameArena& arena, const Packet& p, Family family)
   return wire::Checksum(sum.sum()) == 0;
 }
 
-bool BuildReset(const Packet& segment, Family family, uint8_t ttl, packet::Outbox& outbox,
-                Packet& reset) {
+bool BuildReset(const Packet& segment, Family family, ResetBy by, uint8_t ttl,
+                packet::Outbox& outbox, Packet& reset) {
   const uint32_t header = family == Family::kIpv4 ? uint32_t{wire::Ipv4View::kMinSize}
                                                   : uint32_t{wire::Ipv6View::kSize};
   constexpr uint32_t kTcp = wire::TcpView::kMinSize;
@@ -67,7 +73,7 @@ bool BuildReset(const Packet& segment, Family family, uint8_t ttl, packet::Outbo
   reset.l4_offset = static_cast<uint16_t>(wire::kEthernetHeaderSize + header);
   reset.l4_protocol = wire::kProtocolTcp;
   reset.generated = static_cast<uint8_t>(GeneratedKind::kTcpReset);
-  EmitHeader(segment, family, ttl, reset);
+  EmitHeader(segment, family, by, ttl, reset);
 
   const wire::TcpView tcp(segment.l4());
   uint8_t* const out = reset.l4();

@@ -2,7 +2,7 @@
 //
 // Follows Linux' ip_route_input_slow, fib_validate_source, ip_forward (the address part) and
 // ip6_route_input, ip6_forward, in their order. The FIB lookup itself has been made by the caller,
-// for a whole burst at once. Reads headers, changes nothing but Packet::out and flags.
+// for a whole burst at once. Reads headers, changes nothing but Packet::out, route_id and flags.
 //
 // What the kernel must decide (policy routing, netfilter, options that ask for action, devices that
 // Sluice does not serve) is punted before anything is judged here.
@@ -28,7 +28,7 @@ struct RoutingTables {
   const tables::RouteTable& routes;
 };
 
-// Continue means forward: Packet::out, `path` and `next_hop` are set. Local means for this machine.
+// Continue means forward: Packet::out and route_id, `path` and `next_hop` are set. Local means for this machine.
 struct RouteDecision {
   packet::Verdict verdict = packet::Verdict::Continue();
   const tables::Route* route = nullptr;

@@ -181,6 +181,7 @@ Verdict Decide(Packet& p, RouteId id, const Interface& in, const Snapshot& snaps
   d.path = &path;
   d.next_hop = path.has_gateway ? path.gateway : IpAddress(ip.destination());
   p.out = path.slot;
+  p.route_id = id.value;
   if (path.slot == in.slot && source == SourceCheck::kOnLink && in.send_redirects) {
     std::optional<Ipv4> gateway;
     if (path.has_gateway && path.gateway.is_v4()) gateway = path.gateway.v4();

@@ -108,6 +108,7 @@ Verdict Decide(Packet& p, RouteId id, const Interface& in, const Snapshot& snaps
   d.path = &path;
   d.next_hop = path.has_gateway ? path.gateway : IpAddress(ip.destination());
   p.out = path.slot;
+  p.route_id = id.value;
   d.redirect = path.slot == in.slot && !p.Has(packet::kFlagRoutingHeader);
   return Verdict::Continue();
 }

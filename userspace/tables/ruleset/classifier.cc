@@ -94,7 +94,7 @@ uint64_t Classifier::Cursor::Summary(uint32_t block) const {
 }
 
 size_t Classifier::memory_bytes() const {
-  size_t bytes = sizeof *this + none_.size() * 8;
+  size_t bytes = sizeof *this + (none_.size() + all_.size()) * 8;
   for (const Dimension& d : dimensions_) {
     bytes += sizeof d + 4 * (d.starts32.size() + d.buckets.size() + d.classes.size()) +
              16 * d.starts.size() + 8 * (d.vectors.size() + d.any.size() + d.any_summary.size());

@@ -74,6 +74,8 @@ class Classifier {
     }
     void Set(size_t dimension, const LoadValue& value);
     void SetFailed(size_t dimension) { at_[dimension] = classifier_->none_.data(); }
+    // The value is not to be asked: conditions on it leave all rules candidates.
+    void SetUnknown(size_t dimension) { at_[dimension] = classifier_->all_.data(); }
     // The first candidate that is not before `from`; rule_count() when there is none. `from` must
     // not decrease.
     uint32_t Next(uint32_t from);
@@ -119,6 +121,7 @@ class Classifier {
   uint32_t words_ = 0;
   uint32_t blocks_ = 0;
   std::vector<uint64_t> none_;  // a vector without rules
+  std::vector<uint64_t> all_;   // and one with all of them
   std::vector<Dimension> dimensions_;
 };
 

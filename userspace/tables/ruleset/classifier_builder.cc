@@ -36,6 +36,7 @@ class ClassifierBuilder {
     classifier_->words_ = (rules + 63) / 64;
     classifier_->blocks_ = (classifier_->words_ + 63) / 64;
     classifier_->none_.resize(2 * size_t{classifier_->blocks_});
+    FillAll();
   }
 
   void Add(const Classifier::DimensionInput& input) {
@@ -65,6 +66,19 @@ class ClassifierBuilder {
     uint32_t rule;
     bool begins;
   };
+
+  void FillAll() {
+    const uint32_t words = classifier_->words_;
+    for (uint32_t b = 0; b < classifier_->blocks_; ++b) {
+      const uint32_t here = std::min(words - b * 64, 64u);
+      classifier_->all_.push_back(~uint64_t{0} >> (64 - here));
+    }
+    for (uint32_t b = 0; b < classifier_->blocks_; ++b) classifier_->all_.push_back(b * 64);
+    classifier_->all_.insert(classifier_->all_.end(), words, ~uint64_t{0});
+    if (classifier_->rules_ % 64 != 0) {
+      classifier_->all_.back() = (uint64_t{1} << (classifier_->rules_ % 64)) - 1;
+    }
+  }
 
   void FillAny(const Classifier::DimensionInput& input, Classifier::Dimension& dimension) const {
     dimension.any.assign(classifier_->words_, ~uint64_t{0});

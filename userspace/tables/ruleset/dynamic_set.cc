@@ -74,6 +74,7 @@ Overlay::Node* Overlay::Insert(const uint8_t* key, Nanos now) {
   node->next = head;
   head = index;
   size_.Add();
+  ++changes_;
   return node;
 }
 
@@ -95,6 +96,7 @@ void Overlay::Remove(Node* node) {
   node->next = free_;
   free_ = index;
   size_.Sub();
+  ++changes_;
 }
 
 void Overlay::Expire(Nanos now, size_t max_visits) {

@@ -11,6 +11,7 @@
 #ifndef SLUICE_TABLES_RULESET_DYNAMIC_SET_H_
 #define SLUICE_TABLES_RULESET_DYNAMIC_SET_H_
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -34,6 +35,7 @@ struct SetEvent {
   enum class Kind : uint8_t { kAdd, kUpdate, kDelete };
   uint64_t set = 0;  // DynamicSet::id
   Kind kind = Kind::kAdd;
+  bool has_statements = false;  // a limit, a counter, ...: each worker's own
   uint8_t key_length = 0;
   uint8_t data_length = 0;
   Nanos timeout;  // 0: none
@@ -74,11 +76,18 @@ class Overlay {
   void Clear();
 
   uint32_t size() const { return static_cast<uint32_t>(size_.Read()); }
+  // How many elements this and a set below it have together, of which they may share some: what a
+  // worker has added comes back to it with the set. `base`: whose it is, to know it again; `has`
+  // tells whether it has a key. Looked through once for each state of both, and only if it is small;
+  // of large ones the larger is taken for all.
+  template <class Has>
+  uint32_t SizeWith(const void* base, uint32_t base_size, Has&& has);
   uint32_t capacity() const { return capacity_; }
   size_t memory_bytes() const;
 
  private:
   static constexpr uint32_t kNone = 0xffffffff;
+  static constexpr uint32_t kSmall = 4096;
 
   Node* At(uint32_t index) const {
     return reinterpret_cast<Node*>(static_cast<uint8_t*>(region_.data()) + index * stride_);
@@ -96,7 +105,35 @@ class Overlay {
   uint32_t fresh_ = 0;  // nodes from here on have never been used
   uint32_t free_ = kNone;
   Counter size_;
+  // What SizeWith has found, and of which state.
+  const void* counted_base_ = nullptr;
+  uint32_t counted_base_size_ = 0;
+  uint64_t counted_changes_ = 0;
+  uint32_t counted_ = 0;
+  uint64_t changes_ = 1;
 };
+
+template <class Has>
+uint32_t Overlay::SizeWith(const void* base, uint32_t base_size, Has&& has) {
+  if (base_size == 0 || size() == 0) return base_size + size();
+  if (capacity_ > kSmall) return std::max(base_size, size());
+  if (counted_base_ == base && counted_base_size_ == base_size && counted_changes_ == changes_) {
+    return counted_;
+  }
+  uint32_t both = base_size;
+  for (const uint32_t head : heads_) {
+    for (uint32_t index = head; index != kNone; index = At(index)->next) {
+      Node* const node = At(index);
+      const bool below = has(static_cast<const uint8_t*>(Key(node)));
+      if (node->deleted && below) --both;
+      if (!node->deleted && !below) ++both;
+    }
+  }
+  counted_base_ = base;
+  counted_base_size_ = base_size;
+  counted_changes_ = changes_;
+  return counted_ = both;
+}
 
 class DynamicSet {
  public:

@@ -1,5 +1,5 @@
 // Where the data plane runs rules: netfilter's hooks, cut where Sluice's own steps stand between
-// priorities (conntrack at -200, NAT at -100 and 100).
+// priorities (reassembly at -400, conntrack at -200, NAT at -100 and 100).
 #ifndef SLUICE_TABLES_RULESET_HOOK_POINT_H_
 #define SLUICE_TABLES_RULESET_HOOK_POINT_H_
 
@@ -12,7 +12,8 @@ namespace sluice::tables {
 
 enum class HookPoint : uint8_t {
   kIngress,          // netdev ingress and inet ingress of the arrival device
-  kPreroutingRaw,    // priority < -200: before conntrack
+  kPreroutingFirst,  // priority < -400: before reassembly
+  kPreroutingRaw,    // -400 <= priority < -200: before conntrack
   kPreroutingEarly,  // -200 <= priority <= -100
   kPreroutingNat,    // chains of type nat
   kPreroutingLate,   // priority > -100
@@ -34,15 +35,15 @@ constexpr bool IsNat(HookPoint hook) {
          hook == HookPoint::kOutputNat || hook == HookPoint::kPostroutingNat;
 }
 constexpr bool IsPrerouting(HookPoint hook) {
-  return hook >= HookPoint::kPreroutingRaw && hook <= HookPoint::kPreroutingLate;
+  return hook >= HookPoint::kPreroutingFirst && hook <= HookPoint::kPreroutingLate;
 }
 
 // The kernel's name of the hook.
 constexpr std::string_view HookName(HookPoint hook) {
   constexpr std::array<std::string_view, kHookPointCount> kNames = {
-      "ingress", "prerouting", "prerouting", "prerouting", "prerouting",
-      "forward", "input",      "input",      "output",     "output",
-      "output",  "postrouting", "postrouting", "postrouting"};
+      "ingress",     "prerouting", "prerouting", "prerouting", "prerouting",
+      "prerouting",  "forward",    "input",      "input",      "output",
+      "output",      "output",     "postrouting", "postrouting", "postrouting"};
   return kNames[static_cast<size_t>(hook)];
 }
 

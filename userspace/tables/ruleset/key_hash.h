@@ -46,7 +46,7 @@ inline bool SameKey(const uint8_t* a, const uint8_t* b, size_t size) {
     std::memcpy(&y, b, 8);
     return x == y;
   }
-  return std::memcmp(a, b, size) == 0;
+  return size == 0 || std::memcmp(a, b, size) == 0;  // without bytes there may be no place either
 }
 
 }  // namespace sluice::tables

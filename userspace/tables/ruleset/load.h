@@ -16,6 +16,7 @@ enum class Source : uint8_t {
   kTransport,  // NFT_PAYLOAD_TRANSPORT_HEADER
   kMeta,       // `key` is NFT_META_*
   kCt,         // `key` is NFT_CT_*, `direction` 0, 1, or kNoDirection
+  kInner,      // NFT_PAYLOAD_INNER_HEADER: what follows the transport header
 };
 
 inline constexpr uint8_t kNoDirection = 0xff;

@@ -56,6 +56,7 @@ enum class OpCode : uint8_t {
   kPayloadSet,     // Load says where; kind2 csum_type, a csum_offset, b csum_flags
   kExthdr,         // kind: ExthdrOp, kind2 header type, offset, length, flags: 1 presence
   kExthdrSet,
+  kExthdrStrip,    // TCP options of type kind2 become no-operations
   kMetaSet,
   kCtSet,
   kRt,
@@ -186,6 +187,7 @@ struct Program {
   bool ingress_other = false;
   std::array<std::array<bool, 2>, kHookPointCount> has{};
   std::array<bool, 2> conntrack{};
+  bool notrack = false;
   std::array<bool, 2> nat{};
   uint32_t workers = 1;
   std::vector<uint32_t> rule_order;  // rules sorted by identity, for FindRule

@@ -56,6 +56,8 @@ class Ruleset {
   bool HasIngressOther() const { return program_->ingress_other; }  // for frames that are not IP
   // As nf_ct_netns_get would have it active.
   bool needs_conntrack(Family family) const { return program_->conntrack[FamilySlot(family)]; }
+  // Whether a rule keeps packets from it.
+  bool has_notrack() const { return program_->notrack; }
   bool has_nat(Family family) const { return program_->nat[FamilySlot(family)]; }
   uint64_t generation() const { return parts_.generation; }
 

@@ -1,10 +1,16 @@
 #include "control/nft/ruleset_reader.h"
 
+#include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <functional>
 #include <iterator>
 #include <map>
 #include <set>
@@ -232,6 +238,100 @@ TEST(RulesetReader, ARuleHasItsComment) {
   EXPECT_EQ(rules[0].comment, "hello world");
   EXPECT_EQ(rules[1].comment, "");
   EXPECT_LT(rules[0].handle, rules[1].handle);
+}
+
+// A set of ports that packets add to, without a change of the generation; its table grows with them.
+class GrowingSet : public testing::Test {
+ protected:
+  static constexpr int kAtFirst = 20000;
+
+  void SetUp() override {
+    NetworkNamespace::Ip("link set lo up\n");
+    // The rule comes later: nft gives a set that it sees a rule add to a size, and with it the kernel a
+    // table that need not grow.
+    std::string text =
+        "add table ip t\n"
+        "add set ip t s { type inet_service; flags timeout; }\n"
+        "add element ip t s { ";
+    for (int port = 1; port <= kAtFirst; ++port) absl::StrAppend(&text, port, ", ");
+    NetworkNamespace::Nft(text + "}\n");
+    NetworkNamespace::Nft(
+        "add chain ip t out { type filter hook output priority 0; }\n"
+        "add rule ip t out add @s { udp dport }\n");
+    socket_ = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    ASSERT_GE(socket_, 0);
+  }
+  void TearDown() override { close(socket_); }
+
+  void Send(int first, int last) const {
+    sockaddr_in to{};
+    to.sin_family = AF_INET;
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    for (int port = first; port <= last; ++port) {
+      to.sin_port = htons(static_cast<uint16_t>(port));
+      // Nobody listens, and the answers to earlier ones may be reported here.
+      while (sendto(socket_, "", 1, 0, reinterpret_cast<const sockaddr*>(&to), sizeof to) < 0) {
+        ASSERT_EQ(errno, ECONNREFUSED);
+      }
+    }
+  }
+  // Reads with `between(n)` called after the n-th datagram.
+  static Ruleset ReadWith(RulesetReader& reader, const std::function<void(int)>& between) {
+    reader.Start();
+    for (int n = 1;; ++n) {
+      const auto done = reader.Step(1, kNow);
+      EXPECT_TRUE(done.ok());
+      if (!done.ok() || *done) return reader.Take();
+      between(n);
+    }
+  }
+  static int ElementsAtFirst(const Ruleset& ruleset) {
+    int found = 0;
+    for (const SetElement& e : ruleset.tables[0].sets.at("s").elements) {
+      found += (e.key[0] << 8 | e.key[1]) <= kAtFirst;
+    }
+    return found;
+  }
+
+  const NetworkNamespace inside_;
+  int socket_ = -1;
+};
+
+TEST_F(GrowingSet, NoneIsLostWhenItIsResizedMeanwhile) {
+  auto reader = RulesetReader::Open();
+  ASSERT_TRUE(reader.ok());
+  int datagrams = 0;
+  EXPECT_EQ(ElementsAtFirst(ReadWith(*reader, [&](int n) { datagrams = n; })), kAtFirst);
+  ASSERT_GT(datagrams, 8) << "the elements come in several parts";
+  const Ruleset ruleset = ReadWith(*reader, [&](int n) {
+    if (n != datagrams - 5) return;  // amid the elements
+    Send(kAtFirst + 1, 60000);
+    usleep(100'000);  // for the kernel to move them; if it has not, nothing is repeated
+  });
+  EXPECT_EQ(ElementsAtFirst(ruleset), kAtFirst);
+  EXPECT_GT(reader->attempts(), 1) << "the table was not resized: the test shows nothing";
+}
+
+TEST_F(GrowingSet, PacketsCannotKeepAReadingFromItsEnd) {
+  auto reader = RulesetReader::Open();
+  ASSERT_TRUE(reader.ok());
+  int datagrams = 0;
+  ReadWith(*reader, [&](int n) { datagrams = n; });
+  int next = kAtFirst;
+  int attempt = 0;
+  int begun = 0;  // the datagram that this attempt began with
+  const Ruleset ruleset = ReadWith(*reader, [&](int n) {
+    if (reader->attempts() != attempt) {
+      attempt = reader->attempts();
+      begun = n;
+    }
+    if (n - begun != datagrams - 5 || next > 65000) return;  // amid the elements of each attempt
+    Send(next + 1, next + 500);
+    next += 500;
+  });
+  EXPECT_GT(reader->attempts(), 3) << "nothing came twice: the test shows nothing";
+  EXPECT_LE(reader->attempts(), 10);
+  EXPECT_EQ(ElementsAtFirst(ruleset), kAtFirst);
 }
 
 // The kernel may still be resizing the set's table while it is read, on a busy machine above all.

@@ -13,86 +13,10 @@
 #include "control/ruleset/keys.h"
 #include "support/filter_world.h"
 #include "support/network_namespace.h"
+#include "unit/control/ruleset/nft_examples.h"
 
 namespace sluice::test {
 namespace {
-
-enum class Who { kSluice, kKernel };
-struct Words {
-  Who who;
-  const char* text;
-  const char* rules;
-};
-constexpr Words kWords[] = {
-#define SLUICE_NFT(who, kind, text, rules) {Who::who, text, rules},
-#include "unit/control/ruleset/nft_words.inc"
-#undef SLUICE_NFT
-};
-
-constexpr const char* kObjects = R"(
-  set dynamic4 { type ipv4_addr; size 100; flags dynamic, timeout; timeout 1m; }
-  set limited4 { type ipv4_addr; size 100; flags dynamic; }
-  set counted4 { type ipv4_addr; size 100; flags dynamic; }
-  set connections4 { type ipv4_addr; size 100; flags dynamic; }
-  map seen { type ipv4_addr : inet_service; size 100; flags dynamic, timeout; }
-  set ports { type inet_service; flags interval; elements = { 1-10 }; }
-  set blocked4 { type ipv4_addr; flags interval, timeout; counter; elements = { 10.1.0.0/16 timeout 1h }; }
-  counter hits { }
-  limit slowly { rate 5/second }
-  quota volume { over 10 mbytes }
-  ct helper ftp { type "ftp" protocol tcp; l3proto ip; }
-  ct timeout slowly { protocol tcp; l3proto ip; policy = { established: 100 }; }
-  ct expectation data { protocol udp; dport 9876; timeout 2m; size 12; l3proto ip; }
-  chain other { }
-)";
-struct Place {
-  const char* table;
-  const char* hook;
-};
-const std::map<std::string, Place> kPlaces = {
-    {"forward", {"inet", "type filter hook forward priority filter;"}},
-    {"prerouting", {"inet", "type filter hook prerouting priority mangle;"}},
-    {"raw", {"inet", "type filter hook prerouting priority raw;"}},
-    {"dnat", {"inet", "type nat hook prerouting priority dstnat;"}},
-    {"snat", {"inet", "type nat hook postrouting priority srcnat;"}},
-    {"ip", {"ip", "type filter hook forward priority filter;"}},
-    {"ingress", {"netdev", "type filter hook ingress device \"lo\" priority filter;"}},
-};
-
-struct Example {
-  std::string place = "forward";
-  std::string rule;
-};
-std::vector<Example> Split(const std::string& rules) {
-  std::vector<Example> out;
-  for (size_t at = 1, end = 0; at < rules.size(); at = end + 1) {
-    end = rules.find('\n', at);
-    Example e{.rule = rules.substr(at, end - at)};
-    const size_t colon = e.rule.find(": ");
-    if (colon != std::string::npos && kPlaces.contains(e.rule.substr(0, colon))) {
-      e.place = e.rule.substr(0, colon);
-      e.rule.erase(0, colon + 2);
-    }
-    out.push_back(std::move(e));
-  }
-  return out;
-}
-
-// The example's number is its comment.
-std::string RulesetOf(const std::vector<Example>& examples) {
-  std::string text = "flush ruleset\n";
-  for (const auto& [name, place] : kPlaces) {
-    text += std::string("table ") + place.table + " t_" + name + " {\n";
-    if (std::string(place.table) == "inet") text += kObjects;
-    text += std::string("  chain c {\n    ") + place.hook + "\n";
-    for (size_t i = 0; i < examples.size(); ++i) {
-      if (examples[i].place != name || examples[i].rule.starts_with("lacking ")) continue;
-      text += "    " + examples[i].rule + " comment \"" + std::to_string(i) + "\"\n";
-    }
-    text += "  }\n}\n";
-  }
-  return text;
-}
 
 // Whether a compiled rule is one that goes to the kernel, by comment.
 std::map<std::string, std::string> LeftToTheKernel(const nft::Ruleset& model) {
@@ -105,11 +29,11 @@ std::map<std::string, std::string> LeftToTheKernel(const nft::Ruleset& model) {
 
 TEST(NftWordsTest, EveryExampleIsWhatTheTableSays) {
   const NetworkNamespace inside;
-  for (const Words& words : kWords) {
+  for (const NftWords& words : kNftWords) {
     SCOPED_TRACE(words.text);
-    const std::vector<Example> examples = Split(words.rules);
+    const std::vector<NftExample> examples = SplitNftExamples(words.rules);
     ASSERT_FALSE(examples.empty());
-    NetworkNamespace::Nft(RulesetOf(examples));
+    NetworkNamespace::Nft(NftRulesetOf(examples));
     auto reader = nft::RulesetReader::Open();
     ASSERT_TRUE(reader.ok()) << reader.status();
     auto model = reader->Read(Seconds(1));
@@ -131,7 +55,7 @@ TEST(NftWordsTest, EveryExampleIsWhatTheTableSays) {
       } else {
         EXPECT_TRUE(loaded.contains(number)) << examples[i].rule;
       }
-      EXPECT_EQ(left.contains(number), words.who == Who::kKernel)
+      EXPECT_EQ(left.contains(number), words.who == NftWho::kKernel)
           << examples[i].rule << (left.contains(number) ? ": not known is " + left[number] : "");
     }
   }
@@ -139,8 +63,8 @@ TEST(NftWordsTest, EveryExampleIsWhatTheTableSays) {
 
 // Every key of meta and ct that the compiler knows is named in the table, and vice versa.
 TEST(NftWordsTest, EveryKeyIsNamed) {
-  const auto named = [](const std::string& statement, const std::string& key, Who who) {
-    for (const Words& words : kWords) {
+  const auto named = [](const std::string& statement, const std::string& key, NftWho who) {
+    for (const NftWords& words : kNftWords) {
       const std::string text = words.text;
       if (words.who == who && text.find("`" + statement) != std::string::npos &&
           text.find("`" + key + "`") != std::string::npos) {
@@ -156,14 +80,14 @@ TEST(NftWordsTest, EveryKeyIsNamed) {
   for (uint32_t key = 0; !control::MetaName(key).starts_with("key "); ++key) {
     const std::string name = control::MetaName(key);
     if (others.contains(name)) continue;
-    const Who who = control::MetaLength(key) > 0 ? Who::kSluice : Who::kKernel;
+    const NftWho who = control::MetaLength(key) > 0 ? NftWho::kSluice : NftWho::kKernel;
     EXPECT_TRUE(named("meta", name, who)) << "meta " << name;
   }
   for (uint32_t key = 0; !control::CtName(key).starts_with("key "); ++key) {
     const std::string name = control::CtName(key);
     if (others.contains(name)) continue;
-    const Who who =
-        control::CtLength(key, nft::TableFamily::kIp) > 0 ? Who::kSluice : Who::kKernel;
+    const NftWho who =
+        control::CtLength(key, nft::TableFamily::kIp) > 0 ? NftWho::kSluice : NftWho::kKernel;
     EXPECT_TRUE(named("ct", name, who)) << "ct " << name;
   }
 }

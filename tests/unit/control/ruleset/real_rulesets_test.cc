@@ -316,7 +316,7 @@ table inet t {
     tcp dport 1 meta iifgroup 1 drop
     tcp dport 3 ct label 5 drop
     tcp dport 4 osf name "Linux" drop
-    tcp dport 5 @ih,0,8 1 drop
+    tcp dport 5 meta sdif 1 drop
     tcp dport 6 accept
   }
 }
@@ -329,7 +329,7 @@ table inet t {
   std::vector<std::string> names;
   for (const auto& u : w_.ruleset->unsupported()) names.push_back(u.name);
   EXPECT_EQ(names, (std::vector<std::string>{"meta iifgroup", "ct label", "osf",
-                                             "payload of inner headers"}));
+                                             "meta sdif"}));
   for (const uint16_t port : {1, 3, 4, 5}) {
     EXPECT_EQ(w_.Judge(FilterWorld::Tcp4("10.0.0.1", "10.0.0.2", 1, port)), Kind::kKernel) << port;
   }

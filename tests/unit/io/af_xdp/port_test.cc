@@ -123,11 +123,13 @@ TEST_F(PortTest, TakesNoMoreThanTheRingHolds) {
   EXPECT_FALSE(port().dead());
   EXPECT_EQ(TxErrors(TxError::kDown), 1u);
   EXPECT_EQ(port().frames_in_tx(), 512u);
+  EXPECT_TRUE(port().HasUnsentTx());
   EXPECT_EQ(AllFrames(), kFrames);
   // What waits leaves once the link is up.
   test::Shell("ip link set dev near up");
   EXPECT_TRUE(FlushAll());
   EXPECT_FALSE(port().down());
+  EXPECT_FALSE(port().HasUnsentTx());
 }
 
 // The kernel would throw these away without ever giving the frames back.

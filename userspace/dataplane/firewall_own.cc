@@ -1,0 +1,87 @@
+// Netfilter's hooks for what Sluice says itself: errors and resets go through the output and
+// postrouting chains.
+#include "dataplane/firewall_pass.h"
+
+namespace sluice::dataplane {
+
+using packet::Packet;
+using stages::NatManip;
+using tables::CtState;
+using tables::FlowDirection;
+using tables::HookPoint;
+using tables::RouteType;
+using tables::Snapshot;
+
+// A message whose cause has no connection. An error may still quote a packet of one, and the reset of a
+// segment that is invalid for its connection still goes the connection's way.
+void Firewall::TrackOwn(Packet& message, Family family, const Snapshot& snapshot, Nanos now) {
+  message.ct_state = static_cast<uint8_t>(CtState::kInvalid);
+  Key key;
+  Prepare(message, family, key);
+  if (key.hash == 0) return;
+  const tables::FlowTable::Found found = flows_.Find(key.tuple, key.hash);
+  if (!found.found()) return;
+  if (!key.error) {
+    if (!IsSegment(message, key) || flows_.at(found.flow).Has(tables::kFlowKernel)) return;
+    static_cast<void>(conntrack_.Track(message, key.tuple, key.hash, snapshot.conntrack, arena_, now));
+    return;
+  }
+  message.flow = found.flow;
+  message.ct_state = static_cast<uint8_t>(CtState::kRelated);
+  message.ct_direction = static_cast<uint8_t>(found.direction);
+}
+
+// ip_route_me_harder. False: not by an interface of ours.
+bool Firewall::Reroute(Pass& pass) const {
+  const IpAddress destination = DestinationOf(pass.p, pass.family);
+  const tables::RouteId id = destination.is_v4() ? tables_.fib4.Lookup(destination.v4())
+                                                 : tables_.fib6.Lookup(destination.v6());
+  if (!id.valid()) return false;
+  const tables::Route& route = tables_.routes.Get(id);
+  if (route.type != RouteType::kUnicast || route.paths.empty()) return false;
+  const auto hash = static_cast<uint32_t>(destination.bits.lo * 0x9e3779b97f4a7c15ull >> 32);
+  const tables::Path& path = tables::SelectPath(route, hash);
+  if (!path.slot.valid() || !pass.snapshot.at(path.slot).up) return false;
+  pass.out = &pass.snapshot.at(path.slot);
+  pass.p.out = path.slot;
+  pass.p.route_id = id.value;
+  pass.next_hop = path.has_gateway ? path.gateway : destination;
+  return true;
+}
+
+Judgement Firewall::OfOurOwn(Packet& message, const Packet* connection_of, IpAddress& next_hop,
+                             const Snapshot& snapshot, Nanos now) {
+  const Family family = FamilyOf(message);
+  Pass pass{.p = message,
+            .family = family,
+            .snapshot = snapshot,
+            .in = nullptr,
+            .out = &snapshot.at(message.out),
+            .next_hop = next_hop,
+            .now = now};
+  if (connection_of != nullptr && connection_of->flow != packet::kNoFlowIndex) {
+    // nf_ct_attach: it goes the other way of the same connection, which may not be confirmed yet.
+    message.flow = connection_of->flow;
+    message.ct_state = static_cast<uint8_t>(CtState::kRelated);
+    message.ct_direction = static_cast<uint8_t>(tables::Opposite(DirectionOf(*connection_of)));
+  }
+  Judgement judgement = Run(HookPoint::kOutputRaw, pass);
+  if (!judgement.accepted()) return judgement;
+  if (tracks(family) && IsState(message, CtState::kNone)) {
+    TrackOwn(message, family, snapshot, now);
+  }
+  judgement = Run(HookPoint::kOutput, pass);
+  const IpAddress destination = DestinationOf(message, family);
+  if (judgement.accepted()) {
+    judgement = Translate(HookPoint::kOutputNat, NatManip::kDestination, pass);
+  }
+  if (judgement.accepted() && DestinationOf(message, family) != destination) {
+    if (!Reroute(pass)) judgement = Judgement::Drop(DropReason::kNoRoute);
+    next_hop = pass.next_hop;
+  }
+  if (judgement.accepted()) judgement = ToTheWire(pass);
+  message.flow = packet::kNoFlowIndex;  // it neither confirms nor abandons the connection
+  return judgement;
+}
+
+}  // namespace sluice::dataplane
