@@ -49,6 +49,11 @@ class TransportLink {
   Nanos now() const { return now_; }
   Quality& quality(int from) { return quality_[static_cast<size_t>(from)]; }
 
+  // Something else that lives on this clock: asked when it wants to be called, and called then.
+  void AddClockwork(std::function<Nanos()> next_deadline, std::function<void(Nanos)> on_timer) {
+    clockworks_.push_back({std::move(next_deadline), std::move(on_timer)});
+  }
+
   // One event (an arrival, or a timer); false when nothing is left to happen before `end`.
   bool Step(Nanos end);
   void Run(Nanos time);
@@ -71,6 +76,11 @@ class TransportLink {
     }
   };
 
+  struct Clockwork {
+    std::function<Nanos()> next_deadline;
+    std::function<void(Nanos)> on_timer;
+  };
+
   void Send(int from, Bytes packet, Nanos now);
   void TellTooBig(int from, const Bytes& packet, uint32_t mtu);
   void Arrive(int to, Bytes packet, Nanos when) {
@@ -84,6 +94,7 @@ class TransportLink {
   std::array<Nanos, 2> busy_until_;
   std::array<uint64_t, 2> packets_{};
   std::priority_queue<Event, std::vector<Event>, std::greater<>> events_;
+  std::vector<Clockwork> clockworks_;
   uint64_t order_ = 0;
   uint64_t lost_in_queue_ = 0;
   Nanos now_ = Seconds(5000);

@@ -1,0 +1,89 @@
+// What the services of one worker share: the transport stack, memory for connections, timers, and
+// counters. Everything is allocated at construction, by ServiceLimits. Thread: the worker's.
+#ifndef SLUICE_SERVICES_CONTEXT_H_
+#define SLUICE_SERVICES_CONTEXT_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/rng.h"
+#include "base/time.h"
+#include "services/service_counters.h"
+#include "services/timers.h"
+#include "tables/service_config.h"
+#include "transport/common/slab.h"
+#include "transport/transport.h"
+
+namespace sluice::services {
+
+// Per worker. What happens at each limit stands behind it, and is counted as kLimit where it is not
+// said otherwise. The transport stack's own limits come on top: a relay has two TCP connections, a
+// UDP session one socket.
+struct ServiceLimits {
+  uint32_t workers = 1;                  // among which max_connections is divided
+  uint32_t relays = 2048;                // tcp_proxy: a client of one more is reset
+  uint32_t udp_sessions = 8192;          // udp_proxy: the idlest of that service makes room
+  uint32_t http_connections = 256;       // a client of one more is reset
+  uint32_t endpoint_connections = 1024;  // echo, discard, chargen: likewise
+};
+// Services that there can be at a time, with those that drain; of one more, the oldest that drains is
+// ended at once.
+inline constexpr uint32_t kServiceTimers = 4 * tables::kMaxServices;
+
+// The control thread, which has the page that /metrics shows.
+class PageSource {
+ public:
+  virtual ~PageSource() = default;
+  // Asks for it. The answer is ServiceSet::OnPage with the same token, later, on the worker's thread
+  // (not from within this call). False: it cannot be asked now.
+  virtual bool Request(uint64_t token) = 0;
+};
+
+struct BackendView {
+  tables::ServiceAddress address;
+  uint32_t weight = 1;
+  bool checked = false;   // has health checks
+  bool up = true;
+  bool removed = false;   // by a reload; the rest of its connections lives on
+  uint32_t connections = 0;
+  Nanos since;            // when it last went up or down
+  const BackendStats* stats = nullptr;
+};
+using BackendVisitor = std::function<void(const BackendView&)>;
+
+struct Relay;
+struct UdpSession;
+struct HttpConnection;
+struct EndpointConnection;
+class Backend;
+
+class Service;
+
+// A connection of echo, discard or chargen.
+struct EndpointConnection {
+  Service* owner = nullptr;  // null: not in use
+  transport::TcpSocket socket;
+  Nanos last_activity;
+};
+
+struct Context {
+  Context(transport::Transport& t, const ServiceLimits& l, PageSource& p, uint64_t seed, Nanos now);
+
+  transport::Transport& transport;
+  const ServiceLimits limits;
+  PageSource& pages;
+  Rng rng;
+  ServiceCounters counters;
+  Timers timers;
+  // By TcpSocket::index: which item of the service's a connection belongs to.
+  std::vector<uint32_t> item_of_tcp;
+  transport::Slab<EndpointConnection> endpoints;
+  std::vector<uint8_t> scratch;  // the largest datagram
+};
+
+}  // namespace sluice::services
+
+#endif  // SLUICE_SERVICES_CONTEXT_H_
