@@ -5,7 +5,21 @@
 #include <algorithm>
 #include <array>
 
+#include "support/packet_builder.h"
+#include "wire/protocol.h"
+#include "wire/tcp.h"
+
 namespace sluice::test {
+
+namespace {
+
+// Source and destination of a TCP or UDP packet.
+std::pair<uint16_t, uint16_t> Ports(const std::vector<uint8_t>& packet) {
+  const uint8_t* const l4 = packet.data() + (packet[0] >> 4 == 4 ? 20 : 40);
+  return {LoadBe16(l4), LoadBe16(l4 + 2)};
+}
+
+}  // namespace
 
 using transport::SocketError;
 using transport::TcpSocket;
@@ -15,6 +29,34 @@ ServiceRig::ServiceRig(const Options& options) : link_(options.link) {
                                                 options.seed, link_.now());
   link_.AddClockwork([this] { return set_->NextDeadline(); },
                      [this](Nanos now) { set_->OnTimer(now); });
+  // Nobody else lives on host 0: what no socket there wants is refused.
+  link_.on_unclaimed = [this](int at, const Bytes& packet) {
+    if (at == 0) Refuse(packet);
+  };
+  link_.filter = [this](int from, const Bytes& packet) {
+    const auto ports = Ports(packet);
+    return std::find(vanished_.begin(), vanished_.end(), from == 0 ? ports.first : ports.second) ==
+           vanished_.end();
+  };
+}
+
+// RFC 9293 section 3.10.7.1.
+void ServiceRig::Refuse(const Bytes& packet) {
+  const bool v4 = packet[0] >> 4 == 4;
+  const uint8_t* const tcp = packet.data() + (v4 ? 20 : 40);
+  if (packet[v4 ? 9 : 6] != wire::kProtocolTcp || (tcp[13] & wire::kTcpRst) != 0) return;
+  const uint8_t* const addresses = packet.data() + (v4 ? 12 : 8);
+  PacketBuilder b;
+  if (v4) {
+    b.Ipv4(Ipv4::FromWire(addresses + 4), Ipv4::FromWire(addresses));
+  } else {
+    b.Ipv6(Ipv6::FromWire(addresses + 16), Ipv6::FromWire(addresses));
+  }
+  const auto [source, destination] = Ports(packet);
+  const bool ack = (tcp[13] & wire::kTcpAck) != 0;
+  b.Tcp(destination, source, ack ? wire::kTcpRst : wire::kTcpRst | wire::kTcpAck)
+      .Sequence(ack ? LoadBe32(tcp + 8) : 0, ack ? 0 : LoadBe32(tcp + 4) + 1);
+  link_.Inject(1, b.Build());
 }
 
 void ServiceRig::Apply(std::vector<tables::ServiceConfig> services) {

@@ -16,6 +16,7 @@ namespace sluice::test {
 
 class ServiceRig : public services::PageSource {
  public:
+  using Bytes = TransportLink::Bytes;
   struct Options {
     TransportLink::Options link;
     services::ServiceLimits limits;
@@ -54,6 +55,10 @@ class ServiceRig : public services::PageSource {
   // is listened on and probed.
   std::string Leftovers();
 
+  // Packets of connections between the proxy and this port of host 0 get lost from now on.
+  void Vanish(uint16_t backend_port) { vanished_.push_back(backend_port); }
+  void Reappear() { vanished_.clear(); }
+
   static tables::ServiceAddress Proxy(uint16_t port, bool v6 = false);
   static tables::ServiceAddress Backend(uint16_t port, bool v6 = false);
 
@@ -61,6 +66,9 @@ class ServiceRig : public services::PageSource {
   TransportLink link_;
   tables::ServiceSlots slots_;
   std::unique_ptr<services::ServiceSet> set_;
+  std::vector<uint16_t> vanished_;
+
+  void Refuse(const Bytes& packet);
 };
 
 inline transport::Endpoint EndpointOf(const tables::ServiceAddress& a) { return {a.address, a.port}; }

@@ -106,7 +106,8 @@ bool TransportLink::Step(Nanos end) {
   }
   Event event = std::move(const_cast<Event&>(events_.top()));
   events_.pop();
-  host(event.to).Deliver(event.packet, now_);
+  const bool claimed = host(event.to).Deliver(event.packet, now_);
+  if (!claimed && on_unclaimed) on_unclaimed(event.to, event.packet);
   return true;
 }
 

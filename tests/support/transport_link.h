@@ -64,6 +64,12 @@ class TransportLink {
   uint64_t lost_in_queue() const { return lost_in_queue_; }
   // Sees every packet that is sent, and may keep it from the link (false).
   std::function<bool(int from, const Bytes&)> filter;
+  // Sees every packet that arrives and that no socket claims.
+  std::function<void(int at, const Bytes&)> on_unclaimed;
+  // A packet from the outside, for host `to`.
+  void Inject(int to, Bytes packet) {
+    Arrive(to, std::move(packet), now_ + quality_[static_cast<size_t>(1 - to)].delay);
+  }
 
  private:
   struct Event {

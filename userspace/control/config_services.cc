@@ -352,6 +352,12 @@ class ServicesParser {
     } else if (proxy && s.backends.empty() && reader_.ok()) {
       reader_.Error(item.mark, what + " has no backends");
     }
+    const size_t before = all_backends_;
+    all_backends_ += s.backends.size();
+    if (before <= tables::kMaxAllBackends && all_backends_ > tables::kMaxAllBackends) {
+      reader_.Error(item.mark, "more than " + std::to_string(tables::kMaxAllBackends) +
+                                   " backends of all services together");
+    }
     for (size_t i = 0; i < s.listen.size(); ++i) CheckListen(s, s.listen[i], listen_marks_[i]);
     listen_mark_.reset();
     if (s.balance == Balance::kMaglev && reader_.ok()) {
@@ -381,6 +387,7 @@ class ServicesParser {
   tables::ServicesConfig* const out_;
   std::map<std::string, int> names_;    // -> line
   std::map<std::string, int> listens_;  // likewise
+  size_t all_backends_ = 0;
   std::optional<YAML::Mark> listen_mark_;
   std::vector<YAML::Mark> listen_marks_;
 };

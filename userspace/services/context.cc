@@ -12,6 +12,8 @@ Context::Context(transport::Transport& t, const ServiceLimits& l, PageSource& p,
               tables::ServiceSlots::kBackends},
              now),
       item_of_tcp(t.tcp().config().limits.connections),
+      relays(l.relays),
+      probes(tables::ServiceSlots::kBackends),
       endpoints(l.endpoint_connections),
       scratch(65'536) {}
 

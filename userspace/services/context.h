@@ -11,6 +11,8 @@
 
 #include "base/rng.h"
 #include "base/time.h"
+#include "services/backend_pool.h"
+#include "services/health_checker.h"
 #include "services/service_counters.h"
 #include "services/timers.h"
 #include "tables/service_config.h"
@@ -54,19 +56,32 @@ struct BackendView {
 };
 using BackendVisitor = std::function<void(const BackendView&)>;
 
-struct Relay;
-struct UdpSession;
-struct HttpConnection;
-struct EndpointConnection;
-class Backend;
-
 class Service;
+class TcpProxy;
+struct Backend;
 
 // A connection of echo, discard or chargen.
 struct EndpointConnection {
   Service* owner = nullptr;  // null: not in use
   transport::TcpSocket socket;
   Nanos last_activity;
+};
+
+// A client's connection and the one to a backend.
+struct Relay {
+  TcpProxy* owner = nullptr;  // null: not in use
+  transport::TcpSocket client;
+  transport::TcpSocket server;  // not valid while no backend is being tried
+  Backend* backend = nullptr;
+  BackendMask tried = 0;
+  Nanos last_activity;          // while connecting: when the attempt began
+  uint32_t next_waiting = transport::kNoIndex;
+  uint32_t undelivered = 0;     // bytes, when the idle timer last looked
+  uint8_t attempts_left = 0;
+  bool connected = false;       // to the backend
+  bool client_ended = false;    // has finished sending, and the backend was told
+  bool server_ended = false;
+  bool waiting = false;         // for memory
 };
 
 struct Context {
@@ -80,6 +95,8 @@ struct Context {
   Timers timers;
   // By TcpSocket::index: which item of the service's a connection belongs to.
   std::vector<uint32_t> item_of_tcp;
+  transport::Slab<Relay> relays;
+  transport::Slab<Probe> probes;
   transport::Slab<EndpointConnection> endpoints;
   std::vector<uint8_t> scratch;  // the largest datagram
 };

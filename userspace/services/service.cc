@@ -19,15 +19,16 @@ void Service::CloseUnless(Wanted&& wanted, Nanos now) {
   std::erase_if(tcp_, [&](const TcpListening& l) {
     if (wanted(l.address, config_->uses_tcp())) return false;
     tcp().CloseListener(l.id, now);
+    stats_->listening.Sub();
     return true;
   });
   std::erase_if(udp_, [&](const UdpListening& l) {
     if (wanted(l.address, config_->uses_udp())) return false;
     udp().Close(l.socket);
+    stats_->listening.Sub();
     OnUdpClosed(l, now);
     return true;
   });
-  stats_->listening.Set(listening());
 }
 
 void Service::CloseUnwanted(Nanos now) {
@@ -48,6 +49,7 @@ void Service::Listen() {
       if (tcp().Listen(EndpointOf(a), ListenOptions(), kBacklog, this, id) ==
           transport::SocketError::kNone) {
         tcp_.push_back({a, id});
+        stats_->listening.Add();
       } else {
         stats_->Fail(ServiceFailure::kListen);
       }
@@ -56,12 +58,12 @@ void Service::Listen() {
       transport::UdpSocket socket;
       if (udp().Bind(EndpointOf(a), this, socket) == transport::SocketError::kNone) {
         udp_.push_back({a, socket});
+        stats_->listening.Add();
       } else {
         stats_->Fail(ServiceFailure::kListen);
       }
     }
   }
-  stats_->listening.Set(listening());
 }
 
 void Service::Reconfigure(ConfigPtr config, Nanos now) {
@@ -72,6 +74,7 @@ void Service::Reconfigure(ConfigPtr config, Nanos now) {
 void Service::Drain(Nanos now) {
   drain_deadline_ = now + config_->drain_timeout;
   CloseUnless([](const tables::ServiceAddress&, bool) { return false; }, now);
+  OnDrain(now);
   SetTimer();
 }
 

@@ -70,8 +70,9 @@ class Service : public transport::TcpHandler, public transport::UdpHandler {
     transport::UdpSocket socket;
   };
 
-  // Config() is the new one already.
+  // config() is the new one already.
   virtual void OnReconfigured(Nanos) {}
+  virtual void OnDrain(Nanos) {}
   // `socket` has been closed, or is about to be.
   virtual void OnUdpClosed(const UdpListening&, Nanos) {}
   virtual transport::TcpSocketOptions ListenOptions() const { return {}; }
@@ -84,11 +85,11 @@ class Service : public transport::TcpHandler, public transport::UdpHandler {
   void Begin() {
     ++active_;
     stats_->accepted.Add();
-    stats_->active.Set(active_);
+    stats_->active.Add();
   }
   void End() {
     --active_;
-    stats_->active.Set(active_);
+    stats_->active.Sub();
     if (active_ == 0 && draining()) SetTimer();  // it can be forgotten
   }
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "services/endpoint_service.h"
+#include "services/tcp_proxy.h"
 
 namespace sluice::services {
 
@@ -35,6 +36,8 @@ ServiceSet::ServicePtr ServiceSet::Make(Service::ConfigPtr config) {
   ServicePtr service;
   switch (config->kind) {
     case ServiceKind::kTcpProxy:
+      service = std::make_unique<TcpProxy>(context_, std::move(config), timer);
+      break;
     case ServiceKind::kUdpProxy:
     case ServiceKind::kHttp:
       break;
@@ -140,8 +143,10 @@ void ServiceSet::OnTimer(Nanos now) {
       case TimerKind::kEndpoint:
         return context_.endpoints[index].owner->OnItemTimer(index, now);
       case TimerKind::kRelay:
-      case TimerKind::kHttp:
+        return context_.relays[index].owner->OnItemTimer(index, now);
       case TimerKind::kProbe:
+        return context_.probes[index].owner->OnTimer(index, now);
+      case TimerKind::kHttp:
         return;
     }
   });
@@ -151,7 +156,9 @@ void ServiceSet::OnTimer(Nanos now) {
 void ServiceSet::OnPage(uint64_t, std::shared_ptr<const std::string>, Nanos) {}
 
 ServiceSet::Usage ServiceSet::usage() const {
-  return {.endpoint_connections = context_.endpoints.used(),
+  return {.relays = context_.relays.used(),
+          .probes = context_.probes.used(),
+          .endpoint_connections = context_.endpoints.used(),
           .timers = static_cast<uint32_t>(context_.timers.size())};
 }
 

@@ -64,10 +64,10 @@ class ServiceSet {
   // What is in use, for metrics and tests; after all is drained everything is zero.
   struct Usage {
     uint32_t relays = 0;
+    uint32_t probes = 0;  // health checks, at work or waiting for their turn
     uint32_t udp_sessions = 0;
     uint32_t http_connections = 0;
     uint32_t endpoint_connections = 0;
-    uint32_t probes = 0;  // health checks, at work or waiting for their turn
     uint32_t timers = 0;
   };
   Usage usage() const;

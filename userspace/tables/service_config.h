@@ -22,6 +22,7 @@ namespace sluice::tables {
 
 inline constexpr size_t kMaxServices = 64;
 inline constexpr size_t kMaxBackends = 64;   // of one service
+inline constexpr size_t kMaxAllBackends = 1024;
 inline constexpr size_t kMaxListens = 16;    // of one service
 inline constexpr uint32_t kNoServiceSlot = 0xffffffff;
 
