@@ -12,8 +12,12 @@ Context::Context(transport::Transport& t, const ServiceLimits& l, PageSource& p,
               tables::ServiceSlots::kBackends},
              now),
       item_of_tcp(t.tcp().config().limits.connections),
+      item_of_udp(t.udp().config().sockets, transport::kNoIndex),
+      sessions(l.udp_sessions),
+      session_table(l.udp_sessions, {rng.Next(), rng.Next()}),
       relays(l.relays),
       probes(tables::ServiceSlots::kBackends),
+      http(l.http_connections),
       endpoints(l.endpoint_connections),
       scratch(65'536) {}
 

@@ -3,20 +3,25 @@
 #ifndef SLUICE_SERVICES_CONTEXT_H_
 #define SLUICE_SERVICES_CONTEXT_H_
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/rng.h"
 #include "base/time.h"
 #include "services/backend_pool.h"
 #include "services/health_checker.h"
+#include "services/http_request.h"
 #include "services/service_counters.h"
 #include "services/timers.h"
 #include "tables/service_config.h"
 #include "transport/common/slab.h"
+#include "transport/common/tuple_table.h"
 #include "transport/transport.h"
 
 namespace sluice::services {
@@ -57,7 +62,9 @@ struct BackendView {
 using BackendVisitor = std::function<void(const BackendView&)>;
 
 class Service;
+class HttpService;
 class TcpProxy;
+class UdpProxy;
 struct Backend;
 
 // A connection of echo, discard or chargen.
@@ -84,6 +91,57 @@ struct Relay {
   bool waiting = false;         // for memory
 };
 
+// What a client and a backend say to each other by UDP.
+struct UdpSession {
+  UdpProxy* owner = nullptr;  // null: not in use
+  transport::Tuple tuple;     // local: what the service listens on; remote: the client
+  transport::UdpSocket client;  // the listener's
+  transport::UdpSocket server;
+  Backend* backend = nullptr;
+  Nanos last_activity;
+  uint32_t next = transport::kNoIndex;
+  uint32_t previous = transport::kNoIndex;
+  uint32_t replies = 0;
+  bool own_client_socket = false;  // `client` is this session's alone
+};
+
+struct HttpConnection {
+  enum class State : uint8_t {
+    kReading,
+    kWaiting,  // for the page
+    kSending,
+    kGoodbye,  // has sent its last answer; the client's FIN is awaited
+  };
+
+  HttpService* owner = nullptr;  // null: not in use
+  transport::TcpSocket socket;
+  State state = State::kReading;
+  bool keep_alive = true;
+  bool head_only = false;
+  uint16_t input_begin = 0;  // what of `input` has not been parsed
+  uint16_t input_end = 0;
+  uint16_t head_size = 0;
+  uint32_t generation = 0;   // of answers: survives the connection
+  size_t sent = 0;           // of head and body
+  std::string_view body;     // of `page`, or a constant
+  std::shared_ptr<const std::string> page;
+  HttpRequestReader reader;
+  std::array<char, 256> head;
+  std::array<uint8_t, 1024> input;
+
+  void Start(HttpService* service, transport::TcpSocket s) {
+    owner = service;
+    socket = s;
+    state = State::kReading;
+    keep_alive = true;
+    head_only = false;
+    input_begin = input_end = 0;
+    reader.Reset();
+  }
+  // What PageSource is asked with, of the connection at this place.
+  uint64_t TokenAt(uint32_t index) const { return uint64_t{generation} << 32 | index; }
+};
+
 struct Context {
   Context(transport::Transport& t, const ServiceLimits& l, PageSource& p, uint64_t seed, Nanos now);
 
@@ -95,10 +153,20 @@ struct Context {
   Timers timers;
   // By TcpSocket::index: which item of the service's a connection belongs to.
   std::vector<uint32_t> item_of_tcp;
+  // By UdpSocket::index: likewise; kNoIndex: it is what a service listens on.
+  std::vector<uint32_t> item_of_udp;
+  transport::Slab<UdpSession> sessions;
+  transport::TupleTable session_table;
   transport::Slab<Relay> relays;
   transport::Slab<Probe> probes;
+  transport::Slab<HttpConnection> http;
   transport::Slab<EndpointConnection> endpoints;
   std::vector<uint8_t> scratch;  // the largest datagram
+
+  uint32_t FindSession(const transport::Tuple& t) const {
+    return session_table.Find(
+        t, [this](uint32_t i) -> const transport::Tuple& { return sessions[i].tuple; });
+  }
 };
 
 }  // namespace sluice::services

@@ -57,6 +57,7 @@ void Service::Listen() {
     if (config_->uses_udp() && !open(udp_, a)) {
       transport::UdpSocket socket;
       if (udp().Bind(EndpointOf(a), this, socket) == transport::SocketError::kNone) {
+        context_.item_of_udp[socket.index] = transport::kNoIndex;
         udp_.push_back({a, socket});
         stats_->listening.Add();
       } else {

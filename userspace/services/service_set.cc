@@ -4,7 +4,9 @@
 #include <utility>
 
 #include "services/endpoint_service.h"
+#include "services/http_service.h"
 #include "services/tcp_proxy.h"
+#include "services/udp_proxy.h"
 
 namespace sluice::services {
 
@@ -38,18 +40,17 @@ ServiceSet::ServicePtr ServiceSet::Make(Service::ConfigPtr config) {
     case ServiceKind::kTcpProxy:
       service = std::make_unique<TcpProxy>(context_, std::move(config), timer);
       break;
-    case ServiceKind::kUdpProxy:
     case ServiceKind::kHttp:
+      service = std::make_unique<HttpService>(context_, std::move(config), timer);
+      break;
+    case ServiceKind::kUdpProxy:
+      service = std::make_unique<UdpProxy>(context_, std::move(config), timer);
       break;
     case ServiceKind::kEcho:
     case ServiceKind::kDiscard:
     case ServiceKind::kChargen:
       service = std::make_unique<EndpointService>(context_, std::move(config), timer);
       break;
-  }
-  if (service == nullptr) {
-    by_timer_.Free(timer);
-    return nullptr;
   }
   by_timer_[timer] = service.get();
   return service;
@@ -97,15 +98,10 @@ void ServiceSet::Apply(std::shared_ptr<const ServicesConfig> config, Nanos now) 
     const Service::ConfigPtr wanted(config, &config->services[i]);
     if (kept[i] == nullptr) {
       kept[i] = Make(wanted);
-      if (kept[i] == nullptr) {
-        context_.counters.service(wanted->slot).Fail(ServiceFailure::kListen);
-        continue;
-      }
       kept[i]->Start(now);
     }
     kept[i]->Listen();
   }
-  std::erase(kept, nullptr);
   services_ = std::move(kept);
   Forget();
 }
@@ -147,17 +143,25 @@ void ServiceSet::OnTimer(Nanos now) {
       case TimerKind::kProbe:
         return context_.probes[index].owner->OnTimer(index, now);
       case TimerKind::kHttp:
-        return;
+        return context_.http[index].owner->OnItemTimer(index, now);
     }
   });
   if (!draining_.empty()) Forget();
 }
 
-void ServiceSet::OnPage(uint64_t, std::shared_ptr<const std::string>, Nanos) {}
+void ServiceSet::OnPage(uint64_t token, std::shared_ptr<const std::string> page, Nanos now) {
+  const auto index = static_cast<uint32_t>(token);
+  if (index >= context_.http.capacity()) return;
+  HttpConnection& c = context_.http[index];
+  if (c.owner == nullptr || c.TokenAt(index) != token) return;
+  c.owner->OnPage(c, std::move(page), now);
+}
 
 ServiceSet::Usage ServiceSet::usage() const {
   return {.relays = context_.relays.used(),
           .probes = context_.probes.used(),
+          .udp_sessions = context_.sessions.used(),
+          .http_connections = context_.http.used(),
           .endpoint_connections = context_.endpoints.used(),
           .timers = static_cast<uint32_t>(context_.timers.size())};
 }

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "support/service_rig.h"
+#include "support/udp_ends.h"
 
 namespace sluice::test {
 namespace {
@@ -94,30 +95,6 @@ TEST(EndpointService, LimitsConnections) {
   EXPECT_EQ(c.error, SocketError::kReset);
   EXPECT_EQ(rig.failed("echo", ServiceFailure::kLimit), 1u);
 }
-
-struct UdpClient : transport::UdpHandler {
-  explicit UdpClient(ServiceRig& r, uint16_t port = 0) : rig(r) {
-    EXPECT_EQ(rig.udp().Bind({Ipv4(), port}, this, socket), SocketError::kNone);
-  }
-  ~UdpClient() override { rig.udp().Close(socket); }
-  void Say(uint16_t port, const std::string& text) {
-    EXPECT_TRUE(rig.udp()
-                    .SendTo(socket, EndpointOf(ServiceRig::Proxy(port)), BytesOf(text), rig.now())
-                    .ok());
-  }
-  void OnReadable(transport::UdpSocket s, Nanos) override {
-    uint8_t buffer[2000];
-    transport::Endpoint from;
-    for (;;) {
-      const auto r = rig.udp().Receive(s, buffer, from);
-      if (!r.ok()) return;
-      got.emplace_back(buffer, buffer + r.bytes);
-    }
-  }
-  ServiceRig& rig;
-  transport::UdpSocket socket;
-  std::vector<std::string> got;
-};
 
 TEST(EndpointService, OverUdp) {
   ServiceRig rig;
