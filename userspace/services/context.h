@@ -123,10 +123,10 @@ struct HttpConnection {
   uint16_t head_size = 0;
   uint32_t generation = 0;   // of answers: survives the connection
   size_t sent = 0;           // of head and body
-  std::string_view body;     // of `page`, or a constant
+  std::string_view body;     // `page`'s
   std::shared_ptr<const std::string> page;
   HttpRequestReader reader;
-  std::array<char, 256> head;
+  std::array<char, 320> head;  // and a short body
   std::array<uint8_t, 1024> input;
 
   void Start(HttpService* service, transport::TcpSocket s) {

@@ -114,7 +114,7 @@ bool HttpService::ReadRequest(HttpConnection& c, Nanos now) {
       if (received.error == SocketError::kEndOfData) {
         stats_->Fail(ServiceFailure::kBadRequest);
         c.keep_alive = false;
-        Answer(c, 400, {}, nullptr, now);
+        Answer(c, 400, nullptr, now);
         return true;
       }
       if (!received.ok()) return false;  // OnError comes
@@ -136,7 +136,7 @@ bool HttpService::ReadRequest(HttpConnection& c, Nanos now) {
         stats_->Fail(ServiceFailure::kBadRequest);
         c.keep_alive = false;
         c.head_only = false;
-        Answer(c, c.reader.error_status(), {}, nullptr, now);
+        Answer(c, c.reader.error_status(), nullptr, now);
         return true;
     }
   }
@@ -148,47 +148,44 @@ void HttpService::OnRequest(HttpConnection& c, Nanos now) {
   c.head_only = c.reader.method() == HTTP_HEAD;
   if (c.reader.method() != HTTP_GET && c.reader.method() != HTTP_HEAD) {
     c.keep_alive = c.keep_alive && c.reader.method() != HTTP_CONNECT;
-    return Answer(c, 405, {}, nullptr, now);
+    return Answer(c, 405, nullptr, now);
   }
   const std::string_view path = c.reader.path();
-  if (path == "/healthz") return Answer(c, 200, {}, nullptr, now);
-  if (path != "/metrics") return Answer(c, 404, {}, nullptr, now);
+  if (path == "/healthz") return Answer(c, 200, nullptr, now);
+  if (path != "/metrics") return Answer(c, 404, nullptr, now);
   c.state = State::kWaiting;
   SetTimer(c, now + kPageTimeout);
   if (!context_.pages.Request(c.TokenAt(context_.http.IndexOf(c)))) {
-    Answer(c, 503, {}, nullptr, now);
+    Answer(c, 503, nullptr, now);
   }
 }
 
 void HttpService::OnPage(HttpConnection& c, std::shared_ptr<const std::string> page, Nanos now) {
   if (c.state != State::kWaiting) return;
-  if (page == nullptr) {
-    Answer(c, 503, {}, nullptr, now);
-  } else {
-    const std::string_view body = *page;
-    Answer(c, 200, body, std::move(page), now);
-  }
+  const uint16_t status = page == nullptr ? 503 : 200;
+  Answer(c, status, std::move(page), now);
   Advance(c, now);
 }
 
-// Writes the head, and begins to send. Without a page the body is the status' own.
-void HttpService::Answer(HttpConnection& c, uint16_t status, std::string_view body,
+// Writes the head, and begins to send. Without a page the body is the status' own text, which follows
+// the head at once, so that both go in one packet.
+void HttpService::Answer(HttpConnection& c, uint16_t status,
                          std::shared_ptr<const std::string> page, Nanos now) {
   ++c.generation;  // a page that comes now is too late
   const StatusText& text = TextOf(status);
-  c.body = page == nullptr ? text.body : body;
-  const char* const type = page == nullptr ? "text/plain; charset=utf-8"
-                                           : "text/plain; version=0.0.4; charset=utf-8";
   c.page = std::move(page);
+  const std::string_view body = c.page == nullptr ? text.body : std::string_view(*c.page);
   const int n = std::snprintf(
       c.head.data(), c.head.size(),
-      "HTTP/1.1 %u %.*s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s%s\r\n",
+      "HTTP/1.1 %u %.*s\r\nContent-Type: text/plain; %scharset=utf-8\r\n"
+      "Content-Length: %zu\r\n%s%s\r\n%.*s",
       static_cast<unsigned>(text.status), static_cast<int>(text.reason.size()),
-      text.reason.data(), type, c.body.size(), status == 405 ? "Allow: GET, HEAD\r\n" : "",
-      c.keep_alive ? "" : "Connection: close\r\n");
+      text.reason.data(), c.page == nullptr ? "" : "version=0.0.4; ", body.size(),
+      status == 405 ? "Allow: GET, HEAD\r\n" : "", c.keep_alive ? "" : "Connection: close\r\n",
+      c.page == nullptr && !c.head_only ? static_cast<int>(body.size()) : 0, body.data());
   c.head_size = static_cast<uint16_t>(std::clamp<int>(n, 0, static_cast<int>(c.head.size()) - 1));
+  c.body = c.page == nullptr || c.head_only ? std::string_view() : body;
   c.sent = 0;
-  if (c.head_only) c.body = {};
   c.state = State::kSending;
   stats_->messages_out.Add();
   SetTimer(c, now + config_->idle_timeout);
@@ -252,10 +249,10 @@ void HttpService::OnItemTimer(uint32_t index, Nanos now) {
       if (!c.reader.in_request()) return Finish(c, false, now);
       stats_->Fail(ServiceFailure::kIdleTimeout);
       c.keep_alive = c.head_only = false;
-      Answer(c, 408, {}, nullptr, now);
+      Answer(c, 408, nullptr, now);
       return Advance(c, now);
     case State::kWaiting:
-      Answer(c, 503, {}, nullptr, now);
+      Answer(c, 503, nullptr, now);
       return Advance(c, now);
     case State::kSending:
       stats_->Fail(ServiceFailure::kIdleTimeout);

@@ -45,8 +45,8 @@ class HttpService final : public Service {
   void Advance(HttpConnection& c, Nanos now);
   bool ReadRequest(HttpConnection& c, Nanos now);
   void OnRequest(HttpConnection& c, Nanos now);
-  void Answer(HttpConnection& c, uint16_t status, std::string_view body,
-              std::shared_ptr<const std::string> page, Nanos now);
+  void Answer(HttpConnection& c, uint16_t status, std::shared_ptr<const std::string> page,
+              Nanos now);
   bool SendAnswer(HttpConnection& c, Nanos now);
   void SayGoodbye(HttpConnection& c, Nanos now);
   void Discard(HttpConnection& c, Nanos now);
