@@ -23,6 +23,8 @@ class HttpService final : public Service {
  public:
   using Service::Service;
 
+  using Service::OnError;
+  using Service::OnReadable;
   void OnAcceptable(transport::TcpListenerId listener, Nanos now) override;
   void OnReadable(transport::TcpSocket socket, Nanos now) override;
   void OnWritable(transport::TcpSocket socket, Nanos now) override;

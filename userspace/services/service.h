@@ -29,6 +29,11 @@ class Service : public transport::TcpHandler, public transport::UdpHandler {
         timer_(timer),
         stats_(&context.counters.service(config_->slot)) {}
   ~Service() override = default;
+  // Of both kinds of sockets.
+  using transport::TcpHandler::OnError;
+  using transport::TcpHandler::OnReadable;
+  using transport::UdpHandler::OnError;
+  using transport::UdpHandler::OnReadable;
   Service(const Service&) = delete;
   Service& operator=(const Service&) = delete;
 

@@ -23,6 +23,8 @@ class TcpProxy final : public ProxyService {
   using ProxyService::ProxyService;
   ~TcpProxy() override;
 
+  using Service::OnError;
+  using Service::OnReadable;
   void OnAcceptable(transport::TcpListenerId listener, Nanos now) override;
   void OnConnected(transport::TcpSocket socket, Nanos now) override;
   void OnReadable(transport::TcpSocket socket, Nanos now) override;

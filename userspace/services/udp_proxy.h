@@ -23,6 +23,8 @@ class UdpProxy final : public ProxyService {
  public:
   using ProxyService::ProxyService;
 
+  using Service::OnError;
+  using Service::OnReadable;
   void OnReadable(transport::UdpSocket socket, Nanos now) override;
   void OnError(transport::UdpSocket socket, transport::SocketError error, Nanos now) override;
   void AbortAll(Nanos now) override;
