@@ -22,6 +22,7 @@
 
 #include "base/address.h"
 #include "base/time.h"
+#include "tables/service_config.h"
 
 namespace sluice::control {
 
@@ -144,6 +145,7 @@ struct Config {
   // Connections and routes carried by XDP: auto: where devices can and it pays; on: at once, and also
   // where it is not known whether the output device can.
   Choice flow_offload = Choice::kAuto;
+  tables::ServicesConfig services;
   LinuxConfig linux_setup;  // the key is `linux`, which g++ defines as a macro in GNU mode
   bool operator==(const Config&) const = default;
 };

@@ -1,13 +1,13 @@
 // The keys of the configuration file, section by section.
 #include <algorithm>
 #include <cctype>
-#include <charconv>
 #include <map>
 #include <set>
 
 #include "base/ids.h"
 #include "control/config_firewall.h"
 #include "control/config_reader.h"
+#include "control/config_services.h"
 
 namespace sluice::control {
 namespace {
@@ -62,21 +62,6 @@ std::string PrefixText(const IpAddress& address, uint8_t length) {
   return ToString(address) + "/" + std::to_string(length);
 }
 
-std::optional<ListenAddress> ParseListen(const std::string& text) {
-  const size_t colon = text.rfind(':');
-  if (colon == std::string::npos) return {};
-  std::string host = text.substr(0, colon);
-  const bool bracketed = host.size() >= 2 && host.front() == '[' && host.back() == ']';
-  if (bracketed) host = host.substr(1, host.size() - 2);
-  const auto address = ParseIpAddress(host);
-  if (!address || address->is_v4() == bracketed) return {};
-  uint32_t port = 0;
-  const char* const end = text.data() + text.size();
-  const auto [stop, error] = std::from_chars(text.data() + colon + 1, end, port);
-  if (error != std::errc() || stop != end || port < 1 || port > 65535) return {};
-  return ListenAddress{*address, static_cast<uint16_t>(port)};
-}
-
 class Parser {
  public:
   explicit Parser(std::string_view file) : reader_(file) {
@@ -127,6 +112,8 @@ class Parser {
                   [&](const ConfigValue& v) { ReadChoice(v, &config_.early_filter); }},
                  {"flow_offload",
                   [&](const ConfigValue& v) { ReadChoice(v, &config_.flow_offload); }},
+                 {"services",
+                  [&](const ConfigValue& v) { ReadServices(reader_, v, &config_.services); }},
                  {"linux", [&](const ConfigValue& v) { ParseLinux(v); }}});
     if (!has_interfaces && (root.IsNull() || root.IsMap())) {
       reader_.Error(start,

@@ -166,8 +166,8 @@ TEST(ConfigTest, ReportsEveryErrorInTheOrderOfTheFile) {
 }
 
 TEST(ConfigTest, KeysOfLaterVersionsAreUnknown) {
-  EXPECT_THAT(Errors(std::string(kMinimal) + "services: x\n"),
-              ElementsAre(HasSubstr("f:3:1: unknown key \"services\"")));
+  EXPECT_THAT(Errors(std::string(kMinimal) + "shaping: x\n"),
+              ElementsAre(HasSubstr("f:3:1: unknown key \"shaping\"")));
 }
 
 TEST(ConfigTest, ReadsTheFlowTier) {

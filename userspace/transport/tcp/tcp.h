@@ -19,6 +19,7 @@
 #ifndef SLUICE_TRANSPORT_TCP_TCP_H_
 #define SLUICE_TRANSPORT_TCP_TCP_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -125,6 +126,11 @@ class Tcp {
   // For views and tests; null when there is no such socket.
   const Tcb* Find(TcpSocket socket) const;
   TcpUsage usage() const;
+  // So many more frames can be kept for sending, by all connections together; below what a packet
+  // has, SendReceived refuses it.
+  uint32_t SendMemory() const {
+    return std::min(send_pool_.frames_left, send_pool_.pieces.capacity() - send_pool_.pieces.used());
+  }
   const TcpCounters& counters() const { return counters_; }
   const TcpConfig& config() const { return config_; }
 

@@ -133,6 +133,10 @@ SocketError Udp::Bind(const Endpoint& local, UdpHandler* handler, UdpSocket& soc
     if (!port) return SocketError::kNoPorts;
     tuple.local.port = *port;
   }
+  return Add(tuple, handler, socket);
+}
+
+SocketError Udp::Add(const Tuple& tuple, UdpHandler* handler, UdpSocket& socket) {
   if (FindExact(tuple) != kNoIndex) return SocketError::kAddressInUse;
   const uint32_t index = sockets_.Alloc();
   if (index == kNoIndex) return SocketError::kNoMemory;
@@ -145,6 +149,36 @@ SocketError Udp::Bind(const Endpoint& local, UdpHandler* handler, UdpSocket& soc
   table_.Insert(tuple, index);
   socket = {index, s.generation};
   return SocketError::kNone;
+}
+
+std::optional<uint16_t> Udp::ChoosePortFor(Tuple t) {
+  const uint64_t count = uint64_t{config_.last_port} - config_.first_port + 1;
+  for (int i = 0; i < kPortTries; ++i) {
+    t.local.port = static_cast<uint16_t>(config_.first_port + rng_.Below(count));
+    // A socket that takes everybody's datagrams should not lose those of this peer.
+    if (Find(t) == kNoIndex && ip_.ArrivesHere(t)) return t.local.port;
+  }
+  return {};
+}
+
+SocketError Udp::Open(const Endpoint& local, const Endpoint& remote, UdpHandler* handler,
+                      UdpSocket& socket) {
+  if (remote.port == 0 || IsAny(remote.address)) return SocketError::kInvalid;
+  Tuple tuple{local, remote};
+  if (IsAny(local.address)) {
+    IpLayer::Path path;
+    if (!ip_.FindPath(remote.address, path)) return SocketError::kUnreachable;
+    tuple.local.address = path.source;
+  }
+  if (tuple.local.address.family != remote.address.family) return SocketError::kInvalid;
+  if (local.port == 0) {
+    const auto port = ChoosePortFor(tuple);
+    if (!port) return SocketError::kNoPorts;
+    tuple.local.port = *port;
+  }
+  const SocketError error = Add(tuple, handler, socket);
+  if (error == SocketError::kNone) sockets_[socket.index].connected = true;
+  return error;
 }
 
 SocketError Udp::Connect(UdpSocket socket, const Endpoint& remote) {

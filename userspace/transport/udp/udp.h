@@ -79,6 +79,10 @@ class Udp {
   SocketError Bind(const Endpoint& local, UdpHandler* handler, UdpSocket& socket);
   // From now on only with this peer. Once per socket.
   SocketError Connect(UdpSocket socket, const Endpoint& remote);
+  // Both in one: a socket of a peer's from the beginning. What `local` leaves open is chosen, and the
+  // port so that answers arrive on this worker.
+  SocketError Open(const Endpoint& local, const Endpoint& remote, UdpHandler* handler,
+                   UdpSocket& socket);
   SocketError Close(UdpSocket socket);
 
   // To the peer of a connected socket, or (SendTo) to anybody. An error that ICMP has told of since
@@ -95,6 +99,7 @@ class Udp {
   // Null, or what the socket is bound to.
   const Endpoint* LocalOf(UdpSocket socket) const;
   const UdpCounters& counters() const { return counters_; }
+  const UdpConfig& config() const { return config_; }
   uint32_t sockets() const { return sockets_.used(); }
   uint32_t frames_waiting() const { return config_.receive_frames - frames_left_; }
 
@@ -119,6 +124,8 @@ class Udp {
     return table_.Find(t, [&](uint32_t i) -> const Tuple& { return sockets_[i].tuple; });
   }
   std::optional<uint16_t> ChoosePort(Endpoint local);
+  std::optional<uint16_t> ChoosePortFor(Tuple tuple);
+  SocketError Add(const Tuple& tuple, UdpHandler* handler, UdpSocket& socket);
   IoResult Transmit(Socket& s, const Endpoint& remote, std::span<const uint8_t> data, Nanos now);
   void Raise(uint32_t index);
   void Dispatch(Nanos now);
