@@ -159,7 +159,7 @@ std::vector<telemetry::TableUse> Engine::TableUses() const {
     fragments = std::max<uint64_t>(fragments, thread->worker().pipeline().fragments());
   }
   const telemetry::FirewallView firewall = FirewallState();
-  return {{"routes4", fib4_->size(), config_.limits.routes4},
+  std::vector<telemetry::TableUse> uses = {{"routes4", fib4_->size(), config_.limits.routes4},
           {"routes6", fib6_->size(), config_.limits.routes6},
           {"route_results", routes_->used(), routes_->limit()},
           {"neighbors", neighbors, config_.limits.neighbors},
@@ -167,6 +167,8 @@ std::vector<telemetry::TableUse> Engine::TableUses() const {
           {"flows", firewall.flows, firewall.flows_limit},
           {"fragments", fragments, config_.limits.fragments},
           {"offloads", OffloadEntries(), offload_ == nullptr ? 0 : offload_->entries()}};
+  for (telemetry::TableUse& use : services_->TableUses()) uses.push_back(std::move(use));
+  return uses;
 }
 
 uint64_t Engine::OffloadEntries() const {
@@ -430,6 +432,10 @@ std::vector<telemetry::DropView> Engine::Drops() {
   return views;
 }
 
+telemetry::SocketsView Engine::Sockets(uint64_t limit) { return services_->Sockets(limit); }
+
+std::vector<telemetry::ServiceView> Engine::Services() { return services_->Services(); }
+
 telemetry::MetricSample Engine::Sample() {
   telemetry::MetricSample sample;
   tasks_.Run([&] { sample = SampleHere(); });
@@ -480,6 +486,7 @@ telemetry::MetricSample Engine::SampleHere() {
     worker.log_lost = firewall.filter().log_lost();
     sample.workers.push_back(std::move(worker));
   }
+  services_->Sample(sample);
   if (firewall_->current() != nullptr) {
     sample.firewall = FirewallSampleOf(*firewall_->current(), CountsInXdp());
   }
