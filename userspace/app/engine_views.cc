@@ -391,7 +391,8 @@ std::vector<LabeledCount> Engine::FramesOf(const WorkerThread& thread) const {
   return {{"free", const_cast<WorkerThread&>(thread).pool().size()},
           {"fill", fill},
           {"tx", tx},
-          {"held", held}};
+          {"held", held},
+          {"sockets", services_->Frames(thread.worker().id())}};
 }
 
 std::vector<telemetry::WorkerView> Engine::Workers() {
@@ -410,6 +411,7 @@ std::vector<telemetry::WorkerView> Engine::Workers() {
                      .frames_fill = frames[1].count,
                      .frames_tx = frames[2].count,
                      .frames_held = frames[3].count,
+                     .frames_sockets = frames[4].count,
                      .frames_handed_over = counters.frames_handed_over.Read()});
   }
   return views;

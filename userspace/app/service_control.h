@@ -53,6 +53,8 @@ class ServiceControl {
   void Drain() { Apply({}); }
   bool Drained();
 
+  // Frames of a worker's that hold data of sockets.
+  uint64_t Frames(WorkerId worker) const;
   // For views and metrics.
   telemetry::SocketsView Sockets(uint64_t limit) const;
   std::vector<telemetry::ServiceView> Services() const;

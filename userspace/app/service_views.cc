@@ -317,6 +317,19 @@ void ServiceControl::Sample(MetricSample& sample) const {
   }
 }
 
+uint64_t ServiceControl::Frames(WorkerId worker) const {
+  uint64_t frames = 0;
+  for (const Of& of : sets_) {
+    if (of.thread->worker().id() != worker) continue;
+    of.thread->Call([&](WorkerThread::Worker&) {
+      const transport::TcpUsage usage = of.stack->tcp().usage();
+      frames = uint64_t{usage.receive_frames} + usage.send_frames +
+               of.stack->udp().frames_waiting();
+    });
+  }
+  return frames;
+}
+
 // The fullest worker's, since the limits are each worker's.
 std::vector<telemetry::TableUse> ServiceControl::TableUses() const {
   uint64_t connections = 0;

@@ -91,6 +91,7 @@ class Parser {
   void ParseRoot(const YAML::Node& root) {
     const YAML::Mark start{};
     bool has_interfaces = false;
+    YAML::Mark services;
     reader_.Map({root, root.IsNull() ? start : root.Mark(), ""},
                 {{"interfaces",
                   [&](const ConfigValue& v) {
@@ -114,8 +115,18 @@ class Parser {
                  {"flow_offload",
                   [&](const ConfigValue& v) { ReadChoice(v, &config_.flow_offload); }},
                  {"services",
-                  [&](const ConfigValue& v) { ReadServices(reader_, v, &config_.services); }},
+                  [&](const ConfigValue& v) {
+                    services = v.mark;
+                    ReadServices(reader_, v, &config_.services);
+                  }},
                  {"linux", [&](const ConfigValue& v) { ParseLinux(v); }}});
+    const LimitsConfig& limits = config_.limits;
+    if (!config_.services.services.empty() &&
+        limits.socket_ports.first <= limits.nat_ports.last &&
+        limits.nat_ports.first <= limits.socket_ports.last) {
+      reader_.Error(services, "services need limits.socket_ports, and limits.nat_ports must have "
+                              "no port of them");
+    }
     if (!has_interfaces && (root.IsNull() || root.IsMap())) {
       reader_.Error(start,
                     "no \"interfaces\": name at least one, such as interfaces: [{name: eth0}]");
@@ -287,10 +298,6 @@ class Parser {
                         {"nat_ports", [&](const ConfigValue& v) {
                            ReadPortRange(reader_, v, "49152-65535", &limits.nat_ports);
                          }}});
-    if (limits.socket_ports.first <= limits.nat_ports.last &&
-        limits.nat_ports.first <= limits.socket_ports.last) {
-      reader_.Error(value.mark, "socket_ports and nat_ports must have no port in common");
-    }
   }
 
   void ParseLinux(const ConfigValue& value) {

@@ -175,6 +175,7 @@ struct WorkerView {
   uint64_t frames_fill = 0;
   uint64_t frames_tx = 0;
   uint64_t frames_held = 0;
+  uint64_t frames_sockets = 0;  // with data of Sluice's sockets
   uint64_t frames_handed_over = 0;
 };
 
