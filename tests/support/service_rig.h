@@ -120,6 +120,7 @@ class NamedServer : public transport::TcpHandler {
   void OnReadable(transport::TcpSocket s, Nanos now) override;
   void OnError(transport::TcpSocket s, transport::SocketError e, Nanos now) override;
 
+  transport::TcpListenerId listener() const { return listener_; }
   void Stop();      // no longer listens
   void AbortAll();  // resets what there is
 

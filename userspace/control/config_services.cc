@@ -18,6 +18,26 @@ using tables::ServiceAddress;
 using tables::ServiceConfig;
 using tables::ServiceKind;
 
+struct ServiceKey {
+  std::string_view key;
+  std::string_view kinds;
+};
+constexpr ServiceKey kServiceKeys[] = {
+#define SLUICE_SERVICE_KEY(key, kinds, value, standard, text) {key, kinds},
+#include "control/service_keys.inc"
+#undef SLUICE_SERVICE_KEY
+};
+
+// Whether services of this kind have the key.
+bool Knows(ServiceKind kind, std::string_view key) {
+  for (const ServiceKey& k : kServiceKeys) {
+    if (k.key == key) {
+      return k.kinds == "all" || k.kinds.find(Name(kind)) != std::string_view::npos;
+    }
+  }
+  return false;
+}
+
 constexpr uint32_t kMaxWeight = 256;
 constexpr uint32_t kMaxConnections = 1 << 24;
 constexpr uint32_t kMaxRetries = tables::kMaxBackends;
@@ -94,7 +114,9 @@ class ServicesParser {
         }
       });
     }
-    AddFields(service, fields);
+    for (Field& field : AllFields(service)) {
+      if (Knows(service.kind, field.first)) fields.push_back(std::move(field));
+    }
     const ConfigValue named{item.node, item.mark,
                             kind ? std::string(Name(*kind)) : std::string("services")};
     reader_.Map(named, fields);
@@ -118,53 +140,44 @@ class ServicesParser {
     return "a service needs its kind, one of " + words + ", with a name, such as tcp_proxy: web";
   }
 
-  void AddFields(ServiceConfig& s, std::vector<Field>& fields) {
+  // Of all kinds.
+  std::vector<Field> AllFields(ServiceConfig& s) {
     const auto duration = [this](Nanos* out) {
       return [this, out](const ConfigValue& v) { ReadDuration(v, out); };
     };
-    fields.emplace_back("listen", [this, &s](const ConfigValue& v) { ReadListens(v, &s); });
-    fields.emplace_back("idle_timeout", duration(&s.idle_timeout));
-    fields.emplace_back("drain_timeout", duration(&s.drain_timeout));
-    fields.emplace_back("max_connections", [this, &s](const ConfigValue& v) {
-      reader_.NumberInto(v, 1, kMaxConnections, &s.max_connections);
-    });
-    const bool proxy = s.kind == ServiceKind::kTcpProxy || s.kind == ServiceKind::kUdpProxy;
-    if (proxy) {
-      fields.emplace_back("backends", [this, &s](const ConfigValue& v) { ReadBackends(v, &s); });
-      fields.emplace_back("balance", [this, &s](const ConfigValue& v) {
-        reader_.OneOf<Balance>(v,
-                               {{"round_robin", Balance::kRoundRobin},
-                                {"least_connections", Balance::kLeastConnections},
-                                {"maglev", Balance::kMaglev}},
-                               &s.balance);
-      });
-      fields.emplace_back("health_check",
-                          [this, &s](const ConfigValue& v) { ReadHealth(v, &s.health); });
-    }
-    if (s.kind == ServiceKind::kTcpProxy) {
-      fields.emplace_back("connect_timeout", duration(&s.connect_timeout));
-      fields.emplace_back("retries", [this, &s](const ConfigValue& v) {
-        reader_.NumberInto(v, 0, kMaxRetries, &s.retries);
-      });
-      fields.emplace_back("proxy_protocol", [this, &s](const ConfigValue& v) {
-        reader_.OneOf<bool>(v, {{"off", false}, {"v2", true}}, &s.proxy_protocol);
-      });
-    }
-    if (s.kind == ServiceKind::kUdpProxy) {
-      fields.emplace_back("replies", [this, &s](const ConfigValue& v) {
-        reader_.NumberInto(v, 0, kMaxConnections, &s.replies);
-      });
-    }
-    if (!proxy && s.kind != ServiceKind::kHttp) {
-      fields.emplace_back("protocol", [this, &s](const ConfigValue& v) {
-        using Pair = std::pair<bool, bool>;
-        Pair protocols{true, true};
-        reader_.OneOf<Pair>(
-            v, {{"tcp", {true, false}}, {"udp", {false, true}}, {"both", {true, true}}},
-            &protocols);
-        std::tie(s.tcp, s.udp) = protocols;
-      });
-    }
+    const auto number = [this](uint32_t min, uint32_t max, uint32_t* out) {
+      return [this, min, max, out](const ConfigValue& v) { reader_.NumberInto(v, min, max, out); };
+    };
+    return {{"listen", [this, &s](const ConfigValue& v) { ReadListens(v, &s); }},
+            {"backends", [this, &s](const ConfigValue& v) { ReadBackends(v, &s); }},
+            {"balance",
+             [this, &s](const ConfigValue& v) {
+               reader_.OneOf<Balance>(v,
+                                      {{"round_robin", Balance::kRoundRobin},
+                                       {"least_connections", Balance::kLeastConnections},
+                                       {"maglev", Balance::kMaglev}},
+                                      &s.balance);
+             }},
+            {"health_check", [this, &s](const ConfigValue& v) { ReadHealth(v, &s.health); }},
+            {"connect_timeout", duration(&s.connect_timeout)},
+            {"retries", number(0, kMaxRetries, &s.retries)},
+            {"proxy_protocol",
+             [this, &s](const ConfigValue& v) {
+               reader_.OneOf<bool>(v, {{"off", false}, {"v2", true}}, &s.proxy_protocol);
+             }},
+            {"replies", number(0, kMaxConnections, &s.replies)},
+            {"protocol",
+             [this, &s](const ConfigValue& v) {
+               using Pair = std::pair<bool, bool>;
+               Pair protocols{true, true};
+               reader_.OneOf<Pair>(
+                   v, {{"tcp", {true, false}}, {"udp", {false, true}}, {"both", {true, true}}},
+                   &protocols);
+               std::tie(s.tcp, s.udp) = protocols;
+             }},
+            {"idle_timeout", duration(&s.idle_timeout)},
+            {"max_connections", number(1, kMaxConnections, &s.max_connections)},
+            {"drain_timeout", duration(&s.drain_timeout)}};
   }
 
   void ReadName(const ConfigValue& v, std::string* out) {

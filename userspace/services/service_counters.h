@@ -74,6 +74,10 @@ struct BackendStats {
   Counter checks_failed;
 };
 
+// For a slot that another name takes over. On the worker's thread.
+void Reset(ServiceStats& stats);
+void Reset(BackendStats& stats);
+
 class ServiceCounters {
  public:
   ServiceCounters()

@@ -16,10 +16,11 @@ using tables::ServiceConfig;
 using tables::ServiceKind;
 using tables::ServicesConfig;
 
-template <class Stats>
-void Zero(Stats& stats) {
-  std::destroy_at(&stats);
-  std::construct_at(&stats);
+// Whether a service counts at this slot, or a backend of its does.
+bool CountsAt(const ServiceConfig& service, uint32_t service_slot, uint32_t backend_slot) {
+  return service.slot == service_slot ||
+         std::any_of(service.backends.begin(), service.backends.end(),
+                     [&](const tables::BackendConfig& b) { return b.slot == backend_slot; });
 }
 
 }  // namespace
@@ -56,24 +57,34 @@ ServiceSet::ServicePtr ServiceSet::Make(Service::ConfigPtr config) {
   return service;
 }
 
-void ServiceSet::ResetSlots(const ServicesConfig& config) {
+// Whoever still counts at a slot that somebody else gets has been draining for long, and ends.
+void ServiceSet::EndUsers(uint32_t service_slot, uint32_t backend_slot, Nanos now) {
+  for (const ServicePtr& service : draining_) {
+    if (CountsAt(service->config(), service_slot, backend_slot)) service->AbortAll(now);
+  }
+}
+
+void ServiceSet::ResetSlots(const ServicesConfig& config, Nanos now) {
+  constexpr uint32_t kNone = tables::kNoServiceSlot - 1;
   for (const ServiceConfig& service : config.services) {
     if (service.slot < slot_names_.size() && slot_names_[service.slot] != service.name) {
       slot_names_[service.slot] = service.name;
-      Zero(context_.counters.service(service.slot));
+      EndUsers(service.slot, kNone, now);
+      Reset(context_.counters.service(service.slot));
     }
     for (const tables::BackendConfig& b : service.backends) {
       const std::string name = service.name + " " + ToString(b.address);
       if (b.slot >= backend_slot_names_.size() || backend_slot_names_[b.slot] == name) continue;
       backend_slot_names_[b.slot] = name;
-      Zero(context_.counters.backend(b.slot));
+      EndUsers(kNone, b.slot, now);
+      Reset(context_.counters.backend(b.slot));
     }
   }
 }
 
 void ServiceSet::Apply(std::shared_ptr<const ServicesConfig> config, Nanos now) {
   if (config == nullptr) config = std::make_shared<ServicesConfig>();
-  ResetSlots(*config);
+  ResetSlots(*config, now);
   std::vector<ServicePtr> before = std::exchange(services_, {});
   std::vector<ServicePtr> kept(config->services.size());
   for (size_t i = 0; i < kept.size(); ++i) {

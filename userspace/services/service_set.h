@@ -31,8 +31,8 @@ namespace sluice::services {
 
 class ServiceSet {
  public:
-  // All of the arguments must outlive it; destroy it before the transport stack. It comes without
-  // services.
+  // All of the arguments must outlive it; destroy it before the transport stack, which must not be
+  // given anything in between. It comes without services.
   ServiceSet(transport::Transport& transport, const ServiceLimits& limits, PageSource& pages,
              uint64_t seed, Nanos now);
   ~ServiceSet();
@@ -77,7 +77,8 @@ class ServiceSet {
   ServicePtr Make(Service::ConfigPtr config);
   void Drain(ServicePtr service, Nanos now);
   void Forget();
-  void ResetSlots(const tables::ServicesConfig& config);
+  void ResetSlots(const tables::ServicesConfig& config, Nanos now);
+  void EndUsers(uint32_t service_slot, uint32_t backend_slot, Nanos now);
 
   Context context_;
   transport::Slab<Service*> by_timer_;

@@ -120,6 +120,45 @@ TEST(HealthCheck, FailedConnectionsHurryIt) {
   EXPECT_EQ(rig.stats("web").retries.Read(), 1u);
 }
 
+int HalfOpen(ServiceRig& rig, uint16_t port) {
+  int count = 0;
+  rig.tcp().ForEachConnection([&](const transport::Tcb& t) {
+    count += t.tuple.local.port == port && t.state == transport::TcpState::kSynReceived;
+  });
+  return count;
+}
+
+// A backend dies under load: whoever is sent to it is sent on, until the checks have found out.
+TEST(HealthCheck, LosesABackendAndNotARequest) {
+  ServiceRig rig;
+  NamedServer a(rig, ServiceRig::Backend(8081), "a");
+  NamedServer b(rig, ServiceRig::Backend(8082), "b");
+  auto c = std::make_unique<NamedServer>(rig, ServiceRig::Backend(8083), "c");
+  ServiceConfig config = Checked({8081, 8082, 8083}, HealthCheckConfig::Kind::kTcp);
+  config.retries = 2;
+  rig.Apply({config});
+  std::vector<std::unique_ptr<TextClient>> clients;
+  for (int i = 0; i < 1000; ++i) {
+    clients.push_back(std::make_unique<TextClient>(rig, ServiceRig::Proxy(80), "x", true));
+    rig.Run(Millis(10));
+    if (i == 300) {
+      // It stops to listen, and serves what it has accepted. (What is between the two is reset, which a
+      // relay passes on: the request may have been carried out.)
+      ASSERT_TRUE(rig.RunUntil([&] { return HalfOpen(rig, 8083) == 0; }, Seconds(1)));
+      rig.tcp().CloseListener(c->listener(), rig.now());
+    }
+  }
+  rig.Run(Seconds(2));
+  for (const auto& client : clients) {
+    ASSERT_TRUE(client->closed);
+    EXPECT_EQ(client->error, SocketError::kNone);
+    EXPECT_TRUE(client->got.ends_with(":x"));
+  }
+  EXPECT_GT(rig.stats("web").retries.Read(), 0u);
+  EXPECT_FALSE(IsUp(rig, 8083));
+  EXPECT_NEAR(a.accepted, b.accepted, 60);
+}
+
 // Answers everything with a text, once a whole request has come.
 struct HttpBackend : transport::TcpHandler {
   HttpBackend(ServiceRig& r, uint16_t port, std::string answer) : rig(r), text(std::move(answer)) {

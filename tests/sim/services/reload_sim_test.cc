@@ -244,6 +244,30 @@ TEST(Reload, AtRandomUnderLoad) {
   for (int i = 0; i < 6; ++i) EXPECT_EQ(rig.stats("s" + std::to_string(i)).active.Read(), 0u);
 }
 
+// A slot that somebody else gets, after more names than there are slots, counts from zero, and whoever
+// still drained there has ended.
+TEST(Reload, SlotsThatAreGivenAway) {
+  ServiceRig rig;
+  NamedServer server(rig, ServiceRig::Backend(8080), "s");
+  ServiceConfig first = TcpProxyTo({8080});
+  first.name = "first";
+  first.drain_timeout = Seconds(3600);
+  rig.Apply({first});
+  TextClient client(rig, ServiceRig::Proxy(80), "x");
+  rig.Run(Seconds(1));
+  for (uint32_t i = 0; i < tables::ServiceSlots::kServices; ++i) {
+    ServiceConfig c = Echo(7);
+    c.name = "n" + std::to_string(i);
+    rig.Apply({c});
+    EXPECT_EQ(client.closed, false);
+    rig.Run(Millis(100));
+    EXPECT_EQ(rig.stats(c.name).accepted.Read(), 0u);
+    EXPECT_EQ(rig.stats(c.name).active.Read(), 0u);
+  }
+  EXPECT_TRUE(client.closed);
+  EXPECT_TRUE(rig.set().Drained());
+}
+
 // More services that drain than there is room for: the oldest end at once.
 TEST(Reload, ManyDrainingServices) {
   ServiceRig rig;

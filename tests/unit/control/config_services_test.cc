@@ -1,7 +1,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "control/config.h"
@@ -139,6 +141,33 @@ TEST(ServicesConfigTest, EqualityIgnoresSlots) {
   EXPECT_EQ(a, b);
   b[0].backends[0].weight = 2;
   EXPECT_NE(a, b);
+}
+
+// The table that the README shows: each kind knows the keys that it names, and no others.
+TEST(ServicesConfigTest, KeysAreThoseOfTheTable) {
+  struct Key {
+    std::string key, kinds;
+  };
+  const Key keys[] = {
+#define SLUICE_SERVICE_KEY(key, kinds, value, standard, text) {key, kinds},
+#include "control/service_keys.inc"
+#undef SLUICE_SERVICE_KEY
+  };
+  for (const std::string_view kind : tables::kServiceKindNames) {
+    for (const Key& key : keys) {
+      const size_t dot = key.key.find('.');
+      const std::string entry = dot == std::string::npos
+                                    ? key.key + ": {}"
+                                    : key.key.substr(0, dot) + ": {" + key.key.substr(dot + 1) +
+                                          ": }";
+      const auto errors = Errors("  - {" + std::string(kind) + ": a, " + entry + "}\n");
+      const bool unknown = std::any_of(errors.begin(), errors.end(), [](const std::string& e) {
+        return e.find("unknown key") != std::string::npos;
+      });
+      const bool known = key.kinds == "all" || key.kinds.find(kind) != std::string::npos;
+      EXPECT_EQ(unknown, !known) << kind << " " << entry;
+    }
+  }
 }
 
 // Each kind has its own keys.

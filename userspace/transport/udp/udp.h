@@ -20,7 +20,6 @@
 #include <vector>
 
 #include "base/counter.h"
-#include "base/rng.h"
 #include "base/time.h"
 #include "packet/frame_pool.h"
 #include "packet/packet.h"
@@ -133,6 +132,7 @@ class Udp {
   uint32_t FindExact(const Tuple& t) const {
     return table_.Find(t, [&](uint32_t i) -> const Tuple& { return sockets_[i].tuple; });
   }
+  uint16_t RandomPort();
   std::optional<uint16_t> ChoosePort(Endpoint local);
   std::optional<uint16_t> ChoosePortFor(Tuple tuple);
   SocketError Add(const Tuple& tuple, UdpHandler* handler, UdpSocket& socket);
@@ -144,7 +144,8 @@ class Udp {
   const UdpConfig config_;
   packet::FramePool& frames_;
   IpLayer& ip_;
-  Rng rng_;
+  const HashKey port_key_;
+  uint64_t ports_chosen_ = 0;
   Slab<Socket> sockets_;
   TupleTable table_;
   std::vector<uint32_t> ready_;
