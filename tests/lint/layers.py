@@ -29,7 +29,10 @@ LAYERS = (
     Layer("tables/ruleset", ("tables", "wire", "base"), ("absl",), "compiled rules and sets"),
     *(Layer(stage, STAGE_BASE, (), "one step of the pipeline; never another stage")
       for stage in STAGES),
-    Layer("dataplane", STAGES + STAGE_BASE + ("io/port.h",), (), "the pipeline and the worker"),
+    Layer("dataplane",
+          STAGES + STAGE_BASE +
+          ("transport", "transport/common", "transport/tcp", "transport/udp", "io/port.h"),
+          (), "the pipeline and the worker"),
     Layer("transport/common", ("packet", "wire", "base"), (),
           "endpoints, what the transport stack wants of IP"),
     Layer("transport/congestion", ("wire", "base"), (), "CUBIC, NewReno, HyStart++"),

@@ -24,6 +24,7 @@ constexpr uint32_t kMinFlows = 1024;
 constexpr uint32_t kMaxFlows = 1 << 26;  // 16 GiB
 constexpr uint32_t kMaxFragments = 1 << 20;
 constexpr uint32_t kMaxOffloads = 1 << 22;  // 2 GiB on four CPUs
+constexpr uint32_t kMaxConnections = 1u << 20;
 
 // The kernel's rule (dev_valid_name, and the two names that clash with its sysctl directories),
 // tightened to what can be printed. Empty when the name is fine.
@@ -90,6 +91,7 @@ class Parser {
   void ParseRoot(const YAML::Node& root) {
     const YAML::Mark start{};
     bool has_interfaces = false;
+    YAML::Mark services;
     reader_.Map({root, root.IsNull() ? start : root.Mark(), ""},
                 {{"interfaces",
                   [&](const ConfigValue& v) {
@@ -113,8 +115,18 @@ class Parser {
                  {"flow_offload",
                   [&](const ConfigValue& v) { ReadChoice(v, &config_.flow_offload); }},
                  {"services",
-                  [&](const ConfigValue& v) { ReadServices(reader_, v, &config_.services); }},
+                  [&](const ConfigValue& v) {
+                    services = v.mark;
+                    ReadServices(reader_, v, &config_.services);
+                  }},
                  {"linux", [&](const ConfigValue& v) { ParseLinux(v); }}});
+    const LimitsConfig& limits = config_.limits;
+    if (!config_.services.services.empty() &&
+        limits.socket_ports.first <= limits.nat_ports.last &&
+        limits.nat_ports.first <= limits.socket_ports.last) {
+      reader_.Error(services, "services need limits.socket_ports, and limits.nat_ports must have "
+                              "no port of them");
+    }
     if (!has_interfaces && (root.IsNull() || root.IsMap())) {
       reader_.Error(start,
                     "no \"interfaces\": name at least one, such as interfaces: [{name: eth0}]");
@@ -277,8 +289,14 @@ class Parser {
                         {"flows_per_source", number(0, kMaxFlows, &limits.flows_per_source)},
                         {"fragments", number(16, kMaxFragments, &limits.fragments)},
                         {"offloads", number(256, kMaxOffloads, &limits.offloads)},
+                        {"connections", number(64, kMaxConnections, &limits.connections)},
+                        {"udp_sessions", number(16, kMaxConnections, &limits.udp_sessions)},
+                        {"socket_ports",
+                         [&](const ConfigValue& v) {
+                           ReadPortRange(reader_, v, "16384-32767", &limits.socket_ports);
+                         }},
                         {"nat_ports", [&](const ConfigValue& v) {
-                           ReadNatPorts(reader_, v, &limits.nat_ports);
+                           ReadPortRange(reader_, v, "49152-65535", &limits.nat_ports);
                          }}});
   }
 

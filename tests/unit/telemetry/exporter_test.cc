@@ -110,6 +110,21 @@ class Source : public MetricSource {
     s.workers[0].nat_port_changes = 22;
     s.workers[0].nat_exhausted = 23;
     s.workers[0].log_lost = 24;
+    const MetricSample::Histogram times{{0.001, 0.01}, {1, 2, 3}, 0.5};
+    MetricSample::Worker& w = s.workers[0];
+    w.has_sockets = true;
+    w.tcp_connections = {{"ESTABLISHED", 51}};
+    w.tcp_segments = {{"sent", 52}};
+    w.tcp_resets = {{"received", 53}};
+    w.tcp_events = {{"timeout", 54}};
+    w.tcp_round_trips = times;
+    w.udp_datagrams = {{"sent", 55}};
+    s.services = {{.name = "web",
+                   .kind = "tcp_proxy",
+                   .active = 56,
+                   .failures = {{"no_backend", 57}},
+                   .connect_time = times,
+                   .backends = {{.address = "10.0.0.9:80", .up = true, .active = 58}}}};
     s.firewall = {.generation = 31,
                   .rules = {{"xdp", 1}, {"worker", 8}, {"kernel", 2}},
                   .compile_seconds = 0.25,
