@@ -29,10 +29,8 @@ ServiceRig::ServiceRig(const Options& options) : link_(options.link) {
                                                 options.seed, link_.now());
   link_.AddClockwork([this] { return set_->NextDeadline(); },
                      [this](Nanos now) { set_->OnTimer(now); });
-  // Nobody else lives on host 0: what no socket there wants is refused.
-  link_.on_unclaimed = [this](int at, const Bytes& packet) {
-    if (at == 0) Refuse(packet);
-  };
+  // Nobody else lives on these hosts: what no socket there wants is refused.
+  link_.on_unclaimed = [this](int at, const Bytes& packet) { Refuse(at, packet); };
   link_.filter = [this](int from, const Bytes& packet) {
     const auto ports = Ports(packet);
     return std::find(vanished_.begin(), vanished_.end(), from == 0 ? ports.first : ports.second) ==
@@ -41,7 +39,7 @@ ServiceRig::ServiceRig(const Options& options) : link_(options.link) {
 }
 
 // RFC 9293 section 3.10.7.1.
-void ServiceRig::Refuse(const Bytes& packet) {
+void ServiceRig::Refuse(int at, const Bytes& packet) {
   const bool v4 = packet[0] >> 4 == 4;
   const uint8_t* const tcp = packet.data() + (v4 ? 20 : 40);
   if (packet[v4 ? 9 : 6] != wire::kProtocolTcp || (tcp[13] & wire::kTcpRst) != 0) return;
@@ -56,7 +54,7 @@ void ServiceRig::Refuse(const Bytes& packet) {
   const bool ack = (tcp[13] & wire::kTcpAck) != 0;
   b.Tcp(destination, source, ack ? wire::kTcpRst : wire::kTcpRst | wire::kTcpAck)
       .Sequence(ack ? LoadBe32(tcp + 8) : 0, ack ? 0 : LoadBe32(tcp + 4) + 1);
-  link_.Inject(1, b.Build());
+  link_.Inject(1 - at, b.Build());
 }
 
 void ServiceRig::Apply(std::vector<tables::ServiceConfig> services) {

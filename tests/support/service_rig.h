@@ -68,7 +68,7 @@ class ServiceRig : public services::PageSource {
   std::unique_ptr<services::ServiceSet> set_;
   std::vector<uint16_t> vanished_;
 
-  void Refuse(const Bytes& packet);
+  void Refuse(int at, const Bytes& packet);
 };
 
 inline transport::Endpoint EndpointOf(const tables::ServiceAddress& a) { return {a.address, a.port}; }
