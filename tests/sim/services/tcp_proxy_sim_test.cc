@@ -272,6 +272,36 @@ TEST(TcpProxy, LimitsConnections) {
   EXPECT_EQ(rig.Leftovers(), "");
 }
 
+// When ports towards one backend have run out, another one is taken, and then nobody.
+TEST(TcpProxy, PortsRunOut) {
+  ServiceRig::Options options;
+  options.link.hosts[1].config.tcp.first_port = 40'000;
+  options.link.hosts[1].config.tcp.last_port = 40'009;
+  ServiceRig rig(options);
+  NamedServer a(rig, ServiceRig::Backend(8081), "s");
+  NamedServer b(rig, ServiceRig::Backend(8082), "s");
+  ServiceConfig config = TcpProxyTo({8081, 8082});
+  config.backends[0].weight = 3;
+  rig.Apply({config});
+  std::vector<std::unique_ptr<TextClient>> clients;
+  for (int i = 0; i < 25; ++i) {
+    clients.push_back(std::make_unique<TextClient>(rig, ServiceRig::Proxy(80), "x"));
+    rig.Run(Millis(1));
+  }
+  rig.Run(Seconds(1));
+  EXPECT_EQ(a.accepted, 10u);
+  EXPECT_EQ(b.accepted, 10u);
+  EXPECT_EQ(rig.stats("web").active.Read(), 20u);
+  EXPECT_EQ(rig.failed("web", ServiceFailure::kLimit), 5u);
+  EXPECT_EQ(rig.backend("web", 8081).failures.Read(), 0u);
+  // One ends, and there is room for another.
+  clients[0]->Abort();
+  rig.Run(Seconds(1));
+  TextClient late(rig, ServiceRig::Proxy(80), "x");
+  rig.Run(Seconds(1));
+  EXPECT_EQ(late.got, "s:x");
+}
+
 // Both sides together hold no more than two buffers each way, however much there would be.
 TEST(TcpProxy, SlowReaderIsFeltByTheSender) {
   ServiceRig rig;
