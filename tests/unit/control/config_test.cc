@@ -260,7 +260,7 @@ TEST(ConfigTest, ChecksTheListenAddress) {
 TEST(ConfigTest, PortsOfSocketsAreNotThoseOfNat) {
   const std::string overlap = std::string(kMinimal) + "limits: {nat_ports: 20000-29999}\n";
   EXPECT_THAT(Errors(overlap), IsEmpty());
-  const std::string services = "services: [{name: e, echo: {listen: \"10.0.0.1:7\"}}]\n";
+  const std::string services = "services: [{echo: e, listen: \"10.0.0.1:7\"}]\n";
   EXPECT_THAT(Errors(std::string(kMinimal) + services), IsEmpty());
   EXPECT_THAT(Errors(overlap + services), Contains(HasSubstr("limits.socket_ports")));
 }

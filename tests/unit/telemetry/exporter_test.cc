@@ -157,13 +157,31 @@ TEST(RenderMetricsTest, EveryMetricOfTheTableHasHelpTypeAndASample) {
   for (const MetricInfo& m : kMetrics) {
     const std::string name(m.name);
     EXPECT_THAT(text, HasSubstr("# HELP " + name + " " + std::string(m.help) + "\n"));
-    EXPECT_THAT(text, HasSubstr("# TYPE " + name +
-                                (m.type == MetricType::kCounter ? " counter\n" : " gauge\n")));
-    EXPECT_THAT(text, HasSubstr("\n" + name + (m.labels.empty() ? " " : "{"))) << name;
+    const bool histogram = m.type == MetricType::kHistogram;
+    const std::string type = histogram                          ? "histogram"
+                             : m.type == MetricType::kCounter ? "counter"
+                                                                : "gauge";
+    EXPECT_THAT(text, HasSubstr("# TYPE " + name + " " + type + "\n"));
+    const std::string series = name + (histogram ? "_count" : "");
+    EXPECT_THAT(text, HasSubstr("\n" + series + (m.labels.empty() ? " " : "{"))) << name;
     if (!m.labels.empty()) {
       const std::string first(m.labels.substr(0, m.labels.find(',')));
-      EXPECT_THAT(text, HasSubstr("\n" + name + "{" + first + "=\"")) << name;
+      EXPECT_THAT(text, HasSubstr("\n" + series + "{" + first + "=\"")) << name;
     }
+  }
+}
+
+// Buckets are cumulative, and the last one is +Inf.
+TEST(RenderMetricsTest, Histograms) {
+  Source source;
+  const std::string text = RenderMetrics(source.Sample());
+  for (const char* line :
+       {"sluice_tcp_round_trip_seconds_count{worker=\"0\"} 6\n",
+        "sluice_tcp_round_trip_seconds_sum{worker=\"0\"} 0.5\n",
+        "sluice_tcp_round_trip_seconds_bucket{worker=\"0\",le=\"0.001\"} 1\n",
+        "sluice_tcp_round_trip_seconds_bucket{worker=\"0\",le=\"0.01\"} 3\n",
+        "sluice_tcp_round_trip_seconds_bucket{worker=\"0\",le=\"+Inf\"} 6\n"}) {
+    EXPECT_THAT(text, HasSubstr(line));
   }
 }
 
