@@ -136,6 +136,7 @@ def at(family, port, path=""):
 # The backends are of either family: clients of both get both.
 @FAMILIES
 def test_files_of_nginx(rig, sluice, router, family):
+    wait_for(lambda: backends(sluice, "web", "up") == 2, lambda: str(sluice.show("services")[0]))
     digests = {server.digest for server in router[2].values()}
     seen = set()
     for i in range(6):
