@@ -14,6 +14,7 @@ import threading
 
 import pytest
 
+from programs import FileServer
 from rig import Rig, Sluice, growing, inside, wait_for
 
 ROUTER = {4: "10.77.1.1", 6: "fd77:0:0:1::1"}
@@ -278,3 +279,62 @@ def test_end_drains_and_is_bounded():
                 assert sluice.stop() == 0  # although the client stays
             assert not rig.run(
                 "router", "cat", "/proc/sys/net/ipv4/ip_local_reserved_ports").stdout.strip()
+
+
+# A home router with a proxy: its connections to the backend are masqueraded as others are, and OUTPUT
+# lets nothing else out.
+HOME = """
+table inet home {
+    chain input {
+        type filter hook input priority filter; policy drop;
+        iifname "lo" accept
+        ct state established,related accept
+        meta l4proto { icmp, ipv6-icmp } accept
+        tcp dport 80 counter accept comment "clients"
+    }
+    chain output {
+        type filter hook output priority filter; policy drop;
+        oifname "lo" accept
+        ct state established,related accept
+        meta l4proto { icmp, ipv6-icmp } accept
+        tcp dport 8080 counter accept comment "backends"
+    }
+    chain forward { type filter hook forward priority filter; policy accept; }
+    chain leaving {
+        type nat hook postrouting priority srcnat;
+        oifname "h2" masquerade
+    }
+}
+"""
+
+
+def test_proxy_behind_rules_and_nat():
+    proxy = [{"tcp_proxy": "web", "listen": "10.77.1.1:80", "backends": ["10.77.2.2:8080"]}]
+    with Rig(queues=2) as rig:
+        rig.run("router", "nft", "-f", rig.write("home.nft", HOME))
+        server = FileServer(rig, "h2", 8080)
+        with Sluice(rig, services=proxy, workers={"count": 2}) as sluice:
+            server.port = 80
+            for _ in range(10):
+                server.check_download("h1", ROUTER[4])
+            server.port = 8080
+            server.check_download("h1", "10.77.2.2")  # in transit, as before
+            counted = {c["rule"]: c for c in counted_rules(sluice)}
+            assert counted["clients"]["packets"] == 10
+            assert counted["backends"]["packets"] == 10
+            # Not let out by OUTPUT: the backend is as good as dead.
+            rig.run("router", "nft", "flush chain inet home output;"
+                    "add rule inet home output ct state established,related accept;"
+                    "add rule inet home output oifname lo accept")
+            before = service(sluice, "web")["failures"]
+            said = rig.run("h1", "curl", "-s", "-m", "20", f"http://{ROUTER[4]}/file",
+                           check=False)
+            assert said.returncode != 0
+            wait_for(lambda: service(sluice, "web")["failures"] != before, "it is counted")
+            sluice.check_accounts()
+
+
+def counted_rules(sluice):
+    metrics = sluice.metrics()
+    return [{"rule": labels["rule"], "packets": value} for name, labels, value in metrics.series
+            if name == "sluice_rule_packets_total"]

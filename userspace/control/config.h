@@ -85,8 +85,8 @@ struct LimitsConfig {
   uint32_t fragments = 1024;               // datagrams being reassembled, per worker
   PortRange nat_ports = {49'152, 65'535};  // what translated connections may take
   // Sluice's own sockets, where there are services; each worker's memory for them is had when the first
-  // service comes. A TCP connection takes about 1.6 KiB, a UDP session 0.3 KiB, and frames of the
-  // worker's while data waits in them.
+  // service comes. A TCP connection takes about 900 bytes, a UDP session 400, and frames of the worker's
+  // while data waits in them.
   uint32_t connections = 16'384;           // TCP, per worker; a proxied one takes two
   uint32_t udp_sessions = 8'192;           // per worker
   PortRange socket_ports = {16'384, 32'767};  // of connections from here; none of nat_ports
