@@ -142,7 +142,7 @@ def test_files_of_nginx(rig, sluice, router, family):
     for i in range(6):
         path = rig.path(f"got-{family}-{i}")
         done = curl(rig, at(family, 80, "file"), options=("-f", "-o", path))
-        assert done.returncode == 0, done.stdout
+        assert done.returncode == 0, (done.stdout, sluice.show("services")[0], sluice.log())
         with open(path, "rb") as file:
             seen.add(hashlib.sha256(file.read()).hexdigest())
     assert seen <= digests
