@@ -136,12 +136,13 @@ def at(family, port, path=""):
 # The backends are of either family: clients of both get both.
 @FAMILIES
 def test_files_of_nginx(rig, sluice, router, family):
+    wait_for(lambda: backends(sluice, "web", "up") == 2, lambda: str(sluice.show("services")[0]))
     digests = {server.digest for server in router[2].values()}
     seen = set()
     for i in range(6):
         path = rig.path(f"got-{family}-{i}")
         done = curl(rig, at(family, 80, "file"), options=("-f", "-o", path))
-        assert done.returncode == 0, done.stdout
+        assert done.returncode == 0, (done.stdout, sluice.show("services")[0], sluice.log())
         with open(path, "rb") as file:
             seen.add(hashlib.sha256(file.read()).hexdigest())
     assert seen <= digests

@@ -185,9 +185,11 @@ absl::Status Engine::StartForwarding() {
   });
   TakeOverConnections();
   for (const auto& thread : workers_) thread->Start();
-  services_->Apply(config_.services);
   for (uint8_t slot = 0; slot < kMaxInterfaces; ++slot) FillNeighborsFromKernel(IfaceSlot{slot});
   interfaces_->SetEnabled(true);
+  // Not before frames come: a service that asked for a neighbour would miss the answer, and nobody asks
+  // again for a second.
+  services_->Apply(config_.services);
   forwarding_ = true;
   TakeOverConnections();  // those that began in the kernel until now
   NotifyReady();

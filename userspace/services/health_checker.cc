@@ -14,6 +14,8 @@ using transport::SocketError;
 
 // After a failed connection the next check comes no sooner than this part of the interval.
 constexpr int64_t kHurry = 4;
+// ... and so are those until it is known how a backend is.
+constexpr int64_t kAtFirst = 8;
 
 int OnHeadersComplete(http_parser* parser) {
   // Informational answers come before the one that counts (RFC 9110 section 15.2).
@@ -144,16 +146,17 @@ void HealthChecker::Result(Probe& probe, bool good, Nanos now) {
   Backend& b = *probe.backend;
   (good ? b.stats->checks_passed : b.stats->checks_failed).Add();
   probe.in_a_row = good == b.up ? 0 : probe.in_a_row + 1;
-  if (probe.in_a_row > 0 &&
-      (!probe.decided || probe.in_a_row >= (good ? config_.rise : config_.fall))) {
+  if (probe.in_a_row >= (good ? config_.rise : config_.fall)) {
     probe.in_a_row = 0;
     SetUp(b, good, now);
+    probe.decided = true;
   }
-  probe.decided = true;
+  if (good) probe.decided = true;
+  const Nanos interval = probe.decided ? config_.interval : config_.interval / kAtFirst;
   // Not all at the same time, nor in step with other workers.
-  const auto tenth = static_cast<uint64_t>(config_.interval.count() / 10 + 1);
+  const auto tenth = static_cast<uint64_t>(interval.count() / 10 + 1);
   const auto jitter = static_cast<int64_t>(context_.rng.Below(2 * tenth));
-  const Nanos wait = config_.interval - config_.interval / 10 + Nanos(jitter);
+  const Nanos wait = interval - interval / 10 + Nanos(jitter);
   context_.timers.Set(TimerKind::kProbe, context_.probes.IndexOf(probe), now + wait);
 }
 

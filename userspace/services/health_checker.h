@@ -1,9 +1,11 @@
 // Active health checks of one service's backends, from one worker.
 //
 // Each backend is checked every interval, give or take a tenth. A check connects; http then asks for a
-// path and looks at the status of the answer. The first check of a backend decides alone; after that
-// `fall` bad ones in a row take it down and `rise` good ones bring it back. Until the first has ended a
-// backend counts as up. The connection is reset afterwards, which leaves no TIME-WAIT behind.
+// path and looks at the status of the answer. A backend counts as up until `fall` bad checks in a row
+// take it down; `rise` good ones bring it back. Until it is known how it is (a first good check, or down)
+// they come eight times as often, so that one that is dead is found out soon, and one whose first check
+// went astray (a network that is just coming up) is not lost. The connection is reset afterwards, which
+// leaves no TIME-WAIT behind.
 //
 // Thread: the worker's. Probes come from a slab; without one a backend is not checked, and stays up.
 #ifndef SLUICE_SERVICES_HEALTH_CHECKER_H_
@@ -32,7 +34,7 @@ struct Probe {
   uint32_t in_a_row = 0;  // checks that spoke against what it is
   uint16_t status = 0;    // of the answer; 0: not there yet
   bool running = false;
-  bool decided = false;   // one has ended
+  bool decided = false;   // it is known how the backend is
   http_parser parser{};
 };
 

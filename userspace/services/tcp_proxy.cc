@@ -13,6 +13,8 @@ namespace {
 using transport::SocketError;
 using transport::TcpSocket;
 
+// How long a backend is left alone towards which there was no free port.
+constexpr Nanos kPortsShort = Millis(20);
 // How often relays that wait for memory are looked at.
 constexpr Nanos kRetryMemory = Millis(4);
 // Kept for packets of many pieces, so that passing one on does not fail for want of memory.
@@ -35,6 +37,11 @@ TcpProxy::~TcpProxy() {
 transport::TcpSocketOptions TcpProxy::ListenOptions() const {
   // Data is passed on as it comes: whoever wrote it has decided on its pieces.
   return {.no_delay = true};
+}
+
+void TcpProxy::OnReconfigured(Nanos now) {
+  ProxyService::OnReconfigured(now);
+  full_ = 0;  // indices have changed
 }
 
 void TcpProxy::OnAcceptable(transport::TcpListenerId listener, Nanos now) {
@@ -61,14 +68,21 @@ void TcpProxy::OnAcceptable(transport::TcpListenerId listener, Nanos now) {
 void TcpProxy::Dial(Relay& r, Nanos now) {
   const transport::Tcb* const client = tcp().Find(r.client);
   const IpAddress address = client == nullptr ? IpAddress() : client->tuple.remote.address;
+  if (now >= full_until_) full_ = 0;
   while (r.attempts_left > 0) {
-    Backend* const b = pool_.Pick(address, r.tried);
+    Backend* const b = pool_.Pick(address, r.tried | full_);
     if (b == nullptr) break;
+    const SocketError error = tcp().Connect({}, EndpointOf(b->config.address), ListenOptions(),
+                                            this, now, r.server);
+    if (error == SocketError::kNoPorts) {
+      r.server = {};
+      full_ |= BackendMask{1} << b->index;
+      full_until_ = now + kPortsShort;
+      continue;
+    }
     if (r.tried != 0) stats_->retries.Add();
     r.tried |= BackendMask{1} << b->index;
     --r.attempts_left;
-    const SocketError error = tcp().Connect({}, EndpointOf(b->config.address), ListenOptions(),
-                                            this, now, r.server);
     if (error == SocketError::kNone) {
       Name(r.server, r, kServer);
       r.backend = b;
@@ -79,13 +93,12 @@ void TcpProxy::Dial(Relay& r, Nanos now) {
       return;
     }
     r.server = {};
-    if (error == SocketError::kNoMemory || error == SocketError::kNoPorts) {
-      return Break(r, ServiceFailure::kMemory, now);
-    }
+    if (error == SocketError::kNoMemory) return Break(r, ServiceFailure::kMemory, now);
     b->stats->failures.Add();
     checker_.Hurry(*b, now);
   }
-  Break(r, r.tried == 0 ? ServiceFailure::kNoBackend : ServiceFailure::kConnectFailed, now);
+  if (r.tried != 0) return Break(r, ServiceFailure::kConnectFailed, now);
+  Break(r, full_ != 0 ? ServiceFailure::kLimit : ServiceFailure::kNoBackend, now);
 }
 
 void TcpProxy::OnAttemptFailed(Relay& r, Nanos now) {

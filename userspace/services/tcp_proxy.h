@@ -34,6 +34,7 @@ class TcpProxy final : public ProxyService {
   void AbortAll(Nanos now) override;
 
  protected:
+  void OnReconfigured(Nanos now) override;
   transport::TcpSocketOptions ListenOptions() const override;
   Nanos OnWork(Nanos now) override;
 
@@ -64,6 +65,9 @@ class TcpProxy final : public ProxyService {
   void CountConnectTime(Nanos took);
   uint32_t Undelivered(const Relay& r) const;
 
+  // Backends towards which there was no free port, which costs much to find out.
+  BackendMask full_ = 0;
+  Nanos full_until_;
   // Relays that wait for memory, through Relay::next_waiting.
   uint32_t first_waiting_ = transport::kNoIndex;
 };

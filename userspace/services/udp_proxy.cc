@@ -12,6 +12,10 @@ using transport::SocketError;
 // Which socket of a session's: bit 0 of what Context::item_of_udp says.
 constexpr uint32_t kBackendSide = 0;
 constexpr uint32_t kClientSide = 1;
+// So many sessions make room for one, at most.
+constexpr int kEvictions = 4;
+// How long no free port is looked for after there was none: looking costs much.
+constexpr Nanos kPortsShort = Millis(20);
 
 }  // namespace
 
@@ -74,6 +78,28 @@ bool UdpProxy::MakeRoom() {
   return true;
 }
 
+// A socket towards the backend; at a limit of sockets or ports the idlest sessions make room for it.
+SocketError UdpProxy::OpenFor(UdpSession& s, const Backend& backend, Nanos now) {
+  const transport::Endpoint remote = EndpointOf(backend.config.address);
+  SocketError error = SocketError::kNoPorts;
+  if (now >= ports_short_until_ || idlest_ == kNoIndex) {
+    error = udp().Open({}, remote, this, s.server);
+  }
+  for (int i = 0; i < kEvictions; ++i) {
+    if (error != SocketError::kNoMemory && error != SocketError::kNoPorts) return error;
+    if (error == SocketError::kNoPorts && now >= ports_short_until_) {
+      ports_short_until_ = now + kPortsShort;
+    }
+    if (idlest_ == kNoIndex) break;
+    const UdpSession& idlest = context_.sessions[idlest_];
+    const bool same = idlest.backend == &backend && udp().LocalOf(idlest.server) != nullptr;
+    const transport::Endpoint local = same ? *udp().LocalOf(idlest.server) : transport::Endpoint{};
+    MakeRoom();
+    error = udp().Open(local, remote, this, s.server);
+  }
+  return error;
+}
+
 UdpSession* UdpProxy::Begin(const transport::Tuple& client, transport::UdpSocket listener,
                             Nanos now) {
   Backend* const backend = pool_.Pick(client.remote.address, 0);
@@ -90,11 +116,7 @@ UdpSession* UdpProxy::Begin(const transport::Tuple& client, transport::UdpSocket
   }
   UdpSession& s = context_.sessions[index];
   s = UdpSession{};
-  const transport::Endpoint remote = EndpointOf(backend->config.address);
-  SocketError error = udp().Open({}, remote, this, s.server);
-  if (error == SocketError::kNoMemory && MakeRoom()) {
-    error = udp().Open({}, remote, this, s.server);
-  }
+  const SocketError error = OpenFor(s, *backend, now);
   if (error != SocketError::kNone) {
     context_.sessions.Free(index);
     stats_->Fail(error == SocketError::kUnreachable ? ServiceFailure::kConnectFailed

@@ -3,7 +3,8 @@
 //
 // A session ends when neither side has said anything for idle_timeout, after `replies` datagrams of
 // the backend's, when ICMP says that the backend is not there, or to make room for a new one: at
-// max_connections, or the worker's limit, the idlest of the service goes (kEvicted). A client whose
+// max_connections, or the worker's limit, the idlest of the service goes (kEvicted); where ports towards a
+// backend have run out, the new session has the port of the one that went. A client whose
 // backend is found down by a health check gets another one with its next datagram.
 //
 // When an address is no longer listened on, its sessions get sockets of their own for their clients,
@@ -39,6 +40,7 @@ class UdpProxy final : public ProxyService {
   void FromBackend(UdpSession& s, std::span<const uint8_t> data, Nanos now);
   UdpSession* Begin(const transport::Tuple& client, transport::UdpSocket listener, Nanos now);
   bool MakeRoom();
+  transport::SocketError OpenFor(UdpSession& s, const Backend& backend, Nanos now);
   void Touch(UdpSession& s, Nanos now);
   void End(UdpSession& s);
   void Link(UdpSession& s);
@@ -47,6 +49,7 @@ class UdpProxy final : public ProxyService {
   // By last activity, the idlest first; through UdpSession::next and previous.
   uint32_t idlest_ = transport::kNoIndex;
   uint32_t latest_ = transport::kNoIndex;
+  Nanos ports_short_until_;  // a free port is not looked for before
 };
 
 }  // namespace sluice::services

@@ -38,7 +38,8 @@ TEST(HealthCheck, ByTcpConnect) {
   rig.Run(Seconds(1));
   EXPECT_TRUE(IsUp(rig, 8081));
   EXPECT_TRUE(IsUp(rig, 8082));
-  EXPECT_FALSE(IsUp(rig, 8083));  // the first check decides alone
+  EXPECT_FALSE(IsUp(rig, 8083));  // at first checks come in quick succession
+  EXPECT_EQ(rig.backend("web", 8083).checks_failed.Read(), 3u);
   EXPECT_EQ(rig.backend("web", 8083).went_down.Read(), 1u);
   // One that dies: after three checks.
   b.reset();
@@ -89,7 +90,9 @@ TEST(HealthCheck, TimesOut) {
   ServiceRig rig;
   NamedServer a(rig, ServiceRig::Backend(8081), "a");
   rig.Vanish(8081);
-  rig.Apply({Checked({8081}, HealthCheckConfig::Kind::kTcp)});
+  ServiceConfig config = Checked({8081}, HealthCheckConfig::Kind::kTcp);
+  config.health.fall = 1;
+  rig.Apply({config});
   rig.Run(Millis(490));
   EXPECT_TRUE(IsUp(rig, 8081));
   rig.Run(Millis(30));
@@ -97,6 +100,24 @@ TEST(HealthCheck, TimesOut) {
   rig.Reappear();
   rig.Run(Seconds(5));
   EXPECT_TRUE(IsUp(rig, 8081));
+}
+
+// The network is not there yet when the program starts: nobody is sent away for it.
+TEST(HealthCheck, FirstChecksMayGoAstray) {
+  ServiceRig rig;
+  NamedServer a(rig, ServiceRig::Backend(8081), "a");
+  rig.Vanish(8081);
+  ServiceConfig config = Checked({8081}, HealthCheckConfig::Kind::kTcp);
+  config.health.timeout = Millis(100);
+  rig.Apply({config});
+  rig.Run(Millis(200));
+  rig.Reappear();
+  EXPECT_EQ(rig.backend("web", 8081).checks_failed.Read(), 1u);
+  EXPECT_TRUE(IsUp(rig, 8081));
+  rig.Run(Seconds(1));
+  EXPECT_TRUE(IsUp(rig, 8081));
+  EXPECT_EQ(rig.backend("web", 8081).checks_failed.Read(), 1u);
+  EXPECT_EQ(rig.backend("web", 8081).checks_passed.Read(), 1u);
 }
 
 // A failed connection makes the next check come soon, so that a dead backend is found before its turn.

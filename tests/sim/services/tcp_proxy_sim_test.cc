@@ -272,6 +272,36 @@ TEST(TcpProxy, LimitsConnections) {
   EXPECT_EQ(rig.Leftovers(), "");
 }
 
+// When ports towards one backend have run out, another one is taken, and then nobody.
+TEST(TcpProxy, PortsRunOut) {
+  ServiceRig::Options options;
+  options.link.hosts[1].config.tcp.first_port = 40'000;
+  options.link.hosts[1].config.tcp.last_port = 40'009;
+  ServiceRig rig(options);
+  NamedServer a(rig, ServiceRig::Backend(8081), "s");
+  NamedServer b(rig, ServiceRig::Backend(8082), "s");
+  ServiceConfig config = TcpProxyTo({8081, 8082});
+  config.backends[0].weight = 3;
+  rig.Apply({config});
+  std::vector<std::unique_ptr<TextClient>> clients;
+  for (int i = 0; i < 25; ++i) {
+    clients.push_back(std::make_unique<TextClient>(rig, ServiceRig::Proxy(80), "x"));
+    rig.Run(Millis(1));
+  }
+  rig.Run(Seconds(1));
+  EXPECT_EQ(a.accepted, 10u);
+  EXPECT_EQ(b.accepted, 10u);
+  EXPECT_EQ(rig.stats("web").active.Read(), 20u);
+  EXPECT_EQ(rig.failed("web", ServiceFailure::kLimit), 5u);
+  EXPECT_EQ(rig.backend("web", 8081).failures.Read(), 0u);
+  // One ends, and there is room for another.
+  clients[0]->Abort();
+  rig.Run(Seconds(1));
+  TextClient late(rig, ServiceRig::Proxy(80), "x");
+  rig.Run(Seconds(1));
+  EXPECT_EQ(late.got, "s:x");
+}
+
 // Both sides together hold no more than two buffers each way, however much there would be.
 TEST(TcpProxy, SlowReaderIsFeltByTheSender) {
   ServiceRig rig;
@@ -361,6 +391,44 @@ TEST(TcpProxy, ManySlowReadersDoNotStarveOthers) {
   EXPECT_EQ(rig.failed("slow", ServiceFailure::kMemory), 0u);
   rig.Run(Seconds(1));
   clients.clear();
+  EXPECT_EQ(rig.Leftovers(), "");
+}
+
+TEST(TcpProxy, TenThousandIdleConnections) {
+  constexpr uint32_t kMany = 10'000;
+  ServiceRig::Options options;
+  for (auto& host : options.link.hosts) {
+    host.config.tcp.limits.connections = 2 * kMany + 100;
+    host.frames = 16'384;
+  }
+  options.limits.relays = kMany;
+  ServiceRig rig(options);
+  NamedServer server(rig, ServiceRig::Backend(8080), "s");
+  ServiceConfig config = TcpProxyTo({8080});
+  config.idle_timeout = Seconds(600);
+  rig.Apply({config});
+  std::vector<std::unique_ptr<TextClient>> clients;
+  for (uint32_t i = 0; i < kMany; ++i) {
+    clients.push_back(std::make_unique<TextClient>(rig, ServiceRig::Proxy(80), "x"));
+    if (i % 100 == 99) rig.Run(Millis(100));
+  }
+  rig.Run(Seconds(500));
+  EXPECT_EQ(rig.stats("web").active.Read(), kMany);
+  // They hold no frames, and nothing happens.
+  EXPECT_EQ(rig.link().host(1).tcp().usage().send_frames, 0u);
+  EXPECT_EQ(rig.link().host(1).tcp().usage().receive_frames, 0u);
+  const uint64_t packets = rig.link().packets(1);
+  rig.Run(Seconds(50));
+  EXPECT_EQ(rig.link().packets(1), packets);
+  TextClient late(rig, ServiceRig::Proxy(80), "x");
+  for (uint32_t i = 0; i < kMany; i += 100) clients[i]->Say("y");
+  rig.Run(Seconds(1));
+  for (uint32_t i = 0; i < kMany; i += 100) EXPECT_EQ(clients[i]->got, "s:xy");
+  EXPECT_EQ(late.error, SocketError::kReset);  // of the worker's limit
+  EXPECT_EQ(rig.failed("web", ServiceFailure::kLimit), 1u);
+  rig.Run(Seconds(700));
+  EXPECT_EQ(rig.stats("web").active.Read(), 0u);
+  EXPECT_EQ(rig.failed("web", ServiceFailure::kIdleTimeout), kMany);
   EXPECT_EQ(rig.Leftovers(), "");
 }
 

@@ -163,6 +163,30 @@ TEST(UdpProxy, FloodOfClients) {
   EXPECT_EQ(rig.Leftovers(), "");
 }
 
+// More sessions than ports: the idlest gives up its own.
+TEST(UdpProxy, PortsRunOut) {
+  ServiceRig::Options options;
+  options.link.hosts[1].config.udp.first_port = 40'000;
+  options.link.hosts[1].config.udp.last_port = 40'019;
+  ServiceRig rig(options);
+  UdpServer a(rig, ServiceRig::Backend(5301), "s");
+  UdpServer b(rig, ServiceRig::Backend(5302), "s");
+  rig.Apply({Dns({5301, 5302})});
+  std::vector<std::unique_ptr<UdpClient>> clients;
+  for (int i = 0; i < 500; ++i) {
+    clients.push_back(std::make_unique<UdpClient>(rig));
+    clients.back()->Say(53, "q");
+    if (i % 4 == 3) rig.Run(Millis(50));
+  }
+  rig.Run(Seconds(1));
+  for (const auto& c : clients) EXPECT_THAT(c->got, ElementsAre("s:q"));
+  EXPECT_LE(rig.stats("dns").active.Read(), 40u);
+  EXPECT_GE(rig.stats("dns").active.Read(), 30u);
+  EXPECT_EQ(rig.failed("dns", ServiceFailure::kLimit), 0u);
+  rig.Run(Seconds(60));
+  EXPECT_EQ(rig.stats("dns").active.Read(), 0u);
+}
+
 TEST(UdpProxy, SessionMayEndAfterItsReplies) {
   ServiceRig rig;
   UdpServer server(rig, ServiceRig::Backend(5353), "s");
