@@ -29,7 +29,26 @@ LAYERS = (
     Layer("tables/ruleset", ("tables", "wire", "base"), ("absl",), "compiled rules and sets"),
     *(Layer(stage, STAGE_BASE, (), "one step of the pipeline; never another stage")
       for stage in STAGES),
-    Layer("dataplane", STAGES + STAGE_BASE + ("io/port.h",), (), "the pipeline and the worker"),
+    Layer("dataplane",
+          STAGES + STAGE_BASE +
+          ("transport", "transport/common", "transport/tcp", "transport/udp", "io/port.h"),
+          (), "the pipeline and the worker"),
+    Layer("transport/common", ("packet", "wire", "base"), (),
+          "endpoints, what the transport stack wants of IP"),
+    Layer("transport/congestion", ("wire", "base"), (), "CUBIC, NewReno, HyStart++"),
+    Layer("transport/tcp",
+          ("transport/common", "transport/congestion", "tables", "packet", "wire", "base"), (),
+          "TCP: connections and listeners"),
+    Layer("transport/udp", ("transport/common", "packet", "wire", "base"), (), "UDP sockets"),
+    Layer("transport",
+          ("transport/common", "transport/tcp", "transport/udp", "packet", "wire", "base"), (),
+          "sockets for programs on a worker"),
+    Layer("services",
+          ("transport", "transport/common", "transport/tcp", "transport/udp", "tables", "packet",
+           "wire", "base"), ("http-parser",),
+          "proxies, HTTP and test endpoints on the transport stack"),
+    Layer("examples", ("transport", "transport/common", "transport/tcp", "base"), (),
+          "programs on the transport stack, to copy from"),
     Layer("io", ("packet", "base"), (), "what a port is"),
     Layer("io/sim", ("packet", "base", "io/port.h"), (), "simulated links"),
     Layer("io/af_xdp",
@@ -71,6 +90,7 @@ LIBRARIES = {
     "absl": r"absl/.*",
     "CLI11": r"CLI/.*",
     "fmt": r"fmt/.*",
+    "http-parser": r"http_parser\.h",
     "httplib": r"httplib\.h",
     "libbpf": r"bpf/(bpf|libbpf)\.h",
     "libnftables": r"nftables/libnftables\.h",
@@ -93,7 +113,7 @@ LIBRARIES = {
 # What every layer may use of the standard library: nothing that reads a clock, takes a lock, starts
 # a thread or does input or output.
 PURE = frozenset("""
-    algorithm array atomic bit bitset cassert cerrno charconv compare concepts cstddef cstdint cstdio
+    algorithm array atomic bit bitset cassert cerrno charconv cmath compare concepts cstddef cstdint cstdio
     cstdlib cstring deque exception functional initializer_list iterator limits list map memory new
     numeric optional queue set span string string_view tuple type_traits unordered_map
     unordered_set utility variant vector

@@ -32,7 +32,7 @@ struct HandedOver {
 
 class Outbox {
  public:
-  static constexpr uint32_t kPerInterface = 512;
+  static constexpr uint32_t kPerInterface = 2048;  // an output ring's; an ACK may set free many segments
   static constexpr uint32_t kPunts = 256;
   static constexpr uint32_t kHandOvers = 128;
 

@@ -52,6 +52,7 @@ void AddWorker(const MetricSample::Worker& w,
   for (size_t i = 1; i < kGeneratedKindCount; ++i) {  // 0 is "not generated"
     out.Add(Metric::kGeneratedPackets, {worker, kGeneratedKinds[i]}, c.generated[i]);
   }
+  out.Add(Metric::kGeneratedDropped, {worker}, c.generated_dropped);
   out.Add(Metric::kIcmpRateLimited, {worker}, c.icmp_rate_limited);
   out.Add(Metric::kWorkerBusySeconds, {worker}, static_cast<double>(c.busy_ns.Read()) / 1e9);
   out.Add(Metric::kWorkerLoops, {worker}, c.loops);
@@ -63,6 +64,7 @@ void AddWorker(const MetricSample::Worker& w,
   }
   AddConntrack(worker, w, out);
   AddOffload(worker, c.offload, out);
+  AddSockets(worker, w, out);
   for (const LabeledCount& n : w.frames) out.Add(Metric::kFrames, {worker, n.label}, n.count);
 }
 
@@ -138,6 +140,7 @@ class SampleCollector : public prometheus::Collectable {
       out.Add(Metric::kMirrorEvents, {n.label}, n.count);
     }
     AddFirewall(sample_.firewall, out);
+    AddServices(sample_.services, out);
     out.Add(Metric::kBuildInfo, {sample_.version, sample_.kernel}, uint64_t{1});
     out.Add(Metric::kReady, {}, uint64_t{sample_.ready});
     AddProcess(out);

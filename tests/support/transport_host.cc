@@ -1,0 +1,91 @@
+#include "support/transport_host.h"
+
+#include <cstdlib>
+
+#include "base/rng.h"
+#include "wire/ipv4.h"
+#include "wire/ipv6.h"
+#include "wire/protocol.h"
+
+namespace sluice::test {
+
+TransportHost::TransportHost(const Options& options)
+    : options_(options),
+      arena_(packet::FrameArena::Create(options.frames, options.chunk_size)),
+      pool_(*arena_) {
+  for (uint32_t i = 0; i < options.frames; ++i) pool_.Free(i);
+  Rng rng(options.seed);
+  options_.config.key = {rng.Next(), rng.Next()};
+  stack_ = std::make_unique<transport::Transport>(options_.config, pool_, *this);
+}
+
+bool TransportHost::Deliver(const Bytes& bytes, Nanos now) {
+  if (bytes.size() > options_.chunk_size - packet::kHeadroom - 14) return true;  // the link's loss
+  const packet::FrameIndex frame = pool_.Alloc();
+  if (frame == packet::kNoFrame) return true;
+  packet::Packet p;
+  p.frame = frame;
+  p.data = arena_->Chunk(frame) + packet::kHeadroom;
+  p.l3_offset = 14;
+  p.length = static_cast<uint32_t>(14 + bytes.size());
+  p.segment_length = static_cast<uint16_t>(p.length);
+  std::copy(bytes.begin(), bytes.end(), p.l3());
+  const std::span<const uint8_t> ip(p.l3(), bytes.size());
+  const bool v4 = !bytes.empty() && bytes[0] >> 4 == 4;
+  const auto bad = v4 ? wire::CheckIpv4(ip) : wire::CheckIpv6(ip);
+  if (bad) {
+    ++dropped_[static_cast<size_t>(*bad)];
+    pool_.Free(frame);
+    return true;
+  }
+  if (v4) {
+    const wire::Ipv4View header(p.l3());
+    p.l4_offset = static_cast<uint16_t>(14 + header.header_length());
+    p.l4_protocol = header.protocol();
+    packet::TrimPacket(pool_, p, 14u + header.total_length());
+  } else {
+    const wire::Ipv6View header(p.l3());
+    p.l4_offset = 14 + 40;
+    p.l4_protocol = header.next_header();
+    packet::TrimPacket(pool_, p, static_cast<uint32_t>(14 + header.packet_length()));
+  }
+  const bool claimed = stack_->Claims(p);
+  const packet::Verdict verdict = stack_->Receive(p, now);
+  const bool ports = p.l4_protocol == wire::kProtocolTcp || p.l4_protocol == wire::kProtocolUdp;
+  if (ports && claimed == (verdict.kind() == packet::Verdict::Kind::kContinue)) std::abort();
+  switch (verdict.kind()) {
+    case packet::Verdict::Kind::kLocal:
+      return true;
+    case packet::Verdict::Kind::kDrop:
+      ++dropped_[static_cast<size_t>(verdict.drop_reason())];
+      packet::FreePacket(pool_, p);
+      return true;
+    case packet::Verdict::Kind::kContinue:
+      ++unclaimed_;
+      packet::FreePacket(pool_, p);
+      return false;
+    default:
+      std::abort();
+  }
+}
+
+void TransportHost::Output(packet::Packet& p, Nanos now) {
+  Bytes bytes(p.l3(), p.l3() + p.l3_length());
+  packet::FreePacket(pool_, p);
+  if (on_output) on_output(std::move(bytes), now);
+}
+
+bool TransportHost::FindPath(const IpAddress& remote, Path& path) {
+  if (!routes_) return false;
+  path.source = remote.is_v4() ? options_.address : options_.address6;
+  path.mtu = options_.mtu;
+  return true;
+}
+
+bool TransportHost::FramesBalance() const {
+  const transport::TcpUsage usage = stack_->tcp().usage();
+  return pool_.size() + usage.receive_frames + usage.send_frames +
+             stack_->udp().frames_waiting() == options_.frames;
+}
+
+}  // namespace sluice::test

@@ -1,0 +1,72 @@
+// A host of the simulated Internet: the shipped transport stack with frames of its own, over a link
+// that is a function of the test's.
+//
+// What the stack sends goes as bytes (from the IP header on) to `on_output`; what a test wants it to
+// receive goes in by Deliver. The IP header's checks, which are the pipeline's, are done here. Frames
+// are accounted for: FramesBalance() says whether all that are not in the pool are where the stack
+// says they are.
+#ifndef SLUICE_TESTS_SUPPORT_TRANSPORT_HOST_H_
+#define SLUICE_TESTS_SUPPORT_TRANSPORT_HOST_H_
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "base/reason.h"
+#include "packet/frame_arena.h"
+#include "packet/frame_pool.h"
+#include "transport/transport.h"
+
+namespace sluice::test {
+
+class TransportHost : public transport::IpLayer {
+ public:
+  using Bytes = std::vector<uint8_t>;
+
+  struct Options {
+    IpAddress address;
+    IpAddress address6;
+    uint32_t mtu = 1500;
+    uint32_t frames = 8192;
+    uint32_t chunk_size = 2048;
+    transport::TransportConfig config;
+    uint64_t seed = 1;
+  };
+
+  explicit TransportHost(const Options& options);
+
+  // The packet is one of ours from now on: true unless no socket claimed it.
+  bool Deliver(const Bytes& packet, Nanos now);
+
+  std::function<void(Bytes, Nanos)> on_output;
+
+  transport::Transport& stack() { return *stack_; }
+  transport::Tcp& tcp() { return stack_->tcp(); }
+  transport::Udp& udp() { return stack_->udp(); }
+  packet::FramePool& pool() { return pool_; }
+  uint64_t dropped(DropReason r) const { return dropped_[static_cast<size_t>(r)]; }
+  uint64_t unclaimed() const { return unclaimed_; }
+  void set_mtu(uint32_t mtu) { options_.mtu = mtu; }
+  void set_routes(bool there) { routes_ = there; }
+
+  bool FramesBalance() const;
+
+  // transport::IpLayer.
+  void Output(packet::Packet& p, Nanos now) override;
+  bool FindPath(const IpAddress& remote, Path& path) override;
+
+ private:
+  Options options_;
+  std::unique_ptr<packet::FrameArena> arena_;
+  packet::FramePool pool_;
+  std::unique_ptr<transport::Transport> stack_;
+  std::array<uint64_t, kDropReasonCount> dropped_{};
+  uint64_t unclaimed_ = 0;
+  bool routes_ = true;
+};
+
+}  // namespace sluice::test
+
+#endif  // SLUICE_TESTS_SUPPORT_TRANSPORT_HOST_H_

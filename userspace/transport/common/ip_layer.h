@@ -1,0 +1,42 @@
+// What the transport stack wants of the layer below: the only way in which it reaches the world.
+//
+// On a worker the pipeline implements it (routing, OUTPUT rules, neighbours); in tests a simulated
+// link does. Output may be called from within any call into the stack, and must not call back into
+// it. Thread: the stack's.
+#ifndef SLUICE_TRANSPORT_COMMON_IP_LAYER_H_
+#define SLUICE_TRANSPORT_COMMON_IP_LAYER_H_
+
+#include <cstdint>
+
+#include "base/address.h"
+#include "base/time.h"
+#include "packet/packet.h"
+#include "transport/common/endpoint.h"
+
+namespace sluice::transport {
+
+class IpLayer {
+ public:
+  // What is known about the way to an address.
+  struct Path {
+    IpAddress source;     // the address of ours that is used towards it
+    uint32_t mtu = 1500;  // of the interface, as far as known here (not the path's)
+  };
+
+  virtual ~IpLayer() = default;
+
+  // Takes the packet in every case. It has an IP header with its checksum, l3_offset and l4_offset
+  // are set, and before the IP header there is room for a link header, which `data` points to.
+  virtual void Output(packet::Packet& p, Nanos now) = 0;
+
+  // The way to `remote`; false when there is none.
+  virtual bool FindPath(const IpAddress& remote, Path& path) = 0;
+
+  // Whether answers to a connection with these ports would arrive on this worker (it is asked while
+  // a port is chosen for a connection from here).
+  virtual bool ArrivesHere(const Tuple&) { return true; }
+};
+
+}  // namespace sluice::transport
+
+#endif  // SLUICE_TRANSPORT_COMMON_IP_LAYER_H_

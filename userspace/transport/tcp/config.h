@@ -1,0 +1,82 @@
+// What can be set: for the stack of a worker (limits, timers), and per socket.
+#ifndef SLUICE_TRANSPORT_TCP_CONFIG_H_
+#define SLUICE_TRANSPORT_TCP_CONFIG_H_
+
+#include <cstdint>
+
+#include "base/time.h"
+#include "transport/congestion/congestion.h"
+
+namespace sluice::transport {
+
+// Passive: accept ECN when the peer asks for it (what Linux does); active: ask as well (RFC 3168).
+enum class EcnMode : uint8_t { kOff, kPassive, kActive };
+
+// Per worker. Everything is allocated for these numbers at the start; behind each stands what
+// happens when it is reached. The counters of that are in counters.h.
+struct TcpLimits {
+  uint32_t connections = 4096;      // the oldest in TIME-WAIT goes; without one a SYN is dropped,
+                                    // and Connect fails with kNoMemory
+  uint32_t listeners = 64;          // Listen fails with kNoMemory
+  uint32_t time_wait = 2048;        // the oldest in TIME-WAIT goes
+  uint32_t orphans = 1024;          // Close of a connection that still has to deliver resets it
+  uint32_t segments = 65536;        // in flight, of all connections: sending waits for ACKs
+  uint32_t send_buffers = 32768;    // pieces of data to be sent: Send takes less, or nothing
+  uint32_t send_frames = 8192;      // frames among them: likewise
+  uint32_t receive_frames = 8192;   // frames with data that nobody has read: segments out of order
+                                    // are let go first, then new data is dropped
+  uint32_t out_of_order_ranges = 8192;  // of all connections: the segment is dropped
+  uint32_t ranges_per_connection = 256;  // likewise
+  uint32_t challenge_acks_per_second = 1000;  // RFC 5961 section 7: no more of them
+};
+
+struct TcpTimes {
+  Nanos initial_rto = Seconds(1);    // RFC 6298 section 2.1
+  Nanos min_rto = Millis(200);       // as Linux; RFC 6298 has 1 s
+  Nanos max_rto = Seconds(120);
+  Nanos delayed_ack = Millis(40);    // RFC 9293: below 500 ms
+  Nanos time_wait = Seconds(60);     // 2 MSL, as Linux
+  Nanos fin_wait_2 = Seconds(60);    // of a connection that its program has closed
+  Nanos syn_give_up = Seconds(180);  // RFC 9293 section 3.8.3: at least 3 minutes
+  Nanos syn_ack_give_up = Seconds(63);
+  Nanos data_give_up = Seconds(924);  // what Linux' 15 retries amount to; at least 100 s
+  Nanos invalid_ack_interval = Millis(500);  // answers to segments that do not fit, per connection
+  Nanos pmtu_aging = Seconds(600);   // RFC 1191 section 6.3
+};
+
+struct TcpConfig {
+  TcpLimits limits;
+  TcpTimes times;
+  uint32_t receive_buffer_initial = 128 * 1024;
+  uint32_t receive_buffer_max = 6 * 1024 * 1024;  // decides the window scale
+  uint32_t send_buffer_initial = 64 * 1024;
+  uint32_t send_buffer_max = 4 * 1024 * 1024;
+  uint32_t initial_window = 64 * 1024;  // the first window offered, at most
+  uint16_t base_mss = 1024;             // what is left after a black hole was found (RFC 4821)
+  EcnMode ecn = EcnMode::kPassive;
+  bool timestamps = true;
+  bool sack = true;
+  bool window_scaling = true;
+  bool syn_cookies = true;
+  uint8_t ttl = 64;
+  uint16_t first_port = 32768;  // of connections from here (RFC 6056)
+  uint16_t last_port = 60999;
+};
+
+struct TcpSocketOptions {
+  bool no_delay = false;             // no Nagle (RFC 896)
+  bool keepalive = false;            // RFC 9293 section 3.8.4: off unless asked for
+  uint8_t keepalive_probes = 9;
+  CongestionAlgorithm congestion = CongestionAlgorithm::kCubic;
+  bool reset_on_close = false;       // Close() resets, as SO_LINGER with 0
+  uint16_t max_segment = 0;          // 0: what the path allows
+  Nanos keepalive_idle = Seconds(7200);
+  Nanos keepalive_interval = Seconds(75);
+  Nanos user_timeout;                // RFC 5482's local value; zero: data_give_up
+  uint32_t receive_buffer_max = 0;   // 0: the worker's
+  uint32_t send_buffer_max = 0;
+};
+
+}  // namespace sluice::transport
+
+#endif  // SLUICE_TRANSPORT_TCP_CONFIG_H_

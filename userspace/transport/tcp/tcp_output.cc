@@ -1,0 +1,250 @@
+// What is sent, and when: the sender's half of flow control and of Nagle's algorithm, and how a
+// segment is built.
+#include <algorithm>
+
+#include "transport/common/datagram.h"
+#include "transport/tcp/tcp.h"
+#include "wire/tcp_segment.h"
+
+namespace sluice::transport {
+
+namespace {
+
+constexpr uint8_t kEctZero = 2;  // RFC 3168's ECT(0)
+
+uint32_t SackBytes(uint32_t blocks) { return blocks == 0 ? 0 : 4 + 8 * blocks; }
+
+}  // namespace
+
+// Everything that may go now. `force`: the override timer of section 3.8.6.2.1.
+void Tcp::Output(Tcb& t, Nanos now, bool force) {
+  if (!MaySend(t.state)) return;
+  const bool more = t.Unsent() > 0 || (t.fin_queued && !t.fin_sent);
+  if (!more && t.scoreboard.lost_bytes() == t.scoreboard.retransmitted_bytes()) return;
+  CheckPathMtuAge(t, now);
+  if (t.EverythingAcked() && now - t.last_sent > t.rtt.rto()) {
+    t.congestion.OnIdle(t.last_sent, now);
+  }
+  Retransmissions(t, now);
+  // Pipe() has taken off what SACK or duplicate ACKs have told of, so that each of the first signs of a
+  // loss lets a new segment go (limited transmit, RFC 3042, RFC 6675 section 5 step 3).
+  const uint32_t limit = t.congestion.cwnd();
+  t.cwnd_limited = false;
+  const TcpSeq before = t.snd_nxt;
+  while (SendNew(t, limit, force, now)) force = false;
+  if (t.snd_nxt != before || !t.EverythingAcked()) {
+    KeepRetransmitTimer(t, now);
+  } else if (t.retransmit_timer == RetransmitTimer::kNone) {
+    // The peer's window, or a want of frames: look again later (section 3.8.6.1).
+    RestartRetransmitTimer(t, now);
+  }
+}
+
+void Tcp::Retransmissions(Tcb& t, Nanos now) {
+  for (uint32_t i; (i = t.scoreboard.NextLost(segments_)) != kNoIndex;) {
+    const uint32_t pipe = Pipe(t);
+    const uint32_t length = std::min<uint32_t>(segments_[i].length, t.mss);
+    if (pipe > 0 && pipe + length > t.congestion.cwnd()) return;
+    if (!Retransmit(t, i, now)) return;
+  }
+}
+
+bool Tcp::Retransmit(Tcb& t, uint32_t index, Nanos now) {
+  if (frames_.size() == 0) {
+    counters_.no_frame.Add();
+    return false;
+  }
+  if (segments_[index].payload() > t.mss) {
+    // The path's MTU has become smaller. Without a place for the rest there is nothing to be done.
+    if (!t.scoreboard.Split(segments_, index, t.mss)) {
+      counters_.no_segment.Add();
+      return false;
+    }
+  }
+  const TxSegment x = segments_[index];
+  uint8_t flags = wire::kTcpAck;
+  if (x.Has(kTxSyn)) {
+    flags = wire::kTcpSyn;
+    if (t.state != TcpState::kSynSent) flags |= wire::kTcpAck;
+  }
+  if (x.Has(kTxFin)) flags |= wire::kTcpFin;
+  if (x.Has(kTxPush)) flags |= wire::kTcpPsh;
+  if (t.undo_possible && !t.undo_ts_valid) {
+    t.undo_ts = TsNow(t, now);
+    t.undo_ts_valid = true;
+  }
+  if (t.undo_possible) ++t.undo_retransmits;
+  t.scoreboard.MarkRetransmitted(segments_, index, now);
+  t.prr.OnSent(x.length);
+  counters_.segments_retransmitted.Add();
+  ++t.retransmitted;
+  return Transmit(t, x.seq, x.payload(), flags, false, now);
+}
+
+// One segment of new data, or a FIN; false when nothing may be sent (any more).
+bool Tcp::SendNew(Tcb& t, uint32_t limit, bool force, Nanos now) {
+  const uint32_t unsent = t.Unsent();
+  const bool fin = t.fin_queued && !t.fin_sent;
+  if (unsent == 0 && !fin) return false;
+  uint32_t mss = t.mss;
+  if (t.receive.has_gaps()) {
+    mss -= std::min(mss / 2, SackBytes(std::min(t.receive.range_count(), 3u)));
+  }
+  const TcpSeq edge = t.snd_una + t.snd_wnd;
+  const uint32_t window = edge.After(t.snd_nxt) ? edge - t.snd_nxt : 0;
+  uint32_t length = std::min({unsent, mss, window});
+  const bool with_fin = fin && length == unsent && window > length;
+  if (length == 0 && !with_fin) return false;
+  const uint32_t pipe = Pipe(t);
+  if (pipe > 0 && length > 0 && pipe + length > limit) {
+    t.cwnd_limited = true;
+    return false;
+  }
+  const bool small = length < mss;
+  if (small && !with_fin && !force) {
+    if (length < unsent) {
+      // The window cuts it: wait for a better one, unless half of the largest is there (the sender's
+      // part against the silly window, section 3.8.6.2.1).
+      if (length < t.max_snd_wnd / 2) return false;
+    } else if (!t.options.no_delay && t.snd_small_end.After(t.snd_una) && !t.fin_queued) {
+      return false;  // Nagle (RFC 896), as of RFC 9293 3.7.4 with one small segment in flight
+    }
+  }
+  if (frames_.size() == 0) {
+    counters_.no_frame.Add();
+    return false;
+  }
+  uint8_t marks = 0;
+  if (with_fin) marks |= kTxFin;
+  if (length > 0 && length == unsent) marks |= kTxPush;
+  if (!t.scoreboard.Append(segments_, t.snd_nxt, length + (with_fin ? 1 : 0), marks, now)) {
+    counters_.no_segment.Add();
+    return false;
+  }
+  const TcpSeq seq = t.snd_nxt;
+  if (t.EverythingAcked()) t.first_unanswered = now;
+  t.snd_nxt += length + (with_fin ? 1 : 0);
+  if (with_fin) t.fin_sent = true;
+  if (small) t.snd_small_end = t.snd_nxt;
+  if (t.recovery == Recovery::kRecovery || t.recovery == Recovery::kReduced) t.prr.OnSent(length);
+  uint8_t flags = wire::kTcpAck;
+  if (with_fin) flags |= wire::kTcpFin;
+  if ((marks & kTxPush) != 0) flags |= wire::kTcpPsh;
+  if (t.send_cwr && length > 0) {
+    flags |= wire::kTcpCwr;
+    t.send_cwr = false;
+  }
+  // RFC 3168 section 6.1.5: new data only.
+  Transmit(t, seq, length, flags, t.ecn_enabled && length > 0, now);
+  return true;
+}
+
+bool Tcp::Transmit(Tcb& t, TcpSeq seq, uint32_t payload, uint8_t flags, bool ect, Nanos now) {
+  const bool syn = (flags & wire::kTcpSyn) != 0;
+  const bool ack = (flags & wire::kTcpAck) != 0;
+  wire::TcpOptions o;
+  if (syn) {
+    o = SynOptions(t, now);
+    if (t.state == TcpState::kSynSent && config_.ecn == EcnMode::kActive &&
+        t.timeouts_in_a_row < 2) {
+      flags |= wire::kTcpEce | wire::kTcpCwr;
+    } else if (t.state == TcpState::kSynReceived && t.ecn_enabled) {
+      flags |= wire::kTcpEce;
+    }
+  } else {
+    o.has_timestamps = t.ts_enabled;
+    o.ts_value = TsNow(t, now);
+    o.ts_echo_reply = t.ts_recent;
+    if (t.sack_enabled && (t.receive.has_gaps() || t.dsack.left != t.dsack.right)) {
+      // As many blocks as the header has room for, and the segment, if it carries data.
+      const uint32_t header_room = t.ts_enabled ? 3 : 4;
+      const uint32_t spare = payload >= t.mss ? 0 : t.mss - payload;
+      const uint32_t most = spare < 12 ? 0 : std::min(header_room, (spare - 4) / 8);
+      if (t.dsack.left != t.dsack.right && most > 0) {
+        o.sack[o.sack_count++] = t.dsack;
+        t.dsack = {};
+      }
+      t.receive.FillSack(receive_pool_, o, most);
+    }
+    if (t.ecn_echo) flags |= wire::kTcpEce;
+  }
+  const auto header = static_cast<uint32_t>(wire::TcpView::kMinSize + wire::TcpOptionsLength(o));
+  const uint32_t size = header + payload;
+  packet::Packet p;
+  if (!BeginDatagram(frames_, t.tuple, wire::kProtocolTcp, size,
+                     {.ecn = ect ? kEctZero : uint8_t{0}, .ttl = config_.ttl}, p)) {
+    counters_.no_frame.Add();
+    return false;
+  }
+  const uint16_t window = SelectWindow(t, syn);
+  wire::EmitTcpHeader({p.l4(), header},
+                      {t.tuple.local.port, t.tuple.remote.port, seq,
+                       ack ? t.rcv_nxt : TcpSeq(), flags, window},
+                      o);
+  t.send.Read(send_pool_, syn ? seq + 1 : seq, p.l4() + header, payload);
+  wire::FillTcpChecksum({p.l4(), size},
+                        PseudoSumOf(t.tuple.local.address, t.tuple.remote.address,
+                                    wire::kProtocolTcp, size));
+  if (ack) {
+    t.last_ack_sent = t.rcv_nxt;
+    t.ack_now = t.ack_pending = false;
+    ClearTimer(t, TcpTimer::kDelayedAck);
+  }
+  if (payload > 0 || syn) t.last_sent = now;
+  counters_.segments_sent.Add();
+  ip_.Output(p, now);
+  return true;
+}
+
+// After an event: what may go, and the acknowledgment if no data carried it.
+void Tcp::Flush(Tcb& t, Nanos now) {
+  Output(t, now);
+  if (t.ack_now && t.state != TcpState::kSynSent && t.state != TcpState::kClosed) SendAck(t, now);
+}
+
+// An old sequence number and no data: whoever is alive must answer (RFC 9293 section 3.8.4).
+void Tcp::SendProbe(Tcb& t, Nanos now) {
+  Transmit(t, t.snd_una - 1, 0, wire::kTcpAck, false, now);
+}
+
+void Tcp::SendReset(const Tuple& tuple, TcpSeq seq, std::optional<TcpSeq> ack, Nanos now) {
+  packet::Packet p;
+  if (!BeginDatagram(frames_, tuple, wire::kProtocolTcp, wire::TcpView::kMinSize,
+                     {.ttl = config_.ttl}, p)) {
+    counters_.no_frame.Add();
+    return;
+  }
+  uint8_t flags = wire::kTcpRst;
+  if (ack) flags |= wire::kTcpAck;
+  wire::EmitTcpHeader({p.l4(), wire::TcpView::kMinSize},
+                      {tuple.local.port, tuple.remote.port, seq, ack.value_or(TcpSeq()), flags},
+                      {});
+  wire::FillTcpChecksum({p.l4(), wire::TcpView::kMinSize},
+                        PseudoSumOf(tuple.local.address, tuple.remote.address,
+                                    wire::kProtocolTcp, wire::TcpView::kMinSize));
+  counters_.resets_sent.Add();
+  counters_.segments_sent.Add();
+  ip_.Output(p, now);
+}
+
+// Section 3.10.7.1: the answer to a segment that belongs to nothing.
+void Tcp::ResetFor(const Segment& s, Nanos now) {
+  if (s.Has(wire::kTcpRst)) return;
+  counters_.resets_of_strangers.Add();
+  if (s.Has(wire::kTcpAck)) {
+    SendReset(s.tuple, s.ack, {}, now);
+  } else {
+    SendReset(s.tuple, TcpSeq(), s.end(), now);
+  }
+}
+
+// Section 3.10.5: ABORT tells the peer.
+void Tcp::ResetPeer(Tcb& t, Nanos now) {
+  if (t.state == TcpState::kClosed || t.state == TcpState::kSynSent ||
+      t.state == TcpState::kTimeWait) {
+    return;
+  }
+  SendReset(t.tuple, t.snd_nxt, t.rcv_nxt, now);
+}
+
+}  // namespace sluice::transport

@@ -1,0 +1,91 @@
+// TCP and UDP on a worker: the library that programs use, and that the pipeline feeds.
+//
+// It is a library without I/O, clock, threads or locks, and shares nothing: each worker has its own,
+// with its own connections, of the flows that arrive there. A service that is to run on all workers
+// listens on each (the same address and port; RSS spreads the connections).
+//
+// For the pipeline: give each whole TCP, UDP or ICMP packet for an address of ours to Receive, before
+// it would be punted; call OnTimer when NextDeadline has come; implement IpLayer. `now` never goes
+// back.
+//
+// For programs: tcp() and udp(). The rules:
+//
+// - Thread: the worker's, for every call and every call back.
+// - Names. A socket is a value (TcpSocket, UdpSocket). Using one that is gone is harmless:
+//   kBadSocket.
+// - Call backs come at the end of Receive and OnTimer, never within a call of the program's, and tell
+//   of changes. Every call is allowed in them. A handler must outlive its sockets, or be taken off by
+//   SetHandler.
+// - Every connection that Connect or Accept gave must be closed, also after OnError. Close sends what
+//   is still to be sent, and then says so to the peer; with data unread it resets, since the peer must
+//   not believe that it was read. Abort resets. Shutdown ends sending only.
+// - Sending. Send copies. SendOwned lends the program's memory until `release` is called (acknowledged
+//   or given up). SendReceived passes a received packet on without a copy; on success its frames are
+//   the stack's. kWouldBlock (or SendRoom of 0): nothing was taken; OnWritable comes when there is
+//   room.
+// - Receiving. Receive copies; ReceivePacket hands out the frames, which the program gives back by
+//   Release or SendReceived. Frames that it keeps are missed elsewhere: a worker has so many.
+// - Errors are values (transport/common/errors.h); nothing throws. A connection's first error stays:
+//   each call returns it, once the data received before has been read.
+//
+// Memory is had at construction, and per call nothing is allocated. TcpLimits and UdpConfig say what
+// happens at each limit.
+#ifndef SLUICE_TRANSPORT_TRANSPORT_H_
+#define SLUICE_TRANSPORT_TRANSPORT_H_
+
+#include <algorithm>
+
+#include "base/time.h"
+#include "packet/frame_pool.h"
+#include "packet/packet.h"
+#include "packet/verdict.h"
+#include "transport/common/ip_layer.h"
+#include "transport/tcp/tcp.h"
+#include "transport/udp/udp.h"
+
+namespace sluice::transport {
+
+struct TransportConfig {
+  TcpConfig tcp;
+  UdpConfig udp;
+  HashKey key;  // random and secret, of each worker its own
+  Nanos start;  // the time now
+};
+
+class Transport {
+ public:
+  Transport(const TransportConfig& config, packet::FramePool& frames, IpLayer& ip)
+      : tcp_(config.tcp, config.key, frames, ip, config.start),
+        udp_(config.udp, config.key, frames, ip),
+        frames_(frames) {}
+
+  // A whole packet for an address of ours (common/datagram.h says what "whole" is), by l4_protocol.
+  //   kContinue  no socket of ours is concerned: the packet is as it was, and the caller's
+  //   kLocal     taken
+  //   kDrop      the caller frees it and counts the reason
+  packet::Verdict Receive(packet::Packet& p, Nanos now);
+
+  // Whether a TCP or UDP packet for an address of ours is a socket's: Receive would not say kContinue.
+  // For who must know before (rules for input). An ICMP error is judged by Receive alone.
+  bool Claims(const packet::Packet& p) const;
+
+  void OnTimer(Nanos now) { tcp_.OnTimer(now); }
+  Nanos NextDeadline() const { return tcp_.NextDeadline(); }
+
+  Tcp& tcp() { return tcp_; }
+  Udp& udp() { return udp_; }
+  const Tcp& tcp() const { return tcp_; }
+  const Udp& udp() const { return udp_; }
+  packet::FramePool& frames() { return frames_; }
+
+ private:
+  packet::Verdict ReceiveIcmp(packet::Packet& p, Nanos now);
+
+  Tcp tcp_;
+  Udp udp_;
+  packet::FramePool& frames_;
+};
+
+}  // namespace sluice::transport
+
+#endif  // SLUICE_TRANSPORT_TRANSPORT_H_

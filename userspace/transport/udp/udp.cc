@@ -1,0 +1,305 @@
+#include "transport/udp/udp.h"
+
+#include <algorithm>
+
+#include "transport/common/datagram.h"
+#include "wire/tcp.h"
+#include "wire/udp.h"
+
+namespace sluice::transport {
+
+namespace {
+
+using packet::HeldOf;
+using packet::Verdict;
+
+// How many ports are tried at random; each costs a few look-ups.
+constexpr int kPortTries = 256;
+constexpr int kPortTriesFor = 64;
+
+}  // namespace
+
+Udp::Udp(const UdpConfig& config, const HashKey& key, packet::FramePool& frames, IpLayer& ip)
+    : config_(config),
+      frames_(frames),
+      ip_(ip),
+      port_key_{SecretHash(key, {0x756470}), SecretHash(key, {0x706f7274})},
+      sockets_(config.sockets),
+      table_(config.sockets, {key.k1, key.k0}),
+      frames_left_(config.receive_frames) {
+  ready_.reserve(config.sockets);
+}
+
+uint32_t Udp::Find(const Tuple& t) const {
+  uint32_t index = FindExact(t);
+  if (index == kNoIndex) index = FindExact({t.local, {}});
+  if (index == kNoIndex) {
+    Endpoint any = t.local;
+    any.address.bits = {};
+    index = FindExact({any, {}});
+  }
+  return index;
+}
+
+Verdict Udp::Receive(packet::Packet& p, Nanos now) {
+  const auto view = wire::UdpView::Parse(FirstPieceOf(p));
+  if (!view) return Verdict::Continue();
+  const IpEnds ends = EndsOf(p);
+  const uint32_t index = Find(
+      {{ends.destination, view->destination_port()}, {ends.source, view->source_port()}});
+  if (index == kNoIndex) return Verdict::Continue();
+  if (!view->LengthFits(L4LengthOf(p))) return Verdict::Drop(DropReason::kUdpHeader);
+  packet::TrimPacket(frames_, p, uint32_t{p.l4_offset} + view->length());
+  // On IPv6 a checksum must be there (RFC 8200 section 8.1).
+  if (!view->has_checksum() ? !ends.source.is_v4() : !L4ChecksumOf(frames_.arena(), p, ends)) {
+    return Verdict::Drop(DropReason::kChecksum);
+  }
+  Socket& s = sockets_[index];
+  if (s.queued >= config_.queue || frames_left_ < p.segment_count) {
+    counters_.queue_full.Add();
+    return Verdict::Drop(DropReason::kUdpQueueFull);
+  }
+  frames_left_ -= p.segment_count;
+  HeldOf(frames_.arena(), p.frame) = {p, packet::kNoFrame};
+  if (s.tail == packet::kNoFrame) {
+    s.head = p.frame;
+  } else {
+    HeldOf(frames_.arena(), s.tail).next = p.frame;
+  }
+  s.tail = p.frame;
+  ++s.queued;
+  counters_.datagrams_received.Add();
+  s.readable = true;
+  Raise(index);
+  Dispatch(now);
+  return Verdict::Local();
+}
+
+bool Udp::OnIcmpError(const Tuple& tuple, bool hard, Nanos now) {
+  const uint32_t index = FindExact(tuple);
+  if (index == kNoIndex) return Find(tuple) != kNoIndex;  // an unconnected one is not told
+  if (!hard) return true;
+  counters_.errors.Add();
+  sockets_[index].error = SocketError::kUnreachable;
+  Raise(index);
+  Dispatch(now);
+  return true;
+}
+
+void Udp::Raise(uint32_t index) {
+  if (sockets_[index].queued_for_events) return;
+  sockets_[index].queued_for_events = true;
+  ready_.push_back(index);
+}
+
+void Udp::Dispatch(Nanos now) {
+  while (!ready_.empty()) {
+    const uint32_t index = ready_.back();
+    ready_.pop_back();
+    Socket& s = sockets_[index];
+    s.queued_for_events = false;
+    const UdpSocket id{index, s.generation};
+    const bool readable = s.readable;
+    s.readable = false;
+    if (!s.open || s.handler == nullptr) continue;
+    if (s.error != SocketError::kNone) s.handler->OnError(id, s.error, now);
+    if (readable && s.open && s.generation == id.generation) s.handler->OnReadable(id, now);
+  }
+}
+
+Udp::Socket* Udp::Resolve(UdpSocket socket) {
+  if (socket.index >= sockets_.capacity()) return nullptr;
+  Socket& s = sockets_[socket.index];
+  return s.open && s.generation == socket.generation ? &s : nullptr;
+}
+
+const Endpoint* Udp::LocalOf(UdpSocket socket) const {
+  const Socket* const s = const_cast<Udp*>(this)->Resolve(socket);
+  return s == nullptr ? nullptr : &s->tuple.local;
+}
+
+// Those that are seen must not tell those that follow: answers to DNS are known by their ports (RFC
+// 5452 section 9.2).
+uint16_t Udp::RandomPort() {
+  const uint64_t count = uint64_t{config_.last_port} - config_.first_port + 1;
+  return static_cast<uint16_t>(config_.first_port +
+                               SecretHash(port_key_, {++ports_chosen_}) % count);
+}
+
+std::optional<uint16_t> Udp::ChoosePort(Endpoint local) {
+  for (int i = 0; i < kPortTries; ++i) {
+    local.port = RandomPort();
+    if (FindExact({local, {}}) == kNoIndex) return local.port;
+  }
+  return {};
+}
+
+SocketError Udp::Bind(const Endpoint& local, UdpHandler* handler, UdpSocket& socket) {
+  Tuple tuple{local, {}};
+  if (local.port == 0) {
+    const auto port = ChoosePort(local);
+    if (!port) return SocketError::kNoPorts;
+    tuple.local.port = *port;
+  }
+  return Add(tuple, handler, socket);
+}
+
+SocketError Udp::Add(const Tuple& tuple, UdpHandler* handler, UdpSocket& socket) {
+  if (FindExact(tuple) != kNoIndex) return SocketError::kAddressInUse;
+  const uint32_t index = sockets_.Alloc();
+  if (index == kNoIndex) return SocketError::kNoMemory;
+  Socket& s = sockets_[index];
+  s.tuple = tuple;
+  s.handler = handler;
+  s.error = SocketError::kNone;
+  s.open = true;
+  s.connected = s.readable = false;
+  table_.Insert(tuple, index);
+  socket = {index, s.generation};
+  return SocketError::kNone;
+}
+
+std::optional<uint16_t> Udp::ChoosePortFor(Tuple t) {
+  for (int i = 0; i < kPortTriesFor; ++i) {
+    t.local.port = RandomPort();
+    // A socket that takes everybody's datagrams should not lose those of this peer.
+    if (Find(t) == kNoIndex && ip_.ArrivesHere(t)) return t.local.port;
+  }
+  return {};
+}
+
+SocketError Udp::Open(const Endpoint& local, const Endpoint& remote, UdpHandler* handler,
+                      UdpSocket& socket) {
+  if (remote.port == 0 || IsAny(remote.address)) return SocketError::kInvalid;
+  Tuple tuple{local, remote};
+  if (IsAny(local.address)) {
+    IpLayer::Path path;
+    if (!ip_.FindPath(remote.address, path)) return SocketError::kUnreachable;
+    tuple.local.address = path.source;
+  }
+  if (tuple.local.address.family != remote.address.family) return SocketError::kInvalid;
+  if (local.port == 0) {
+    const auto port = ChoosePortFor(tuple);
+    if (!port) return SocketError::kNoPorts;
+    tuple.local.port = *port;
+  }
+  const SocketError error = Add(tuple, handler, socket);
+  if (error == SocketError::kNone) sockets_[socket.index].connected = true;
+  return error;
+}
+
+SocketError Udp::Connect(UdpSocket socket, const Endpoint& remote) {
+  Socket* const s = Resolve(socket);
+  if (s == nullptr) return SocketError::kBadSocket;
+  if (s->connected || remote.port == 0 || IsAny(remote.address)) return SocketError::kInvalid;
+  Tuple tuple{s->tuple.local, remote};
+  tuple.local.address.family = remote.address.family;
+  if (IsAny(tuple.local.address)) {
+    IpLayer::Path path;
+    if (!ip_.FindPath(remote.address, path)) return SocketError::kUnreachable;
+    tuple.local.address = path.source;
+  }
+  if (FindExact(tuple) != kNoIndex) return SocketError::kAddressInUse;
+  table_.Erase(s->tuple, socket.index);
+  s->tuple = tuple;
+  s->connected = true;
+  table_.Insert(tuple, socket.index);
+  return SocketError::kNone;
+}
+
+SocketError Udp::Close(UdpSocket socket) {
+  Socket* const s = Resolve(socket);
+  if (s == nullptr) return SocketError::kBadSocket;
+  ReceivedData data;
+  Endpoint from;
+  while (Pop(*s, data, from)) Release(data);
+  table_.Erase(s->tuple, socket.index);
+  s->open = false;
+  s->handler = nullptr;
+  ++s->generation;
+  sockets_.Free(socket.index);
+  return SocketError::kNone;
+}
+
+IoResult Udp::Transmit(Socket& s, const Endpoint& remote, std::span<const uint8_t> data,
+                       Nanos now) {
+  if (s.error != SocketError::kNone) {
+    const SocketError error = s.error;
+    s.error = SocketError::kNone;
+    return {error};
+  }
+  if (remote.port == 0 || IsAny(remote.address)) return {SocketError::kInvalid};
+  IpLayer::Path path;
+  if (!ip_.FindPath(remote.address, path)) return {SocketError::kUnreachable};
+  Tuple tuple{s.tuple.local, remote};
+  if (IsAny(tuple.local.address)) tuple.local.address = path.source;
+  if (tuple.local.address.family != remote.address.family) return {SocketError::kInvalid};
+  const size_t size = wire::UdpView::kSize + data.size();
+  const uint32_t ip_size = IpHeaderSize(tuple.is_v4());
+  const uint32_t room = frames_.arena().chunk_size() - packet::kHeadroom -
+                        wire::kEthernetHeaderSize;
+  if (size + ip_size > std::min(path.mtu, room)) return {SocketError::kTooLong};
+  packet::Packet p;
+  if (!BeginDatagram(frames_, tuple, wire::kProtocolUdp, static_cast<uint32_t>(size),
+                     {.ttl = config_.ttl, .dont_fragment = false}, p)) {
+    counters_.no_frame.Add();
+    return {SocketError::kWouldBlock};
+  }
+  wire::EmitUdp({p.l4(), size}, tuple.local.port, remote.port, data,
+                PseudoSumOf(tuple.local.address, remote.address, wire::kProtocolUdp,
+                            static_cast<uint32_t>(size)));
+  counters_.datagrams_sent.Add();
+  ip_.Output(p, now);
+  return {SocketError::kNone, static_cast<uint32_t>(data.size())};
+}
+
+IoResult Udp::Send(UdpSocket socket, std::span<const uint8_t> data, Nanos now) {
+  Socket* const s = Resolve(socket);
+  if (s == nullptr) return {SocketError::kBadSocket};
+  if (!s->connected) return {SocketError::kNotConnected};
+  return Transmit(*s, s->tuple.remote, data, now);
+}
+
+IoResult Udp::SendTo(UdpSocket socket, const Endpoint& remote, std::span<const uint8_t> data,
+                     Nanos now) {
+  Socket* const s = Resolve(socket);
+  if (s == nullptr) return {SocketError::kBadSocket};
+  return Transmit(*s, remote, data, now);
+}
+
+bool Udp::Pop(Socket& s, ReceivedData& out, Endpoint& from) {
+  if (s.head == packet::kNoFrame) return false;
+  const packet::HeldPacket held = HeldOf(frames_.arena(), s.head);
+  s.head = held.next;
+  if (s.head == packet::kNoFrame) s.tail = packet::kNoFrame;
+  --s.queued;
+  frames_left_ += held.packet.segment_count;
+  const uint32_t offset = uint32_t{held.packet.l4_offset} + wire::UdpView::kSize;
+  out = {held.packet, offset, held.packet.length - offset};
+  from = {EndsOf(held.packet).source, wire::L4PortsView(held.packet.l4()).source_port()};
+  return true;
+}
+
+IoResult Udp::Receive(UdpSocket socket, std::span<uint8_t> out, Endpoint& from) {
+  ReceivedData data;
+  const SocketError error = ReceivePacket(socket, data, from);
+  if (error != SocketError::kNone) return {error};
+  const auto n = static_cast<uint32_t>(std::min<size_t>(out.size(), data.length));
+  packet::CopyOut(frames_.arena(), data.packet, data.offset, out.data(), n);
+  Release(data);
+  return {SocketError::kNone, n};
+}
+
+SocketError Udp::ReceivePacket(UdpSocket socket, ReceivedData& out, Endpoint& from) {
+  Socket* const s = Resolve(socket);
+  if (s == nullptr) return SocketError::kBadSocket;
+  if (Pop(*s, out, from)) return SocketError::kNone;
+  if (s->error != SocketError::kNone) {
+    const SocketError error = s->error;
+    s->error = SocketError::kNone;
+    return error;
+  }
+  return SocketError::kWouldBlock;
+}
+
+}  // namespace sluice::transport

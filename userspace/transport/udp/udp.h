@@ -1,0 +1,158 @@
+// UDP of one worker (RFC 768): bound and connected sockets.
+//
+// A bound socket takes datagrams for its port (and address, unless that is unspecified) from
+// anybody; a connected one only from its peer, and it is told of ICMP errors about what it has sent
+// (RFC 1122 section 4.1.3.3). A datagram goes to the connected socket if there is one, else to the one
+// bound to the address, else to the one bound to the port.
+//
+// Received datagrams wait in their frames, at most `queue` per socket; beyond, the new ones are
+// dropped, and counted. A datagram to be sent is copied into a frame and must fit the interface's
+// MTU: there is no fragmentation (kTooLong).
+//
+// Call backs are as those of TCP (transport/tcp/events.h): at the end of Receive, never within a call
+// of the program's. Everything is allocated at construction. Thread: the worker's.
+#ifndef SLUICE_TRANSPORT_UDP_UDP_H_
+#define SLUICE_TRANSPORT_UDP_UDP_H_
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "base/counter.h"
+#include "base/time.h"
+#include "packet/frame_pool.h"
+#include "packet/packet.h"
+#include "packet/verdict.h"
+#include "transport/common/errors.h"
+#include "transport/common/ip_layer.h"
+#include "transport/common/received_data.h"
+#include "transport/common/slab.h"
+#include "transport/common/tuple_table.h"
+
+namespace sluice::transport {
+
+struct UdpSocket {
+  uint32_t index = 0xffffffff;
+  uint32_t generation = 0;
+  constexpr bool valid() const { return index != 0xffffffff; }
+  constexpr bool operator==(const UdpSocket&) const = default;
+};
+
+class UdpHandler {
+ public:
+  virtual ~UdpHandler() = default;
+  virtual void OnReadable(UdpSocket, Nanos) {}
+  // A connected socket's peer cannot be reached; the socket stays as it is.
+  virtual void OnError(UdpSocket, SocketError, Nanos) {}
+};
+
+struct UdpConfig {
+  uint32_t sockets = 1024;          // Bind fails with kNoMemory
+  uint32_t queue = 256;             // datagrams per socket: more are dropped
+  uint32_t receive_frames = 4096;   // of all sockets: likewise
+  uint8_t ttl = 64;
+  uint16_t first_port = 32768;
+  uint16_t last_port = 60999;
+};
+
+struct UdpCounters {
+  Counter datagrams_received;
+  Counter datagrams_sent;
+  Counter queue_full;     // dropped: the socket's or the worker's limit
+  Counter errors;         // ICMP errors told to a socket
+  Counter no_frame;
+};
+
+class Udp {
+ public:
+  Udp(const UdpConfig& config, const HashKey& key, packet::FramePool& frames, IpLayer& ip);
+
+  // A whole UDP datagram for an address of ours. As Tcp::Receive.
+  packet::Verdict Receive(packet::Packet& p, Nanos now);
+  bool Claims(const Tuple& t) const { return Find(t) != kNoIndex; }
+  // An ICMP error about a datagram that was sent from `tuple`; false: no socket of ours.
+  bool OnIcmpError(const Tuple& tuple, bool hard, Nanos now);
+
+  // `local` may have no address (all), and no port (one is chosen at random, RFC 6056 section 3.3.1).
+  SocketError Bind(const Endpoint& local, UdpHandler* handler, UdpSocket& socket);
+  // From now on only with this peer. Once per socket.
+  SocketError Connect(UdpSocket socket, const Endpoint& remote);
+  // Both in one: a socket of a peer's from the beginning. What `local` leaves open is chosen, and the
+  // port so that answers arrive on this worker.
+  SocketError Open(const Endpoint& local, const Endpoint& remote, UdpHandler* handler,
+                   UdpSocket& socket);
+  SocketError Close(UdpSocket socket);
+
+  // To the peer of a connected socket, or (SendTo) to anybody. An error that ICMP has told of since
+  // the last call is returned once, and nothing is sent.
+  IoResult Send(UdpSocket socket, std::span<const uint8_t> data, Nanos now);
+  IoResult SendTo(UdpSocket socket, const Endpoint& remote, std::span<const uint8_t> data, Nanos now);
+
+  // One datagram, copied: cut to `out` if longer (the result says how much was copied).
+  IoResult Receive(UdpSocket socket, std::span<uint8_t> out, Endpoint& from);
+  // One datagram in its frames, which are the program's then: Release gives them back.
+  SocketError ReceivePacket(UdpSocket socket, ReceivedData& out, Endpoint& from);
+  void Release(const ReceivedData& data) { packet::FreePacket(frames_, data.packet); }
+
+  // Null, or what the socket is bound to.
+  const Endpoint* LocalOf(UdpSocket socket) const;
+  const UdpCounters& counters() const { return counters_; }
+  const UdpConfig& config() const { return config_; }
+  uint32_t sockets() const { return sockets_.used(); }
+  // For views: `visit(const Tuple&, connected, datagrams waiting)` for each socket, of places `from`
+  // to `to`.
+  uint32_t places() const { return sockets_.capacity(); }
+  template <class Visitor>
+  void VisitSockets(uint32_t from, uint32_t to, Visitor&& visit) const {
+    for (uint32_t i = from; i < to && i < sockets_.capacity(); ++i) {
+      const Socket& s = sockets_[i];
+      if (s.open) visit(s.tuple, s.connected, s.queued);
+    }
+  }
+  uint32_t frames_waiting() const { return config_.receive_frames - frames_left_; }
+
+ private:
+  struct Socket {
+    Tuple tuple;  // the remote end is empty until Connect
+    UdpHandler* handler = nullptr;
+    uint32_t generation = 1;
+    uint32_t queued = 0;
+    packet::FrameIndex head = packet::kNoFrame;
+    packet::FrameIndex tail = packet::kNoFrame;
+    SocketError error = SocketError::kNone;
+    bool open = false;
+    bool connected = false;
+    bool readable = false;  // to be told
+    bool queued_for_events = false;
+  };
+
+  Socket* Resolve(UdpSocket socket);
+  uint32_t Find(const Tuple& t) const;
+  uint32_t FindExact(const Tuple& t) const {
+    return table_.Find(t, [&](uint32_t i) -> const Tuple& { return sockets_[i].tuple; });
+  }
+  uint16_t RandomPort();
+  std::optional<uint16_t> ChoosePort(Endpoint local);
+  std::optional<uint16_t> ChoosePortFor(Tuple tuple);
+  SocketError Add(const Tuple& tuple, UdpHandler* handler, UdpSocket& socket);
+  IoResult Transmit(Socket& s, const Endpoint& remote, std::span<const uint8_t> data, Nanos now);
+  void Raise(uint32_t index);
+  void Dispatch(Nanos now);
+  bool Pop(Socket& s, ReceivedData& out, Endpoint& from);
+
+  const UdpConfig config_;
+  packet::FramePool& frames_;
+  IpLayer& ip_;
+  const HashKey port_key_;
+  uint64_t ports_chosen_ = 0;
+  Slab<Socket> sockets_;
+  TupleTable table_;
+  std::vector<uint32_t> ready_;
+  uint32_t frames_left_;
+  UdpCounters counters_;
+};
+
+}  // namespace sluice::transport
+
+#endif  // SLUICE_TRANSPORT_UDP_UDP_H_
