@@ -73,6 +73,7 @@ struct Tcb {
   bool passive = false;               // began with a SYN from the peer
   bool was_established = false;
   bool wants_writable = false;        // Send has said kWouldBlock
+  bool more_to_come = false;          // SendMore: what is not a full segment waits
   bool in_accept_queue = false;
   bool orphan = false;                // closed by its program, and not done
 

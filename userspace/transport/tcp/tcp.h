@@ -97,10 +97,15 @@ class Tcp {
                      TcpHandler* handler, TcpListenerId& id);
   SocketError CloseListener(TcpListenerId id, Nanos now);
   SocketError Accept(TcpListenerId id, TcpHandler* handler, TcpSocket& socket);
+  // Whether Accept would give a connection.
+  bool Acceptable(TcpListenerId id) const;
   SocketError Connect(const Endpoint& local, const Endpoint& remote,
                       const TcpSocketOptions& options, TcpHandler* handler, Nanos now,
                       TcpSocket& socket);
   IoResult Send(TcpSocket socket, std::span<const uint8_t> data, Nanos now);
+  // As Send, with more to follow: what does not fill a segment waits for it, but not for longer than an
+  // RTO (Linux' MSG_MORE).
+  IoResult SendMore(TcpSocket socket, std::span<const uint8_t> data, Nanos now);
   IoResult SendOwned(TcpSocket socket, const OwnedBuffer& buffer, Nanos now);
   IoResult SendReceived(TcpSocket socket, const ReceivedData& data, Nanos now);
   IoResult Receive(TcpSocket socket, std::span<uint8_t> out, Nanos now);
@@ -265,6 +270,7 @@ class Tcp {
   }
   std::optional<uint16_t> ChoosePort(const Tuple& t, Nanos now);
   SocketError CheckSend(Tcb& t) const;
+  IoResult Write(TcpSocket socket, std::span<const uint8_t> data, bool more, Nanos now);
   uint32_t SendRoom(const Tcb& t) const;
 
   // A double list through Tcb::next_in_list, for TIME-WAIT and the accept queues.

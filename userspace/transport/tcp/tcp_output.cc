@@ -22,7 +22,7 @@ void Tcp::Output(Tcb& t, Nanos now, bool force) {
   const bool more = t.Unsent() > 0 || (t.fin_queued && !t.fin_sent);
   if (!more && t.scoreboard.lost_bytes() == t.scoreboard.retransmitted_bytes()) return;
   CheckPathMtuAge(t, now);
-  if (t.EverythingAcked() && now - t.last_sent > t.rtt.rto()) {
+  if (config_.restart_after_idle && t.EverythingAcked() && now - t.last_sent > t.rtt.rto()) {
     t.congestion.OnIdle(t.last_sent, now);
   }
   Retransmissions(t, now);
@@ -105,8 +105,10 @@ bool Tcp::SendNew(Tcb& t, uint32_t limit, bool force, Nanos now) {
       // The window cuts it: wait for a better one, unless half of the largest is there (the sender's
       // part against the silly window, section 3.8.6.2.1).
       if (length < t.max_snd_wnd / 2) return false;
-    } else if (!t.options.no_delay && t.snd_small_end.After(t.snd_una) && !t.fin_queued) {
-      return false;  // Nagle (RFC 896), as of RFC 9293 3.7.4 with one small segment in flight
+    } else if (!t.fin_queued) {
+      if (t.options.cork || t.more_to_come) return false;
+      // Nagle (RFC 896), as of RFC 9293 3.7.4 with one small segment in flight.
+      if (!t.options.no_delay && t.snd_small_end.After(t.snd_una)) return false;
     }
   }
   if (frames_.size() == 0) {

@@ -66,6 +66,11 @@ SocketError Tcp::Accept(TcpListenerId id, TcpHandler* handler, TcpSocket& socket
   return SocketError::kNone;
 }
 
+bool Tcp::Acceptable(TcpListenerId id) const {
+  const TcpListener* const listener = const_cast<Tcp*>(this)->Resolve(id);
+  return listener != nullptr && listener->accept_head != kNoIndex;
+}
+
 // RFC 6056 section 3.3.3: from an offset that depends on the peer, on by a counter.
 std::optional<uint16_t> Tcp::ChoosePort(const Tuple& wanted, Nanos now) {
   const uint32_t count = uint32_t{config_.last_port} - config_.first_port + 1;
@@ -141,9 +146,18 @@ SocketError Tcp::CheckSend(Tcb& t) const {
 }
 
 IoResult Tcp::Send(TcpSocket socket, std::span<const uint8_t> data, Nanos now) {
+  return Write(socket, data, false, now);
+}
+
+IoResult Tcp::SendMore(TcpSocket socket, std::span<const uint8_t> data, Nanos now) {
+  return Write(socket, data, true, now);
+}
+
+IoResult Tcp::Write(TcpSocket socket, std::span<const uint8_t> data, bool more, Nanos now) {
   Tcb* const t = Resolve(socket);
   if (t == nullptr) return {SocketError::kBadSocket};
   if (const SocketError error = CheckSend(*t); error != SocketError::kNone) return {error};
+  t->more_to_come = more;
   const uint32_t wanted =
       static_cast<uint32_t>(std::min<size_t>(data.size(), SendRoom(*t)));
   const uint32_t taken = t->send.Write(send_pool_, data.first(wanted));
@@ -168,6 +182,7 @@ IoResult Tcp::SendOwned(TcpSocket socket, const OwnedBuffer& buffer, Nanos now) 
     t->wants_writable = true;
     return {SocketError::kWouldBlock};
   }
+  t->more_to_come = false;
   Output(*t, now);
   return {SocketError::kNone, buffer.length};
 }
@@ -182,6 +197,7 @@ IoResult Tcp::SendReceived(TcpSocket socket, const ReceivedData& data, Nanos now
     t->wants_writable = true;
     return {SocketError::kWouldBlock};
   }
+  t->more_to_come = false;
   Output(*t, now);
   return {SocketError::kNone, data.length};
 }

@@ -112,8 +112,8 @@ void Tcp::RestartRetransmitTimer(Tcb& t, Nanos now) {
   } else {
     wait = t.rtt.rto();
     t.retransmit_timer = RetransmitTimer::kRto;
-    if (t.was_established && t.sack_enabled && t.recovery == Recovery::kOpen &&
-        !t.tlp_in_flight && t.rtt.has_sample() && t.scoreboard.sacked_bytes() == 0 &&
+    if (config_.tail_loss_probes && t.was_established && t.sack_enabled &&
+        t.recovery == Recovery::kOpen && !t.tlp_in_flight && t.rtt.has_sample() && t.scoreboard.sacked_bytes() == 0 &&
         t.scoreboard.lost_bytes() == 0) {
       Nanos probe = t.rtt.srtt() * 2;
       probe += t.scoreboard.count() == 1 ? kMaxAckDelay : kLeastProbeTimeout;
