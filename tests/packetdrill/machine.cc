@@ -31,6 +31,9 @@ TransportHost& Machine::host() {
   options.address = local_;
   options.address6 = local6_;
   options.mtu = mtu_;
+  // Scripts send segments of any size, for what a kernel would collect from the wire.
+  options.frames = 1024;
+  options.chunk_size = 32768;
   options.config.tcp = tunables_.tcp;
   options.config.udp.sockets = 16;
   options.config.start = now_;
@@ -86,6 +89,14 @@ bool Machine::NextPacket(Held lock, std::vector<uint8_t>& packet, Nanos& sent) {
 
 void Machine::Sleep(Held lock, Nanos time) {
   const Nanos end = now_ + time;
+  if (returning_) {
+    // The thread whose call came back needs packetdrill's own lock next, which is free only while we are
+    // in here; how far it got cannot be seen.
+    returning_ = false;
+    lock.unlock();
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    lock.lock();
+  }
   do {
     AwaitReleased(lock);
   } while (Step(end));
@@ -95,6 +106,7 @@ void Machine::Sleep(Held lock, Nanos time) {
 
 Nanos Machine::ReadClock(Held lock) {
   if (released_.erase(std::this_thread::get_id()) > 0) {
+    returning_ = true;
     changed_.notify_all();
     return now_;
   }

@@ -11,6 +11,7 @@
 #ifndef SLUICE_TESTS_PACKETDRILL_MACHINE_H_
 #define SLUICE_TESTS_PACKETDRILL_MACHINE_H_
 
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -79,6 +80,7 @@ class Machine {
   std::list<Waiter> waiters_;
   std::set<std::thread::id> released_;  // have not looked at the clock yet
   int releasing_ = 0;                   // released, and not running yet
+  bool returning_ = false;              // a call that blocked is on its way back into packetdrill
 
   IpAddress local_;
   IpAddress local6_;

@@ -183,7 +183,17 @@ int Sockets::SetOption(int fd, int level, int name, const void* value, socklen_t
     error = ENOPROTOOPT;
   }
   if (error != 0) return Fail(error);
-  if (e->socket.valid()) machine_.tcp().SetOptions(e->socket, e->options, machine_.now());
+  if (e->listening) machine_.tcp().SetListenerOptions(e->listener, e->options);
+  if (e->socket.valid()) {
+    // Linux: TCP_NODELAY lets what is corked go, once.
+    const bool uncork = level == kSolTcp && name == TCP_NODELAY && number != 0 && e->options.cork;
+    if (uncork) {
+      transport::TcpSocketOptions open = e->options;
+      open.cork = false;
+      machine_.tcp().SetOptions(e->socket, open, machine_.now());
+    }
+    machine_.tcp().SetOptions(e->socket, e->options, machine_.now());
+  }
   return 0;
 }
 

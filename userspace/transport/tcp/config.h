@@ -61,6 +61,7 @@ struct TcpConfig {
   bool tail_loss_probes = true;    // RFC 8985 section 7
   bool restart_after_idle = true;  // a restart window after an idle RTO (RFC 5681 section 4.1)
   uint8_t ttl = 64;
+  uint8_t least_burst = 2;   // segments that are sent back to back, at least (tcp_output.cc, BurstSize)
   uint16_t first_port = 32768;  // of connections from here (RFC 6056)
   uint16_t last_port = 60999;
 };

@@ -73,7 +73,6 @@ struct Tcb {
   bool passive = false;               // began with a SYN from the peer
   bool was_established = false;
   bool wants_writable = false;        // Send has said kWouldBlock
-  bool more_to_come = false;          // SendMore: what is not a full segment waits
   bool in_accept_queue = false;
   bool orphan = false;                // closed by its program, and not done
 
@@ -90,6 +89,8 @@ struct Tcb {
   bool fin_queued = false;  // after the data written so far comes a FIN
   bool fin_sent = false;
   TcpSeq snd_small_end;     // the end of the last segment that was not full (Nagle)
+  bool more_to_come = false;  // within SendMore: what is not a full segment waits
+  TcpSeq push_seq;          // the end of what Send has written: there belongs a PSH
 
   // Receive sequence variables.
   TcpSeq irs;
@@ -144,7 +145,10 @@ struct Tcb {
   Prr prr;
   TcpSeq recovery_point;    // SND.NXT when the reduction began
   uint32_t dup_acks = 0;    // without SACK
+  // Whether the window was in use, in this flight of data: more waited for it, or by how much was out.
   bool cwnd_limited = false;
+  uint32_t most_out = 0;
+  TcpSeq usage_end;         // of that flight
   bool undo_possible = false;
   bool undo_ts_valid = false;
   uint32_t undo_ts = 0;           // TSval of the first retransmission since the reduction

@@ -118,6 +118,8 @@ class Tcp {
   SocketError Abort(TcpSocket socket, Nanos now);
   SocketError SetHandler(TcpSocket socket, TcpHandler* handler);
   SocketError SetOptions(TcpSocket socket, const TcpSocketOptions& options, Nanos now);
+  // Of the connections that begin from now on.
+  SocketError SetListenerOptions(TcpListenerId id, const TcpSocketOptions& options);
 
   // For views: `visit(const Tcb&)` for each connection, and for what is left of one until its program
   // closes it. A look at every place there is, so not for the packet path.
@@ -211,13 +213,26 @@ class Tcp {
   // tcp_output.cc
   void Output(Tcb& t, Nanos now, bool force = false);
   void Retransmissions(Tcb& t, Nanos now);
-  bool SendNew(Tcb& t, uint32_t limit, bool force, Nanos now);
+  // What of the new data would be the next segment, with `ahead` bytes of it already decided on.
+  struct Plan {
+    uint32_t length = 0;
+    bool fin = false;
+    bool small = false;
+    bool cwnd_in_the_way = false;
+    bool empty() const { return length == 0 && !fin; }
+  };
+  Plan PlanSegment(const Tcb& t, uint32_t limit, bool force, uint32_t ahead) const;
+  bool SendNew(Tcb& t, const Plan& plan, bool push, Nanos now);
+  uint64_t PacingRate(const Tcb& t) const;
+  uint32_t BurstSize(const Tcb& t) const;
+  void NoteUsage(Tcb& t, bool cwnd_limited);
   bool Retransmit(Tcb& t, uint32_t index, Nanos now);
   bool Transmit(Tcb& t, TcpSeq seq, uint32_t payload, uint8_t flags, bool ect, Nanos now);
   void SendAck(Tcb& t, Nanos now) { Transmit(t, t.snd_nxt, 0, wire::kTcpAck, false, now); }
   void Flush(Tcb& t, Nanos now);
   void SendProbe(Tcb& t, Nanos now);
-  void SendReset(const Tuple& tuple, TcpSeq seq, std::optional<TcpSeq> ack, Nanos now);
+  void SendReset(const Tuple& tuple, TcpSeq seq, std::optional<TcpSeq> ack,
+                 const wire::TcpOptions& options, Nanos now);
   void ResetFor(const Segment& s, Nanos now);
   void ResetPeer(Tcb& t, Nanos now);
   uint32_t TsNow(const Tcb& t, Nanos now) const {

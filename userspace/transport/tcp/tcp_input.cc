@@ -181,8 +181,9 @@ Tcp::Disposition Tcp::OnSynchronized(Tcb& t, Segment& s, Nanos now) {
       result = s.end().After(t.rcv_nxt) ? DropReason::kTcpOutsideWindow : DropReason::kTcpDuplicate;
       InvalidAck(t, now);
     } else if (!t.owned && t.listener == kNoIndex && s.end().After(t.rcv_nxt)) {
-      // Nobody will read it (RFC 9293 section 3.6.1): the peer is to know.
-      ResetPeer(t, now);
+      // Nobody will read it (RFC 9293 section 3.6.1): the peer is to know. What it acknowledges is the
+      // number that it believes at once (RFC 5961 section 3.2), which SND.NXT need not be.
+      ResetFor(s, now);
       Fail(t, SocketError::kReset);
       return DropReason::kTcpAfterClose;
     } else {

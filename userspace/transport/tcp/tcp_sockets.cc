@@ -157,13 +157,17 @@ IoResult Tcp::Write(TcpSocket socket, std::span<const uint8_t> data, bool more, 
   Tcb* const t = Resolve(socket);
   if (t == nullptr) return {SocketError::kBadSocket};
   if (const SocketError error = CheckSend(*t); error != SocketError::kNone) return {error};
-  t->more_to_come = more;
   const uint32_t wanted =
       static_cast<uint32_t>(std::min<size_t>(data.size(), SendRoom(*t)));
   const uint32_t taken = t->send.Write(send_pool_, data.first(wanted));
   if (taken < wanted) counters_.no_send_buffer.Add();
   if (taken < data.size()) t->wants_writable = true;
-  if (taken > 0) Output(*t, now);
+  if (!more) t->push_seq = t->write_end();
+  if (taken > 0) {
+    t->more_to_come = more;
+    Output(*t, now);
+    t->more_to_come = false;
+  }
   if (taken == 0 && !data.empty()) return {SocketError::kWouldBlock};
   return {SocketError::kNone, taken};
 }
@@ -182,7 +186,7 @@ IoResult Tcp::SendOwned(TcpSocket socket, const OwnedBuffer& buffer, Nanos now) 
     t->wants_writable = true;
     return {SocketError::kWouldBlock};
   }
-  t->more_to_come = false;
+  t->push_seq = t->write_end();
   Output(*t, now);
   return {SocketError::kNone, buffer.length};
 }
@@ -197,7 +201,7 @@ IoResult Tcp::SendReceived(TcpSocket socket, const ReceivedData& data, Nanos now
     t->wants_writable = true;
     return {SocketError::kWouldBlock};
   }
-  t->more_to_come = false;
+  t->push_seq = t->write_end();
   Output(*t, now);
   return {SocketError::kNone, data.length};
 }
@@ -287,6 +291,13 @@ SocketError Tcp::SetOptions(TcpSocket socket, const TcpSocketOptions& options, N
     UpdateMss(*t);
     Output(*t, now);  // what Nagle holds back
   }
+  return SocketError::kNone;
+}
+
+SocketError Tcp::SetListenerOptions(TcpListenerId id, const TcpSocketOptions& options) {
+  TcpListener* const listener = Resolve(id);
+  if (listener == nullptr) return SocketError::kBadSocket;
+  listener->options = options;
   return SocketError::kNone;
 }
 
