@@ -44,6 +44,16 @@ enum class Recovery : uint8_t {
   kLoss,      // after a retransmission timeout
 };
 
+// The search for the path's MTU (RFC 8899 section 5.3), between Tcb::path_mtu, which works, and `high`.
+struct PathProbe {
+  uint32_t high = 0;  // 0: no search
+  uint32_t size = 0;  // of the probe in flight; 0: none
+  wire::TcpSeq end;
+  uint8_t tries = 0;
+  bool used = false;          // path_mtu was found by searching
+  bool high_untried = false;  // `high` itself may work
+};
+
 enum TcbEvent : uint8_t {
   kEventConnected = 1,
   kEventReadable = 2,
@@ -109,6 +119,7 @@ struct Tcb {
   uint32_t path_mtu = 1500;
   uint32_t link_mtu = 1500;
   Nanos path_mtu_expires = Nanos::Max();
+  PathProbe path_probe;
 
   // What was agreed on.
   bool ts_enabled = false;

@@ -11,7 +11,8 @@
 //   tcp_recovery.cc   losses: RACK-TLP, fast recovery, timeouts, undo
 //   tcp_output.cc     what to send and when: Nagle, windows, probes; segments built
 //   tcp_timers.cc     timers
-//   tcp_icmp.cc       path MTU and errors by ICMP
+//   tcp_path_mtu.cc   the path's MTU: black holes, and the search for it
+//   tcp_icmp.cc       errors by ICMP
 //   tcp_life.cc       how connections come, end, and wait; events
 //   tcp_sockets.cc    the program's calls
 //
@@ -218,6 +219,7 @@ class Tcp {
     uint32_t length = 0;
     bool fin = false;
     bool small = false;
+    bool probe = false;  // of the path's MTU
     bool cwnd_in_the_way = false;
     bool empty() const { return length == 0 && !fin; }
   };
@@ -258,7 +260,13 @@ class Tcp {
   bool GivesUp(const Tcb& t, Nanos now) const;
   void StartKeepalive(Tcb& t, Nanos now);
 
-  // tcp_icmp.cc
+  // tcp_path_mtu.cc
+  uint32_t MssFor(const Tcb& t, uint32_t mtu) const;
+  void SearchPathMtu(Tcb& t, uint32_t high);
+  enum class ProbeStep : uint8_t { kNone, kSent, kWait };
+  ProbeStep SendPathProbe(Tcb& t, Nanos now);
+  void OnPathProbeArrived(Tcb& t);
+  void OnPathProbeLost(Tcb& t);
   void SetPathMtu(Tcb& t, uint32_t mtu, Nanos now);
   void UpdateMss(Tcb& t);
   void CheckPathMtuAge(Tcb& t, Nanos now);

@@ -80,6 +80,7 @@ void Tcp::Delivered(Tcb& t, const TxSegment& x, const Segment& s, AckNews& news,
   t.rack.OnDelivered(x.sent, x.end(), again, ambiguous, now);
   t.rack.DetectReordering(x.end(), again);
   if (again) return;
+  if (x.Has(kTxProbe)) OnPathProbeArrived(t);
   if (news.rtt == Nanos()) news.rtt = std::max(elapsed, Nanos(1));
   news.rtt_last = std::max(elapsed, Nanos(1));
 }

@@ -32,7 +32,10 @@ void Tcp::Output(Tcb& t, Nanos now, bool force) {
   const TcpSeq before = t.snd_nxt;
   const uint32_t burst = BurstSize(t);
   uint32_t sent = 0;
-  Plan plan = PlanSegment(t, limit, force, 0);
+  Plan plan;
+  if (t.path_probe.high == 0 || SendPathProbe(t, now) != ProbeStep::kWait) {
+    plan = PlanSegment(t, limit, force, 0);
+  }
   while (!plan.empty()) {
     const Plan next = plan.fin ? Plan() : PlanSegment(t, limit, false, plan.length);
     const bool ends = ++sent == burst || next.empty();
@@ -161,7 +164,7 @@ bool Tcp::SendNew(Tcb& t, const Plan& plan, bool push, Nanos now) {
     counters_.no_frame.Add();
     return false;
   }
-  uint8_t marks = 0;
+  uint8_t marks = plan.probe ? kTxProbe : 0;
   if (with_fin) marks |= kTxFin;
   if (length > 0 && length == t.Unsent() && t.push_seq == t.write_end()) marks |= kTxPush;
   if (!t.scoreboard.Append(segments_, t.snd_nxt, length + (with_fin ? 1 : 0), marks, now)) {

@@ -101,8 +101,13 @@ bool Tcp::DetectLossesByRack(Tcb& t, Nanos now) {
     if (x.Has(kTxSacked) || (x.Has(kTxLost) && !x.Has(kTxRetransmitted))) continue;
     const Nanos left = x.sent + rack.rtt + window - now;
     if (left <= Nanos()) {
+      // The loss of a probe is no sign of congestion (RFC 4821 section 7.6.2).
+      if (x.Has(kTxProbe)) {
+        OnPathProbeLost(t);
+      } else {
+        lost = true;
+      }
       t.scoreboard.MarkLost(segments_, i);
-      lost = true;
     } else {
       wait = std::max(wait, left);
     }
@@ -227,6 +232,7 @@ void Tcp::OnRto(Tcb& t, Nanos now) {
     Retransmit(t, t.scoreboard.head(), now);
     return RestartRetransmitTimer(t, now);
   }
+  OnPathProbeLost(t);
   OnBlackHole(t, now);
   const bool again = t.timeouts_in_a_row > 1;
   t.scoreboard.MarkAllLost(segments_);
