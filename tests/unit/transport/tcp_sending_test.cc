@@ -183,6 +183,41 @@ TEST(Rfc9293, BurstsFollowThePacingRate) {
   }
 }
 
+// With pacing the window of ten segments is spread over half of the round trip: in slow start twice as
+// fast as the window says, so that it can grow.
+TEST(Pacing, SpreadsTheWindow) {
+  Sending t;
+  transport::TcpSocketOptions o;
+  o.pacing = true;
+  t.tcp().SetOptions(t.socket, o, t.now());
+  t.Send(20000);
+  for (int i = 0; i < 5; ++i) {
+    t.Outs(2000 * i + 1, 2000 * i + 1001);
+    t.Out(Segment(2000 * i + 1001, 2000 * i + 2001, "P."));
+    t.Nothing();
+    t.Wait(Micros(i == 0 ? 8900 : 9400));
+    t.Nothing();
+    t.Wait(Micros(600));
+  }
+  t.Nothing();  // the window is used up
+  t.Wait(Millis(20));
+  t.Ack(2001);
+  t.Out(Segment(10001, 11001));
+  t.Out(Segment(11001, 12001, "P."));
+  t.Nothing();
+}
+
+// RFC 9406 section 4.2: L is 8 segments per ACK, and infinite with pacing.
+TEST(Rfc9406, GrowthPerAck) {
+  for (const bool paced : {false, true}) {
+    transport::CongestionControl c;
+    c.Start(transport::CongestionAlgorithm::kCubic, 1000, paced);
+    c.OnAck({.bytes = 10'000, .ack = wire::TcpSeq(10'000), .snd_nxt = wire::TcpSeq(10'000),
+             .srtt = Millis(100), .now = Seconds(1)});
+    EXPECT_EQ(c.cwnd(), paced ? 20'000u : 18'000u);
+  }
+}
+
 // What SendMore writes waits, without PSH, until Send ends it.
 TEST(Cork, SendMoreWaitsForSend) {
   Sending t("<mss 1000>");

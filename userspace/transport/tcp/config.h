@@ -69,6 +69,7 @@ struct TcpConfig {
 struct TcpSocketOptions {
   bool no_delay = false;             // no Nagle (RFC 896)
   bool cork = false;                 // nothing less than a full segment for 200 ms, as TCP_CORK
+  bool pacing = false;               // new data spread over the round trip (where that is > 2 ms)
   bool keepalive = false;            // RFC 9293 section 3.8.4: off unless asked for
   uint8_t keepalive_probes = 9;
   CongestionAlgorithm congestion = CongestionAlgorithm::kCubic;

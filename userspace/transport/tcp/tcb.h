@@ -32,8 +32,9 @@ enum class TcpTimer : uint8_t {
   kDelayedAck,
   kKeepalive,
   kState,       // TIME-WAIT, FIN-WAIT-2
+  kPacing,      // the next burst may go
 };
-inline constexpr size_t kTcpTimerCount = 5;
+inline constexpr size_t kTcpTimerCount = 6;
 enum class RetransmitTimer : uint8_t { kNone, kRto, kProbe, kPersist };
 
 // Where the sender stands with losses (what Linux calls the ca_state).
@@ -167,6 +168,7 @@ struct Tcb {
   TcpSeq tlp_end_seq;
   bool tlp_in_flight = false;
   bool tlp_is_retransmission = false;
+  Nanos pacing_next;        // when the next burst may go
   Nanos last_sent;
   Nanos last_received;
   Nanos first_unanswered = Nanos::Max();  // since when nothing of ours is acknowledged

@@ -227,6 +227,8 @@ class Tcp {
   bool SendNew(Tcb& t, const Plan& plan, bool push, Nanos now);
   uint64_t PacingRate(const Tcb& t) const;
   uint32_t BurstSize(const Tcb& t) const;
+  bool PacingHolds(Tcb& t, Nanos now);
+  void PaceBurst(Tcb& t, uint32_t bytes, Nanos now);
   void NoteUsage(Tcb& t, bool cwnd_limited);
   bool Retransmit(Tcb& t, uint32_t index, Nanos now);
   bool Transmit(Tcb& t, TcpSeq seq, uint32_t payload, uint8_t flags, bool ect, Nanos now);

@@ -62,7 +62,7 @@ void Tcp::AgreeOnOptions(Tcb& t, const wire::TcpOptions& o) {
     t.snd_wnd_shift = t.rcv_wnd_shift = 0;
   }
   UpdateMss(t);
-  t.congestion.Start(t.options.congestion, t.mss);
+  t.congestion.Start(t.options.congestion, t.mss, t.options.pacing);
 }
 
 bool Tcp::SendSyn(Tcb& t, Nanos now) {

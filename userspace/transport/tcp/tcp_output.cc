@@ -12,6 +12,9 @@ namespace {
 
 constexpr uint8_t kEctZero = 2;  // RFC 3168's ECT(0)
 
+// As late as a timer may be: two ticks of the wheel.
+constexpr Nanos kPacingCredit = Millis(1);
+
 uint32_t SackBytes(uint32_t blocks) { return blocks == 0 ? 0 : 4 + 8 * blocks; }
 
 }  // namespace
@@ -33,9 +36,12 @@ void Tcp::Output(Tcb& t, Nanos now, bool force) {
   const uint32_t burst = BurstSize(t);
   uint32_t sent = 0;
   Plan plan;
-  if (t.path_probe.high == 0 || SendPathProbe(t, now) != ProbeStep::kWait) {
+  if (PacingHolds(t, now)) {
+    // The timer brings us back.
+  } else if (t.path_probe.high == 0 || SendPathProbe(t, now) != ProbeStep::kWait) {
     plan = PlanSegment(t, limit, force, 0);
   }
+  TcpSeq burst_begin = t.snd_nxt;
   while (!plan.empty()) {
     const Plan next = plan.fin ? Plan() : PlanSegment(t, limit, false, plan.length);
     const bool ends = ++sent == burst || next.empty();
@@ -43,6 +49,10 @@ void Tcp::Output(Tcb& t, Nanos now, bool force) {
     if (ends) sent = 0;
     if (!SendNew(t, plan, push || (force && plan.length == t.Unsent()), now)) break;
     plan = next;
+    if (!ends) continue;
+    PaceBurst(t, t.snd_nxt - burst_begin, now);
+    burst_begin = t.snd_nxt;
+    if (!plan.empty() && PacingHolds(t, now)) break;
   }
   NoteUsage(t, plan.cwnd_in_the_way || Pipe(t) + t.mss > limit);
   if (t.snd_nxt != before || !t.EverythingAcked()) {
@@ -70,6 +80,23 @@ uint32_t Tcp::BurstSize(const Tcb& t) const {
   const uint32_t half = std::max(t.congestion.cwnd() / 2 / t.mss, 1u);
   return static_cast<uint32_t>(
       std::min<uint64_t>(std::max<uint64_t>(segments, config_.least_burst), half));
+}
+
+// Whether new data is to wait; the timer is set then.
+bool Tcp::PacingHolds(Tcb& t, Nanos now) {
+  if (!t.options.pacing || now >= t.pacing_next) return false;
+  SetTimer(t, TcpTimer::kPacing, t.pacing_next);
+  return true;
+}
+
+// After a burst: when the next may go. Over a path so short that half of the window is gone in a
+// millisecond, timers are too coarse, and ACKs pace well enough. A timer that was late is made up for.
+void Tcp::PaceBurst(Tcb& t, uint32_t bytes, Nanos now) {
+  if (!t.options.pacing) return;
+  const uint64_t rate = PacingRate(t);
+  if (rate / 1000 * 2 >= t.congestion.cwnd() || rate == 0) return;
+  const Nanos takes(static_cast<int64_t>(uint64_t{bytes} * 1'000'000'000 / rate));
+  t.pacing_next = std::max(t.pacing_next, now - std::min(takes, kPacingCredit)) + takes;
 }
 
 // RFC 9438 section 5.8 (RFC 7661): cwnd grows only while it is what limits. A flight of data counts as a

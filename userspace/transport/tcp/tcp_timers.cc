@@ -67,6 +67,9 @@ void Tcp::Fire(Tcb& t, Nanos now) {
       case TcpTimer::kState:
         OnStateTimer(t, now);
         break;
+      case TcpTimer::kPacing:
+        Output(t, now);
+        break;
     }
     if (t.generation != generation || t.state == TcpState::kClosed) return;
   }
