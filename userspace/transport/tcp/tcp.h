@@ -80,6 +80,12 @@ class Tcp {
   // A whole TCP segment for an address of ours (common/datagram.h). kContinue: no socket has this
   // port, and the packet is as it was; kDrop: counted and freed by the caller; kLocal: taken.
   packet::Verdict Receive(packet::Packet& p, Nanos now);
+  // Around the Receives of packets that have arrived together, if the caller likes: acknowledging, call
+  // backs and sending are then done once per connection instead of once per segment, as for a host
+  // whose NIC or kernel collects segments (GRO). Only where a connection is in order and at ease; all
+  // else is answered as ever.
+  void BeginBurst() { in_burst_ = true; }
+  void EndBurst(Nanos now);
   // Whether Receive would take a segment from `remote` to `local`.
   bool Claims(const Tuple& t) const {
     return FindConnection(t) != kNoIndex || FindListener(t.local) != kNoIndex;
@@ -166,6 +172,7 @@ class Tcp {
   Disposition OnTimeWait(Tcb& t, Segment& s, Nanos now);
   void ChallengeAck(Tcb& t, Nanos now);
   void InvalidAck(Tcb& t, Nanos now);
+  bool MayWait(const Tcb& t, const Segment& s) const;
 
   // tcp_handshake.cc
   uint32_t FindListener(const Endpoint& local) const;
@@ -328,6 +335,9 @@ class Tcp {
   uint32_t ready_first_ = 0;
   uint32_t ready_count_ = 0;
   std::vector<uint32_t> ready_listeners_;
+  // Connections that the burst has left for its end; each at most once.
+  std::vector<uint32_t> waiting_for_end_;
+  bool in_burst_ = false;
 
   // RFC 5961 section 7, with a limit that varies by second, so that it cannot be measured from
   // outside.
