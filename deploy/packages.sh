@@ -18,7 +18,7 @@ SLUICE_PACKAGES_BUILD=(
   clang llvm bpftool libbpf-dev libxdp-dev libelf-dev zlib1g-dev
   libnl-3-dev libnl-route-3-dev libnftables-dev libnetfilter-conntrack-dev
   libabsl-dev prometheus-cpp-dev libyaml-cpp-dev nlohmann-json3-dev libcpp-httplib-dev
-  libcli11-dev libspdlog-dev libsystemd-dev libpcap-dev
+  libcli11-dev libspdlog-dev libsystemd-dev libpcap-dev libhttp-parser-dev
   libgtest-dev libgmock-dev libbenchmark-dev
 )
 # What deploy/demo.sh and deploy/rig.sh run.
@@ -42,6 +42,7 @@ SLUICE_PACKAGES_VM=(
 SLUICE_PACKAGES_RUNTIME=(
   libbpf1 libxdp1 libelf1 zlib1g libnl-3-200 libnl-route-3-200 libnftables1 libabsl20220623
   libprometheus-cpp-core1.0 libyaml-cpp0.7 libcpp-httplib0.11 libspdlog1.10 libfmt9 libsystemd0 libpcap0.8
+  libhttp-parser2.9
   iproute2
 )
 

@@ -45,11 +45,20 @@ def read(*path):
 def metric_table():
     """Name to labels, of every metric in the one table that the program is built from."""
     text = read("userspace/telemetry/metrics.inc")
-    rows = re.findall(r'^SLUICE_METRIC\(\w+, "(\w+)", \w+, "([\w,]*)"', text, re.MULTILINE)
+    rows = re.findall(r'^SLUICE_METRIC\(\w+, "(\w+)", (\w+), "([\w,]*)"', text, re.MULTILINE)
     assert len(rows) > 20 and len(rows) == len(re.findall(r"^SLUICE_METRIC\(", text, re.MULTILINE))
-    return {name: set(filter(None, labels.split(","))) for name, labels in rows}
+    table = {}
+    for name, kind, labels in rows:
+        labels = set(filter(None, labels.split(",")))
+        # A histogram is three families of series; it counts as shown when its buckets are.
+        table[name if kind != "kHistogram" else f"{name}_bucket"] = (
+            labels if kind != "kHistogram" else labels | {"le"})
+        if kind == "kHistogram":
+            PARTS.update({f"{name}_sum": labels, f"{name}_count": labels})
+    return table
 
 
+PARTS = {}  # of histograms, beside their buckets
 METRICS = metric_table()
 
 
@@ -436,7 +445,7 @@ def test_unit_capabilities_suffice(rig_name, tmp_path):
     live = {}
     for name, labels in re.findall(r"^(\w+)(?:\{(.*)\})? \S+$", scrape, re.MULTILINE):
         live.setdefault(name, set()).update(re.findall(r'(\w+)="', labels))
-    assert {name: METRICS.get(name) for name in live} == live
+    assert {name: (METRICS | PARTS).get(name) for name in live} == live
     assert {"sluice_received_packets_total", "sluice_table_used", "sluice_build_info"} <= set(live)
 
 

@@ -233,7 +233,7 @@ class Metrics:
 
     def missing_frames(self):
         """Frames that are neither free nor in a ring nor held."""
-        in_use = sum(self.get("sluice_frames", state=state) for state in ("fill", "tx", "held"))
+        in_use = sum(self.get("sluice_frames", state=state) for state in ("fill", "tx", "held", "sockets"))
         return self.get("sluice_table_used", table="frames") - in_use
 
 

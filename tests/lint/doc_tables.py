@@ -52,6 +52,16 @@ def nftables():
                     [[kind, text.replace('\\"', '"'), by[who]] for who, kind, text in rows])
 
 
+def service_keys():
+    code = (SOURCE / "userspace/control/service_keys.inc").read_text(encoding="utf-8")
+    rows = re.findall(r'^SLUICE_SERVICE_KEY\("([^"]*)", "([^"]*)", "([^"]*)", "([^"]*)", "([^"]*)"\)$',
+                      code, re.MULTILINE)
+    assert len(rows) == len(re.findall(r"^SLUICE_SERVICE_KEY\(", code, re.MULTILINE)) > 5
+    return markdown(["key", "of", "value", "default", ""],
+                    [[f"`{key}`", kinds.replace(" ", ", "), value, standard, text]
+                     for key, kinds, value, standard, text in rows])
+
+
 def flow_tier():
     code = (SOURCE / "userspace/stages/filter/flow_path.cc").read_text(encoding="utf-8")
     rows = re.findall(r'^    \{"(\w+)", "([^"]*)"\},$', code, re.MULTILINE)
@@ -70,6 +80,7 @@ TABLES = {
     "flow tier": flow_tier,
     "layers": layers,
     "nftables": nftables,
+    "services": service_keys,
 }
 
 PLACE = re.compile(r"(<!-- table: ([\w ]+) -->\n)(.*?)(<!-- /table -->)", re.DOTALL)

@@ -33,6 +33,7 @@ class MemoryLink {
   }
 
   transport::Tcp& tcp(int i) { return ends_[static_cast<size_t>(i)].stack->tcp(); }
+  transport::Transport& stack(int i) { return *ends_[static_cast<size_t>(i)].stack; }
   Ipv4 address(int i) const { return ends_[static_cast<size_t>(i)].address; }
   Nanos now() const { return now_; }
   uint64_t packets() const { return packets_; }

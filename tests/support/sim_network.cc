@@ -36,6 +36,11 @@ SimHost& SimNetwork::AddHost(std::string name, MacArg mac,
   return result;
 }
 
+SimNode& SimNetwork::Add(std::unique_ptr<SimNode> node) {
+  nodes_.push_back(std::move(node));
+  return *nodes_.back();
+}
+
 SimLink& SimNetwork::Connect(SimNode& a, size_t port_a, SimNode& b, size_t port_b,
                              SimLinkOptions options) {
   links_.push_back(

@@ -84,6 +84,8 @@ class SimNetwork {
   SimRouter& AddRouter(std::string name, SimRouter::Options options = {});
   SimHost& AddHost(std::string name, MacArg mac, const std::vector<std::string>& addresses,
                    const std::vector<std::string>& gateways);
+  // One that the test has made.
+  SimNode& Add(std::unique_ptr<SimNode> node);
   // Port 0 of a host; SimRouter::PortOf of a router.
   SimLink& Connect(SimNode& a, size_t port_a, SimNode& b, size_t port_b,
                    SimLinkOptions options = {});

@@ -79,7 +79,11 @@ SimRouter::SimRouter(std::string name, const Options& options)
   const dataplane::PipelineConfig config{.tables = {fib4_, fib6_, routes_},
                                          .neighbor_limit = options.neighbor_limit,
                                          .seed = options.seed,
-                                         .start = options.start};
+                                         .start = options.start,
+                                         .firewall = {.flows = 4096,
+                                                      .worker_count = options.workers,
+                                                      .seed = options.seed,
+                                                      .start = options.start}};
   for (uint8_t i = 0; i < options.workers; ++i) {
     workers_.push_back(std::make_unique<Worker>(
         WorkerId{i}, dataplane::Shared{snapshot_, epochs_, mailboxes_}, config, *pools_[i]));
@@ -255,6 +259,16 @@ SimRouter& SimRouter::Publish() {
 SimRouter& SimRouter::SetUp(const std::string& name, bool up) {
   interface(name).up = up;
   return Publish();
+}
+
+SimRouter& SimRouter::AddSockets(transport::TransportConfig config) {
+  config.start = options_.start;
+  for (size_t i = 0; i < workers_.size(); ++i) {
+    dataplane::LocalSockets& sockets = workers_[i]->pipeline().sockets();
+    config.key = {options_.seed + i, options_.seed * 31 + i};
+    sockets.Install(std::make_unique<transport::Transport>(config, *pools_[i], sockets), nullptr);
+  }
+  return *this;
 }
 
 void SimRouter::Deliver(size_t port, Bytes frame) {

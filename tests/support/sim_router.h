@@ -75,6 +75,8 @@ class SimRouter final : public SimNode {
     return config_.interfaces[SlotOf(name).value];
   }
   SimRouter& SetUp(const std::string& name, bool up);  // publishes
+  // From now on each worker has a transport stack.
+  SimRouter& AddSockets(transport::TransportConfig config = {});
 
   // --- As a node ---
   size_t PortOf(const std::string& name) const { return SlotOf(name).value; }

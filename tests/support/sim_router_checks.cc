@@ -104,11 +104,15 @@ std::string SimRouter::CheckInvariants() const {
   return {};
 }
 
-// Frames in pools, in rings and in the neighbours' queues: all there are, none twice.
+// Frames in pools, in rings, in the neighbours' queues and with sockets: all there are, none twice.
 std::string SimRouter::CheckFrames() const {
   uint64_t held = 0;
   std::set<packet::FrameIndex> seen;
   for (const auto& worker : workers_) {
+    if (const transport::Transport* stack = worker->pipeline().sockets().stack()) {
+      const transport::TcpUsage usage = stack->tcp().usage();
+      held += usage.receive_frames + usage.send_frames + stack->udp().frames_waiting();
+    }
     const NeighborTable& table = worker->pipeline().neighbors().table();
     for (uint32_t i = 0; i < table.places(); ++i) {
       const NeighborEntry& e = table.At(i);

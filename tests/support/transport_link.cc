@@ -20,6 +20,9 @@ TransportLink::TransportLink(const Options& options)
     hosts_[static_cast<size_t>(i)]->on_output = [this, i](Bytes packet, Nanos now) {
       Send(i, std::move(packet), now);
     };
+    transport::Transport& stack = hosts_[static_cast<size_t>(i)]->stack();
+    AddClockwork([&stack] { return stack.NextDeadline(); },
+                 [&stack](Nanos now) { stack.OnTimer(now); });
   }
 }
 
@@ -84,12 +87,12 @@ void TransportLink::Send(int from, Bytes packet, Nanos now) {
 
 bool TransportLink::Step(Nanos end) {
   Nanos next = events_.empty() ? Nanos::Max() : events_.top().time;
-  int timer = -1;
-  for (int i = 0; i < 2; ++i) {
-    const Nanos deadline = host(i).stack().NextDeadline();
+  const Clockwork* due = nullptr;
+  for (const Clockwork& c : clockworks_) {
+    const Nanos deadline = c.next_deadline();
     if (deadline < next) {
       next = deadline;
-      timer = i;
+      due = &c;
     }
   }
   if (next > end) {
@@ -97,13 +100,14 @@ bool TransportLink::Step(Nanos end) {
     return false;
   }
   now_ = std::max(now_, next);
-  if (timer >= 0) {
-    host(timer).stack().OnTimer(now_);
+  if (due != nullptr) {
+    due->on_timer(now_);
     return true;
   }
   Event event = std::move(const_cast<Event&>(events_.top()));
   events_.pop();
-  host(event.to).Deliver(event.packet, now_);
+  const bool claimed = host(event.to).Deliver(event.packet, now_);
+  if (!claimed && on_unclaimed) on_unclaimed(event.to, event.packet);
   return true;
 }
 

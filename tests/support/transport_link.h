@@ -49,6 +49,11 @@ class TransportLink {
   Nanos now() const { return now_; }
   Quality& quality(int from) { return quality_[static_cast<size_t>(from)]; }
 
+  // Something else that lives on this clock: asked when it wants to be called, and called then.
+  void AddClockwork(std::function<Nanos()> next_deadline, std::function<void(Nanos)> on_timer) {
+    clockworks_.push_back({std::move(next_deadline), std::move(on_timer)});
+  }
+
   // One event (an arrival, or a timer); false when nothing is left to happen before `end`.
   bool Step(Nanos end);
   void Run(Nanos time);
@@ -59,6 +64,12 @@ class TransportLink {
   uint64_t lost_in_queue() const { return lost_in_queue_; }
   // Sees every packet that is sent, and may keep it from the link (false).
   std::function<bool(int from, const Bytes&)> filter;
+  // Sees every packet that arrives and that no socket claims.
+  std::function<void(int at, const Bytes&)> on_unclaimed;
+  // A packet from the outside, for host `to`.
+  void Inject(int to, Bytes packet) {
+    Arrive(to, std::move(packet), now_ + quality_[static_cast<size_t>(1 - to)].delay);
+  }
 
  private:
   struct Event {
@@ -69,6 +80,11 @@ class TransportLink {
     bool operator>(const Event& o) const {
       return time != o.time ? time > o.time : order > o.order;
     }
+  };
+
+  struct Clockwork {
+    std::function<Nanos()> next_deadline;
+    std::function<void(Nanos)> on_timer;
   };
 
   void Send(int from, Bytes packet, Nanos now);
@@ -84,6 +100,7 @@ class TransportLink {
   std::array<Nanos, 2> busy_until_;
   std::array<uint64_t, 2> packets_{};
   std::priority_queue<Event, std::vector<Event>, std::greater<>> events_;
+  std::vector<Clockwork> clockworks_;
   uint64_t order_ = 0;
   uint64_t lost_in_queue_ = 0;
   Nanos now_ = Seconds(5000);

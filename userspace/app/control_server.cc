@@ -127,6 +127,16 @@ void ControlServer::HandleViews(telemetry::ViewSource& source) {
     if (!filter.ok()) return filter.status();
     return ToJson(source.Routes(*filter));
   });
+  Handle("/v1/services", [&](const Query&) { return ToJson(source.Services()); });
+  Handle("/v1/sockets", [&](const Query& query) -> absl::StatusOr<std::string> {
+    uint64_t limit = 1000;
+    for (const auto& [key, value] : query) {
+      if (key != "limit") return UnknownParameter(key);
+      const absl::Status read = ReadLimit(value, telemetry::kMaxSocketLimit, &limit);
+      if (!read.ok()) return read;
+    }
+    return ToJson(source.Sockets(limit));
+  });
   HandleFirewallViews(source);
 }
 

@@ -67,7 +67,8 @@ absl::Status Engine::Turn() {
                   {tasks_.fd(), POLLIN, 0},
                   {events, POLLIN, 0},
                   {requests, POLLIN, 0},
-                  {firewall_->fd(), POLLIN, 0}};
+                  {firewall_->fd(), POLLIN, 0},
+                  {services_->fd(), POLLIN, 0}};
   const Nanos deadline =
       std::min({next_housekeeping_, mirror_->NextDeadline(), netfilter_->NextDeadline(),
                 firewall_->NextDeadline(), next_drain_, EarlyDeadline(now),
@@ -83,6 +84,7 @@ absl::Status Engine::Turn() {
   if (const absl::Status status = FollowKernel(); !status.ok()) return status;
   FollowOffload();
   tasks_.RunAll();
+  services_->AnswerPages([this] { return telemetry::RenderMetrics(SampleHere()); });
   if (now >= next_housekeeping_) Housekeeping(now);
   epochs_.Reclaim();
   return absl::OkStatus();
@@ -372,6 +374,7 @@ void Engine::Reload() {
     mirror_->OnSlotsChanged();
     PublishSnapshot();
     ReconcileInterfaces();
+    services_->Apply(config_.services);
     LogInfo("reloaded {}", options_.config_path);
   }
   NotifyReady();

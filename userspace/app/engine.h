@@ -29,6 +29,7 @@
 #include "app/live_trace.h"
 #include "app/offload_control.h"
 #include "app/run.h"
+#include "app/service_control.h"
 #include "app/task_queue.h"
 #include "app/worker_thread.h"
 #include "control/config.h"
@@ -67,6 +68,8 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   std::vector<telemetry::NeighborView> Neighbors() override;
   std::vector<telemetry::WorkerView> Workers() override;
   std::vector<telemetry::DropView> Drops() override;
+  telemetry::SocketsView Sockets(uint64_t limit) override;
+  std::vector<telemetry::ServiceView> Services() override;
   absl::StatusOr<telemetry::RulesView> Rules() override;
   absl::StatusOr<telemetry::FlowsView> Flows(const telemetry::FlowQuery& query) override;
   absl::StatusOr<telemetry::NatView> Nat(const telemetry::NatQuery& query) override;
@@ -85,6 +88,7 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   absl::Status StartForwarding();
   void CreateWorkers();
   void TakeOverConnections();
+  void DrainServices();
   uint32_t WorkerCount() const;
   std::vector<uint32_t> WorkerCpus(uint32_t count) const;
 
@@ -167,6 +171,7 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   std::unique_ptr<packet::FramePool> spare_;
   std::vector<std::unique_ptr<dataplane::Mailbox>> mailboxes_;
   std::vector<std::unique_ptr<WorkerThread>> workers_;
+  std::unique_ptr<ServiceControl> services_;
   std::array<WorkerWatch, kMaxWorkers> watches_;
   std::unique_ptr<EarlyControl> early_;  // null: it is off
   std::unique_ptr<OffloadControl> offload_;  // null: it is off

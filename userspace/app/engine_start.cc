@@ -26,6 +26,10 @@ namespace {
 constexpr Nanos kLoadTimeout = Seconds(60);
 // With 2048-byte chunks a frame has 1792 bytes behind the headroom.
 constexpr uint32_t kLargestMtuOfSmallFrames = 1750;
+// More frames for each worker where there are services: data waits in them.
+constexpr uint32_t kServiceFrames = 8192;
+// How long connections of services have at the end.
+constexpr Nanos kDrainLimit = Seconds(5);
 
 uint64_t RandomSeed() {
   std::random_device device;
@@ -117,6 +121,7 @@ std::vector<uint32_t> Engine::WorkerCpus(uint32_t) const {
 absl::Status Engine::CreateFrames() {
   const uint32_t workers = WorkerCount();
   uint32_t frames = workers * 2048;
+  if (!config_.services.services.empty()) frames += workers * kServiceFrames;
   const bool multi_buffer = HasMultiBuffer(io::af_xdp::RunningKernel());
   uint32_t chunk = multi_buffer ? 2048 : 4096;
   for (const control::InterfaceConfig& config : config_.interfaces) {
@@ -156,6 +161,7 @@ absl::Status Engine::CreateFrames() {
   for (const auto& thread : workers_) {
     for (uint32_t i = 0; i < each; ++i) thread->pool().Free(spare_->Alloc());
   }
+  services_ = std::make_unique<ServiceControl>(config_.limits, workers_, each, seed_ + 13);
   return absl::OkStatus();
 }
 
@@ -179,6 +185,7 @@ absl::Status Engine::StartForwarding() {
   });
   TakeOverConnections();
   for (const auto& thread : workers_) thread->Start();
+  services_->Apply(config_.services);
   for (uint8_t slot = 0; slot < kMaxInterfaces; ++slot) FillNeighborsFromKernel(IfaceSlot{slot});
   interfaces_->SetEnabled(true);
   forwarding_ = true;
@@ -286,9 +293,22 @@ void Engine::TakeOverConnections() {
   }
 }
 
+// New clients find the kernel; those that are here may finish.
+void Engine::DrainServices() {
+  if (services_ == nullptr || !services_->active()) return;
+  services_->Drain();
+  const Nanos deadline = MonotonicNow() + kDrainLimit;
+  while (!services_->Drained() && MonotonicNow() < deadline && TakeSignals()) {
+    tasks_.RunAll();
+    usleep(10'000);
+  }
+  if (!services_->Drained()) LogInfo("connections of services are cut off");
+}
+
 void Engine::Stop() {
   if (forwarding_) {
     NotifyStopping();
+    DrainServices();
     FlowExporter exporter;
     exporter.Export(workers_);  // before the kernel sees a packet of them
     interfaces_->SetEnabled(false);  // from here on the kernel forwards
@@ -310,6 +330,7 @@ void Engine::Stop() {
   for (const auto& thread : workers_) thread->Stop();
   interfaces_.reset();
   early_.reset();
+  services_.reset();
   workers_.clear();
   mailboxes_.clear();
   mirror_.reset();

@@ -159,7 +159,7 @@ std::vector<telemetry::TableUse> Engine::TableUses() const {
     fragments = std::max<uint64_t>(fragments, thread->worker().pipeline().fragments());
   }
   const telemetry::FirewallView firewall = FirewallState();
-  return {{"routes4", fib4_->size(), config_.limits.routes4},
+  std::vector<telemetry::TableUse> uses = {{"routes4", fib4_->size(), config_.limits.routes4},
           {"routes6", fib6_->size(), config_.limits.routes6},
           {"route_results", routes_->used(), routes_->limit()},
           {"neighbors", neighbors, config_.limits.neighbors},
@@ -167,6 +167,8 @@ std::vector<telemetry::TableUse> Engine::TableUses() const {
           {"flows", firewall.flows, firewall.flows_limit},
           {"fragments", fragments, config_.limits.fragments},
           {"offloads", OffloadEntries(), offload_ == nullptr ? 0 : offload_->entries()}};
+  for (telemetry::TableUse& use : services_->TableUses()) uses.push_back(std::move(use));
+  return uses;
 }
 
 uint64_t Engine::OffloadEntries() const {
@@ -389,7 +391,8 @@ std::vector<LabeledCount> Engine::FramesOf(const WorkerThread& thread) const {
   return {{"free", const_cast<WorkerThread&>(thread).pool().size()},
           {"fill", fill},
           {"tx", tx},
-          {"held", held}};
+          {"held", held},
+          {"sockets", services_->Frames(thread.worker().id())}};
 }
 
 std::vector<telemetry::WorkerView> Engine::Workers() {
@@ -408,6 +411,7 @@ std::vector<telemetry::WorkerView> Engine::Workers() {
                      .frames_fill = frames[1].count,
                      .frames_tx = frames[2].count,
                      .frames_held = frames[3].count,
+                     .frames_sockets = frames[4].count,
                      .frames_handed_over = counters.frames_handed_over.Read()});
   }
   return views;
@@ -429,6 +433,10 @@ std::vector<telemetry::DropView> Engine::Drops() {
   }
   return views;
 }
+
+telemetry::SocketsView Engine::Sockets(uint64_t limit) { return services_->Sockets(limit); }
+
+std::vector<telemetry::ServiceView> Engine::Services() { return services_->Services(); }
 
 telemetry::MetricSample Engine::Sample() {
   telemetry::MetricSample sample;
@@ -480,6 +488,7 @@ telemetry::MetricSample Engine::SampleHere() {
     worker.log_lost = firewall.filter().log_lost();
     sample.workers.push_back(std::move(worker));
   }
+  services_->Sample(sample);
   if (firewall_->current() != nullptr) {
     sample.firewall = FirewallSampleOf(*firewall_->current(), CountsInXdp());
   }

@@ -162,6 +162,8 @@ ExplainStage StageOf(const Walk& walk, const WalkStep& step, const WalkNames& na
               step.resolved ? ToString(step.mac)
                             : "not resolved: the packet would wait while it is asked for",
               ToString(step.next_hop)};
+    case WalkStep::Kind::kSocket:
+      return {"socket", "a socket of Sluice's takes it, if INPUT accepts it", ""};
     case WalkStep::Kind::kTier:
       return {"tier", TierName(step), TierDetail(step, names)};
     case WalkStep::Kind::kEnd:

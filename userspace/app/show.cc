@@ -53,6 +53,8 @@ constexpr What kWhats[] = {
     {"rules", Table<telemetry::RulesView>},
     {"flows", FlowTable},
     {"nat", Table<telemetry::NatView>},
+    {"sockets", Table<telemetry::SocketsView>},
+    {"services", Table<std::vector<telemetry::ServiceView>>},
 };
 
 int BadUsage(std::ostream& err, const std::string& message) {
@@ -61,10 +63,6 @@ int BadUsage(std::ostream& err, const std::string& message) {
 }
 
 int UnknownWhat(std::ostream& err, const std::string& what) {
-  static constexpr std::array<std::string_view, 1> kLater = {"sockets"};
-  if (std::find(kLater.begin(), kLater.end(), what) != kLater.end()) {
-    return BadUsage(err, "show " + what + ": not in this version");
-  }
   std::string known;
   for (const What& w : kWhats) known += " " + std::string(w.name);
   return BadUsage(err, "show: unknown \"" + what + "\"; there are:" + known);
@@ -88,8 +86,9 @@ std::string Escaped(const std::string& text) {
 // The options that belong to some views only.
 std::string MisplacedOption(const ShowOptions& options, std::string_view what) {
   if (options.destination && what != "routes") return "--destination belongs to: show routes";
-  if (options.limit && what != "routes" && what != "flows" && what != "nat") {
-    return "--limit belongs to: show routes, flows, nat";
+  if (options.limit && what != "routes" && what != "flows" && what != "nat" &&
+      what != "sockets") {
+    return "--limit belongs to: show routes, flows, nat, sockets";
   }
   if (options.all && what != "drops") return "--all belongs to: show drops";
   if (options.sort && what != "flows") return "--sort belongs to: show flows";

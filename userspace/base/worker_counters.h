@@ -22,10 +22,11 @@ namespace sluice {
 enum class GeneratedKind : uint8_t {
   kNone, kArpRequest, kArpReply, kNeighborSolicitation, kNeighborAdvertisement,
   kEchoReply, kIcmpError, kRedirect, kFragment, kTcpReset,
+  kSocket,
 };
 inline constexpr std::string_view kGeneratedKinds[] = {
     "none", "arp_request", "arp_reply", "neighbor_solicitation", "neighbor_advertisement",
-    "echo_reply", "icmp_error", "redirect", "fragment", "tcp_reset"};
+    "echo_reply", "icmp_error", "redirect", "fragment", "tcp_reset", "socket"};
 inline constexpr size_t kGeneratedKindCount = sizeof kGeneratedKinds / sizeof kGeneratedKinds[0];
 
 // What the kernel said when it was asked to send.

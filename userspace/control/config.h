@@ -22,6 +22,7 @@
 
 #include "base/address.h"
 #include "base/time.h"
+#include "tables/service_config.h"
 
 namespace sluice::control {
 
@@ -83,6 +84,12 @@ struct LimitsConfig {
   uint32_t flows_per_source = 0;           // 0: no limit
   uint32_t fragments = 1024;               // datagrams being reassembled, per worker
   PortRange nat_ports = {49'152, 65'535};  // what translated connections may take
+  // Sluice's own sockets, where there are services; each worker's memory for them is had when the first
+  // service comes. A TCP connection takes about 900 bytes, a UDP session 400, and frames of the worker's
+  // while data waits in them.
+  uint32_t connections = 16'384;           // TCP, per worker; a proxied one takes two
+  uint32_t udp_sessions = 8'192;           // per worker
+  PortRange socket_ports = {16'384, 32'767};  // of connections from here; none of nat_ports
   uint32_t offloads = 65'536;              // entries of the flow tier; a connection has two
   bool operator==(const LimitsConfig&) const = default;
 };
@@ -144,6 +151,7 @@ struct Config {
   // Connections and routes carried by XDP: auto: where devices can and it pays; on: at once, and also
   // where it is not known whether the output device can.
   Choice flow_offload = Choice::kAuto;
+  tables::ServicesConfig services;
   LinuxConfig linux_setup;  // the key is `linux`, which g++ defines as a macro in GNU mode
   bool operator==(const Config&) const = default;
 };

@@ -83,9 +83,10 @@ void ReadTimeouts(ConfigReader& reader, const ConfigValue& value, TimeoutsConfig
   reader.Map(value, fields);
 }
 
-void ReadNatPorts(ConfigReader& reader, const ConfigValue& value, PortRange* out) {
+void ReadPortRange(ConfigReader& reader, const ConfigValue& value, const char* example,
+                   PortRange* out) {
   const std::string expected = "a range of at least " + std::to_string(kMinNatPorts) +
-                               " ports, such as 49152-65535";
+                               " ports, such as " + example;
   const auto text = reader.Text(value, expected);
   if (!text) return;
   const auto range = ParsePortRange(*text);

@@ -24,7 +24,9 @@ std::optional<PortRange> ParsePortRange(std::string_view text);
 
 void ReadTimeouts(ConfigReader& reader, const ConfigValue& value, TimeoutsConfig* out);
 // The smallest range is kMinNatPorts, so that every worker gets some.
-void ReadNatPorts(ConfigReader& reader, const ConfigValue& value, PortRange* out);
+// `example` is for the message.
+void ReadPortRange(ConfigReader& reader, const ConfigValue& value, const char* example,
+                   PortRange* out);
 inline constexpr uint32_t kMinNatPorts = 1024;
 
 }  // namespace sluice::control

@@ -1,13 +1,13 @@
 // The keys of the configuration file, section by section.
 #include <algorithm>
 #include <cctype>
-#include <charconv>
 #include <map>
 #include <set>
 
 #include "base/ids.h"
 #include "control/config_firewall.h"
 #include "control/config_reader.h"
+#include "control/config_services.h"
 
 namespace sluice::control {
 namespace {
@@ -24,6 +24,7 @@ constexpr uint32_t kMinFlows = 1024;
 constexpr uint32_t kMaxFlows = 1 << 26;  // 16 GiB
 constexpr uint32_t kMaxFragments = 1 << 20;
 constexpr uint32_t kMaxOffloads = 1 << 22;  // 2 GiB on four CPUs
+constexpr uint32_t kMaxConnections = 1u << 20;
 
 // The kernel's rule (dev_valid_name, and the two names that clash with its sysctl directories),
 // tightened to what can be printed. Empty when the name is fine.
@@ -62,21 +63,6 @@ std::string PrefixText(const IpAddress& address, uint8_t length) {
   return ToString(address) + "/" + std::to_string(length);
 }
 
-std::optional<ListenAddress> ParseListen(const std::string& text) {
-  const size_t colon = text.rfind(':');
-  if (colon == std::string::npos) return {};
-  std::string host = text.substr(0, colon);
-  const bool bracketed = host.size() >= 2 && host.front() == '[' && host.back() == ']';
-  if (bracketed) host = host.substr(1, host.size() - 2);
-  const auto address = ParseIpAddress(host);
-  if (!address || address->is_v4() == bracketed) return {};
-  uint32_t port = 0;
-  const char* const end = text.data() + text.size();
-  const auto [stop, error] = std::from_chars(text.data() + colon + 1, end, port);
-  if (error != std::errc() || stop != end || port < 1 || port > 65535) return {};
-  return ListenAddress{*address, static_cast<uint16_t>(port)};
-}
-
 class Parser {
  public:
   explicit Parser(std::string_view file) : reader_(file) {
@@ -105,6 +91,7 @@ class Parser {
   void ParseRoot(const YAML::Node& root) {
     const YAML::Mark start{};
     bool has_interfaces = false;
+    YAML::Mark services;
     reader_.Map({root, root.IsNull() ? start : root.Mark(), ""},
                 {{"interfaces",
                   [&](const ConfigValue& v) {
@@ -127,7 +114,19 @@ class Parser {
                   [&](const ConfigValue& v) { ReadChoice(v, &config_.early_filter); }},
                  {"flow_offload",
                   [&](const ConfigValue& v) { ReadChoice(v, &config_.flow_offload); }},
+                 {"services",
+                  [&](const ConfigValue& v) {
+                    services = v.mark;
+                    ReadServices(reader_, v, &config_.services);
+                  }},
                  {"linux", [&](const ConfigValue& v) { ParseLinux(v); }}});
+    const LimitsConfig& limits = config_.limits;
+    if (!config_.services.services.empty() &&
+        limits.socket_ports.first <= limits.nat_ports.last &&
+        limits.nat_ports.first <= limits.socket_ports.last) {
+      reader_.Error(services, "services need limits.socket_ports, and limits.nat_ports must have "
+                              "no port of them");
+    }
     if (!has_interfaces && (root.IsNull() || root.IsMap())) {
       reader_.Error(start,
                     "no \"interfaces\": name at least one, such as interfaces: [{name: eth0}]");
@@ -290,8 +289,14 @@ class Parser {
                         {"flows_per_source", number(0, kMaxFlows, &limits.flows_per_source)},
                         {"fragments", number(16, kMaxFragments, &limits.fragments)},
                         {"offloads", number(256, kMaxOffloads, &limits.offloads)},
+                        {"connections", number(64, kMaxConnections, &limits.connections)},
+                        {"udp_sessions", number(16, kMaxConnections, &limits.udp_sessions)},
+                        {"socket_ports",
+                         [&](const ConfigValue& v) {
+                           ReadPortRange(reader_, v, "16384-32767", &limits.socket_ports);
+                         }},
                         {"nat_ports", [&](const ConfigValue& v) {
-                           ReadNatPorts(reader_, v, &limits.nat_ports);
+                           ReadPortRange(reader_, v, "49152-65535", &limits.nat_ports);
                          }}});
   }
 

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
@@ -54,52 +53,72 @@ absl::Status WriteList(const std::string& list) {
                                                 : absl::ErrnoToStatus(error, kPath);
 }
 
-}  // namespace
+// One bit per port.
+using PortSet = std::vector<bool>;
 
-std::optional<std::string> AddPorts(std::string_view list, PortRange range) {
-  std::vector<PortRange> ranges = {range};
+bool Read(std::string_view list, PortSet& ports) {
+  ports.assign(size_t{1} << 16, false);
   while (!list.empty()) {
     const size_t comma = list.find(',');
     const auto one = ParseRange(list.substr(0, comma));
-    if (!one) return {};
-    ranges.push_back(*one);
+    if (!one) return false;
+    for (uint32_t port = one->first; port <= one->last; ++port) ports[port] = true;
     list = comma == std::string_view::npos ? std::string_view() : list.substr(comma + 1);
   }
-  std::sort(ranges.begin(), ranges.end(),
-            [](const PortRange& a, const PortRange& b) { return a.first < b.first; });
-  std::vector<PortRange> merged;
-  for (const PortRange& r : ranges) {
-    if (!merged.empty() && r.first <= uint32_t{merged.back().last} + 1) {
-      merged.back().last = std::max(merged.back().last, r.last);
-    } else {
-      merged.push_back(r);
-    }
-  }
+  return true;
+}
+
+std::string Format(const PortSet& ports) {
   std::string text;
-  for (const PortRange& r : merged) {
-    absl::StrAppend(&text, text.empty() ? "" : ",", r.first);
-    if (r.last != r.first) absl::StrAppend(&text, "-", r.last);
+  for (size_t first = 0; first < ports.size(); ++first) {
+    if (!ports[first]) continue;
+    size_t last = first;
+    while (last + 1 < ports.size() && ports[last + 1]) ++last;
+    absl::StrAppend(&text, text.empty() ? "" : ",", first);
+    if (last != first) absl::StrAppend(&text, "-", last);
+    first = last;
   }
   return text;
 }
 
+}  // namespace
+
+std::optional<std::string> AddPorts(std::string_view list, PortRange range) {
+  PortSet ports;
+  if (!Read(list, ports)) return {};
+  for (uint32_t port = range.first; port <= range.last; ++port) ports[port] = true;
+  return Format(ports);
+}
+
+std::optional<std::string> RemovePorts(std::string_view list, PortRange range,
+                                       std::string_view keep) {
+  PortSet ports;
+  PortSet kept;
+  if (!Read(list, ports) || !Read(keep, kept)) return {};
+  for (uint32_t port = range.first; port <= range.last; ++port) {
+    if (!kept[port]) ports[port] = false;
+  }
+  return Format(ports);
+}
+
 absl::Status ReservedPorts::Reserve(PortRange range) {
-  if (!ours_.empty()) return absl::OkStatus();
+  if (range_) return absl::OkStatus();
   const auto before = ReadList();
   if (!before) return absl::NotFoundError(absl::StrCat(kPath, " cannot be read"));
   const auto with = AddPorts(*before, range);
   if (!with) return absl::InternalError(absl::StrCat(kPath, " holds no list of ports"));
   if (absl::Status written = WriteList(*with); !written.ok()) return written;
   before_ = *before;
-  // As the kernel prints it, to be recognised at the end.
-  ours_ = ReadList().value_or(*with);
+  range_ = range;
   return absl::OkStatus();
 }
 
 void ReservedPorts::Release() {
-  if (ours_.empty()) return;
-  if (ReadList() == ours_) static_cast<void>(WriteList(before_));
-  ours_.clear();
+  if (!range_) return;
+  const auto now = ReadList();
+  const auto without = now ? RemovePorts(*now, *range_, before_) : std::nullopt;
+  if (without && *without != *now) static_cast<void>(WriteList(*without));
+  range_.reset();
 }
 
 }  // namespace sluice::control

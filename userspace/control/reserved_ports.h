@@ -1,4 +1,5 @@
-// Keeps the kernel's own connections off the ports that NAT gives to translated ones: the range is
+// Keeps the kernel's own connections off the ports that NAT gives to translated ones, or those that
+// Sluice's sockets take: the range is
 // added to net.ipv4.ip_local_reserved_ports (which holds for IPv6, too) and taken out again at the
 // end. What others have reserved stays.
 //
@@ -20,6 +21,10 @@ namespace sluice::control {
 // when `list` is not such a list.
 std::optional<std::string> AddPorts(std::string_view list, PortRange range);
 
+// ... and with those of `range` taken out, but for the ports of the list `keep`.
+std::optional<std::string> RemovePorts(std::string_view list, PortRange range,
+                                       std::string_view keep);
+
 class ReservedPorts {
  public:
   ReservedPorts() = default;
@@ -29,12 +34,12 @@ class ReservedPorts {
 
   // Once; later calls change nothing.
   absl::Status Reserve(PortRange range);
-  // Puts back what was there, unless somebody has changed it meanwhile.
+  // Takes out again what was added. Several may be alive, and end in any order.
   void Release();
 
  private:
-  std::string before_;
-  std::string ours_;  // empty: nothing is reserved
+  std::optional<PortRange> range_;  // none: nothing is reserved
+  std::string before_;              // as it was
 };
 
 }  // namespace sluice::control

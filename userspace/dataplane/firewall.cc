@@ -79,6 +79,8 @@ Firewall::Firewall(WorkerId worker, const FirewallConfig& config,
 void Firewall::UseSnapshot(const Snapshot& snapshot, Nanos now) {
   // Addresses may have changed: masqueraded connections are looked through in portions.
   if (flows_.size() > 0) next_stale_ = 0;
+  own_settings_ = snapshot.conntrack;
+  own_settings_.checksum = false;
   const uint32_t max = snapshot.conntrack.max;
   flows_.SetLimit(max == 0 ? flows_.capacity() : std::max(max / worker_count_, 1u));
   if (snapshot.ruleset == ruleset_) return;
@@ -371,6 +373,7 @@ bool Firewall::IsKernelsWithoutFlow(Pass& pass, const Key& key, PuntReason& reas
   const bool kernels = IsKernels(DestinationOf(pass.p, pass.family), pass.snapshot, reason);
   IpAddress translated;
   if (!ForeseesDestination(pass, key, translated)) {
+    if (kernels && reason == PuntReason::kLocal && IsSockets(pass.p)) [[unlikely]] return false;
     // Its later packets are not asked again, whatever the rules would say to them.
     if (kernels && ruleset_->Has(HookPoint::kPreroutingNat, pass.family) && BeginsFlow(pass, key)) {
       Claim(pass, key);
@@ -477,7 +480,8 @@ Judgement Firewall::BeforeRoutingForReal(Pass& pass, const Key& key, bool of_tra
     if (!judgement.accepted()) return judgement;
     PuntReason reason;
     if (IsState(pass.p, CtState::kInvalid) &&
-        IsKernels(DestinationOf(pass.p, pass.family), pass.snapshot, reason)) {
+        IsKernels(DestinationOf(pass.p, pass.family), pass.snapshot, reason) &&
+        !IsSockets(pass.p)) {
       // The kernel, which does not know the connection, would take a segment for the first of another
       // one. No socket has the address and port that it is for.
       if (of_translated && reason == PuntReason::kLocal && IsSegment(pass.p, key)) {
@@ -502,6 +506,17 @@ Judgement Firewall::Input(Packet& p, const Interface& in, const Snapshot& snapsh
   return Run(HookPoint::kInput, pass);
 }
 
+Judgement Firewall::ToSocket(Packet& p, const Interface& in, const Snapshot& snapshot, Nanos now) {
+  Pass pass{.p = p, .family = FamilyOf(p), .snapshot = snapshot, .in = &in, .now = now};
+  Judgement judgement = Run(HookPoint::kInput, pass);
+  if (judgement.accepted()) {
+    judgement = Translate(HookPoint::kInputNat, NatManip::kSource, pass);
+  }
+  if (judgement.accepted()) judgement = Confirm(pass);
+  if (judgement.accepted()) p.flow = packet::kNoFlowIndex;
+  return judgement;
+}
+
 Judgement Firewall::Forwarding(Packet& p, const Interface& in, const Interface& out,
                                const Snapshot& snapshot, Nanos now) {
   Pass pass{
@@ -516,6 +531,22 @@ Judgement Firewall::ToTheWire(Pass& pass) {
     judgement = Translate(HookPoint::kPostroutingNat, NatManip::kSource, pass);
   }
   if (judgement.accepted()) judgement = Run(HookPoint::kPostroutingLate, pass);
+  return judgement;
+}
+
+// A connection's first packet has come to the end of its way through the hooks.
+Judgement Firewall::Confirm(Pass& pass) {
+  const Flow* const flow = FlowOf(pass.p);
+  if (flow == nullptr || flow->Has(tables::kFlowConfirmed)) return Judgement::Accept();
+  const Judgement judgement = ToJudgement(conntrack_.Confirm(pass.p, pass.now));
+  if (!judgement.accepted()) return judgement;
+  // Sent ahead of the packet, and taken before any answer is judged (Worker::Tick).
+  if (flow->Has(tables::kFlowForeignReply) && !Announce(*flow, false)) {
+    conntrack_.Remove(pass.p.flow);
+    pass.p.flow = packet::kNoFlowIndex;
+    return Judgement::Drop(DropReason::kHandoffFull);
+  }
+  nat_.Remember(pass.p.flow);
   return judgement;
 }
 
@@ -536,16 +567,8 @@ Judgement Firewall::AfterRouting(Packet& p, const Interface& in, const Interface
     if (flow->Has(tables::kFlowConfirmed)) conntrack_.Remove(p.flow);
     return judgement;
   }
-  if (!flow->Has(tables::kFlowConfirmed)) {
-    judgement = ToJudgement(conntrack_.Confirm(p, now));
-    if (!judgement.accepted()) return judgement;
-    // Sent ahead of the packet, and taken before any answer is judged (Worker::Tick).
-    if (flow->Has(tables::kFlowForeignReply) && !Announce(*flow, false)) {
-      conntrack_.Remove(p.flow);
-      return Judgement::Drop(DropReason::kHandoffFull);
-    }
-    nat_.Remember(p.flow);
-  }
+  judgement = Confirm(pass);
+  if (!judgement.accepted()) return judgement;
   // From here on the packet may wait for its neighbour for longer than its connection lives.
   p.flow = packet::kNoFlowIndex;
   return judgement;

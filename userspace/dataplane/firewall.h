@@ -4,11 +4,13 @@
 //   Forwarding      forward chains
 //   AfterRouting    postrouting chains -> SNAT -> the connection is confirmed
 //   OfOurOwn        output chains and AfterRouting, for ICMP errors and resets that Sluice makes
+//   ToSocket        input chains -> the connection is confirmed (dataplane/local_sockets.h)
+//   OfSocket        as OfOurOwn, with a connection of its own
 //
 // in the kernel's order (linux/netfilter_ipv4.h: priorities of hooks). Rules are stages/filter,
 // connections stages/conntrack, translations stages/nat; this class holds one worker's of each.
 //
-// Who decides. The kernel's packets (for this machine, or leaving by a device that Sluice does not
+// Who decides. The kernel's packets (for this machine and no socket of ours, or leaving by a device that Sluice does not
 // serve) are returned to it as they came, and it applies its own copy of the rules. Whether a packet
 // is one of them is known only behind DNAT, so where there are rules of DNAT, those that the first
 // packet of a connection would meet are run dry first, without effect. What DNAT leads to the kernel
@@ -27,6 +29,7 @@
 #include "base/ids.h"
 #include "base/time.h"
 #include "base/worker_counters.h"
+#include "dataplane/local_sockets.h"
 #include "dataplane/walk.h"
 #include "packet/frame_pool.h"
 #include "packet/packet.h"
@@ -70,6 +73,9 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
  public:
   Firewall(WorkerId worker, const FirewallConfig& config, const stages::RoutingTables& tables,
            const packet::FrameArena& arena, WorkerCounters& counters);
+
+  // Whose packets are not the kernel's although they are for this machine.
+  void set_sockets(const LocalSockets* sockets) { sockets_ = sockets; }
 
   // Once per snapshot; takes over the state of rules that stay.
   void UseSnapshot(const tables::Snapshot& snapshot, Nanos now);
@@ -116,6 +122,9 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
   // Of a packet with kFlagStray.
   Judgement Input(packet::Packet& p, const tables::Interface& in, const tables::Snapshot& snapshot,
                   Nanos now);
+  // Of a packet that a socket will take. When it is accepted, it has no flow any more.
+  Judgement ToSocket(packet::Packet& p, const tables::Interface& in,
+                     const tables::Snapshot& snapshot, Nanos now);
   Judgement Forwarding(packet::Packet& p, const tables::Interface& in,
                        const tables::Interface& out, const tables::Snapshot& snapshot, Nanos now);
   Judgement AfterRouting(packet::Packet& p, const tables::Interface& in,
@@ -126,6 +135,10 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
   // sends it elsewhere.
   Judgement OfOurOwn(packet::Packet& message, const packet::Packet* connection_of,
                      IpAddress& next_hop, const tables::Snapshot& snapshot, Nanos now);
+  // A packet that a socket sends, as OfOurOwn. When it is not accepted, its flow is still to be
+  // abandoned.
+  Judgement OfSocket(packet::Packet& p, IpAddress& next_hop, const tables::Snapshot& snapshot,
+                     Nanos now);
   // Whether rules could object to an answer to a packet for this machine.
   bool JudgesAnswers(Family family) const { return answers_[family == Family::kIpv6]; }
 
@@ -139,6 +152,8 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
   };
   Judgement RehearseBeforeRouting(packet::Packet& p, const Key& key, const tables::Interface& in,
                                   const tables::Snapshot& snapshot, Nanos now, Rehearsal& r);
+  Judgement RehearseInput(packet::Packet& p, const tables::Interface& in,
+                          const tables::Snapshot& snapshot, Nanos now, Rehearsal& r);
   Judgement RehearseAfterRouting(packet::Packet& p, const tables::Interface& in,
                                  const tables::Interface& out, const IpAddress& next_hop,
                                  const tables::Snapshot& snapshot, Nanos now, Rehearsal& r);
@@ -186,7 +201,9 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
   bool IsOwnSource(const Pass& pass) const;
   bool IsKernelsWithoutFlow(Pass& pass, const Key& key, PuntReason& reason);
   bool ForeseesDestination(Pass& pass, const Key& key, IpAddress& destination);
+  Judgement Output(Pass& pass);
   Judgement ToTheWire(Pass& pass);
+  Judgement Confirm(Pass& pass);
   Judgement Run(tables::HookPoint hook, Pass& pass);
   stages::FlowPath* PathAt(tables::HookPoint hook, const Pass& pass);
   Judgement Translate(tables::HookPoint hook, stages::NatManip manip, Pass& pass);
@@ -203,6 +220,9 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
   bool BeginsFlow(const Pass& pass, const Key& key) const;
   bool Reroute(Pass& pass) const;
   void Claim(Pass& pass, const Key& key);
+  bool IsSockets(const packet::Packet& p) const {
+    return sockets_ != nullptr && sockets_->IsClaimed(p);
+  }
   // Why the route returns packets to this address to the kernel, if it does.
   bool IsKernels(const IpAddress& destination, const tables::Snapshot& snapshot,
                  PuntReason& reason) const;
@@ -220,6 +240,8 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
   stages::Conntrack conntrack_;
   stages::Nat nat_;
   const tables::Ruleset* ruleset_ = nullptr;
+  const LocalSockets* sockets_ = nullptr;
+  tables::ConntrackSettings own_settings_;  // for packets of our own, whose checksums are right
   stages::TraceSink* watcher_ = nullptr;
   stages::FlowPath* recorder_ = nullptr;
   bool active_[2] = {false, false};  // by IPv4, IPv6

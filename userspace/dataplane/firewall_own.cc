@@ -1,5 +1,5 @@
-// Netfilter's hooks for what Sluice says itself: errors and resets go through the output and
-// postrouting chains.
+// Netfilter's hooks for what Sluice says itself: errors, resets and what sockets send go through the
+// output and postrouting chains.
 #include "dataplane/firewall_pass.h"
 
 namespace sluice::dataplane {
@@ -70,17 +70,55 @@ Judgement Firewall::OfOurOwn(Packet& message, const Packet* connection_of, IpAdd
   if (tracks(family) && IsState(message, CtState::kNone)) {
     TrackOwn(message, family, snapshot, now);
   }
-  judgement = Run(HookPoint::kOutput, pass);
-  const IpAddress destination = DestinationOf(message, family);
+  judgement = Output(pass);
+  next_hop = pass.next_hop;
+  message.flow = packet::kNoFlowIndex;  // it neither confirms nor abandons the connection
+  return judgement;
+}
+
+// The hooks of OUTPUT behind conntrack, and those of POSTROUTING.
+Judgement Firewall::Output(Pass& pass) {
+  Judgement judgement = Run(HookPoint::kOutput, pass);
+  const IpAddress destination = DestinationOf(pass.p, pass.family);
   if (judgement.accepted()) {
     judgement = Translate(HookPoint::kOutputNat, NatManip::kDestination, pass);
   }
-  if (judgement.accepted() && DestinationOf(message, family) != destination) {
-    if (!Reroute(pass)) judgement = Judgement::Drop(DropReason::kNoRoute);
-    next_hop = pass.next_hop;
+  if (judgement.accepted() && DestinationOf(pass.p, pass.family) != destination &&
+      !Reroute(pass)) {
+    judgement = Judgement::Drop(DropReason::kNoRoute);
   }
-  if (judgement.accepted()) judgement = ToTheWire(pass);
-  message.flow = packet::kNoFlowIndex;  // it neither confirms nor abandons the connection
+  return judgement.accepted() ? ToTheWire(pass) : judgement;
+}
+
+Judgement Firewall::OfSocket(Packet& p, IpAddress& next_hop, const Snapshot& snapshot, Nanos now) {
+  const Family family = FamilyOf(p);
+  Pass pass{.p = p,
+            .family = family,
+            .snapshot = snapshot,
+            .in = nullptr,
+            .out = &snapshot.at(p.out),
+            .next_hop = next_hop,
+            .now = now};
+  Judgement judgement = Run(HookPoint::kOutputRaw, pass);
+  if (!judgement.accepted()) return judgement;
+  if (tracks(family)) {
+    Key key;
+    Prepare(p, family, key);
+    judgement =
+        ToJudgement(conntrack_.Track(p, key.tuple, key.hash, own_settings_, arena_, now));
+    if (!judgement.accepted()) return judgement;
+  }
+  judgement = Output(pass);
+  next_hop = pass.next_hop;
+  if (const tables::Flow* const flow = FlowOf(p); judgement.accepted() && flow != nullptr) {
+    judgement = ToJudgement(stages::Nat::CheckOut(*flow, DirectionOf(p), p.out));
+    if (!judgement.accepted() && flow->Has(tables::kFlowConfirmed)) {
+      conntrack_.Remove(p.flow);
+      p.flow = packet::kNoFlowIndex;
+    }
+  }
+  if (judgement.accepted()) judgement = Confirm(pass);
+  if (judgement.accepted()) p.flow = packet::kNoFlowIndex;
   return judgement;
 }
 

@@ -72,10 +72,14 @@ void Pipeline::Enlist(Packet& p, Family family, const Snapshot& snapshot, Nanos 
   if (!p.Has(packet::kFlagOwned)) {
     WorkerId owner = firewall_.OwnerOf(judged.key);
     if (owner == worker_) owner = firewall_.OwnerByAlias(judged.key, now);
+    // Without connections sockets alone decide.
+    if (sockets_.active() && !firewall_.tracks(family) && IsLocal(p, family)) [[unlikely]] {
+      if (sockets_.MayConcern(p)) owner = sockets_.OwnerOf(p);
+    }
     if (owner != worker_) {
       // The other one has the last word only where it is an alias that says so; what arrives by
       // the owner function may still be an alias there.
-      if (owner != firewall_.OwnerOf(judged.key)) p.flags |= packet::kFlagOwned;
+      if (firewall_.tracks(family) && owner != firewall_.OwnerOf(judged.key)) p.flags |= packet::kFlagOwned;
       return HandOver(owner, p);
     }
   }

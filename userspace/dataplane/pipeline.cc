@@ -38,9 +38,11 @@ Pipeline::Pipeline(WorkerId worker, const PipelineConfig& config, packet::FrameP
       neighbors_(pool.arena(), config.neighbor_limit, config.seed + worker.value + 1,
                  config.start),
       replies_(config.tables, counters, config.seed + 1000 + worker.value, config.start),
+      sockets_(worker, config.firewall.worker_count, config.tables, *this),
       firewall_(worker, config.firewall, config.tables, pool.arena(), counters),
       defrag_(pool.arena(), config.fragments, config.seed + 2000 + worker.value, config.start),
       offload_(worker, config.offload, firewall_.flows(), counters) {
+  firewall_.set_sockets(&sockets_);
   if (offload_.enabled()) firewall_.Record(&path_);
 }
 
@@ -69,6 +71,7 @@ void Pipeline::Process(std::span<Packet> burst, IfaceSlot slot, const Snapshot& 
 
 void Pipeline::SeeSnapshot(const Snapshot& snapshot, Nanos now) {
   now_ = now;
+  sockets_.Use(snapshot);
   if (snapshot.generation == snapshot_generation_) return;
   snapshot_generation_ = snapshot.generation;
   most_free_ = std::max(most_free_, outbox_.pool().size());
@@ -84,7 +87,9 @@ void Pipeline::Classify(Packet& p, const Interface& in, const Snapshot& snapshot
   if (p.Has(packet::kFlagFragment | packet::kFlagFragmentHeader)) [[unlikely]] {
     const Family family =
         parsed.protocol == stages::Protocol::kIpv4 ? Family::kIpv4 : Family::kIpv6;
-    if (firewall_.tracks(family) && !Reassemble(p, family, in, snapshot, now)) return;
+    // What may be for a socket is, too: a socket takes whole datagrams.
+    const bool whole = firewall_.tracks(family) || (sockets_.active() && IsLocal(p, family));
+    if (whole && !Reassemble(p, family, in, snapshot, now)) return;
   }
   switch (parsed.protocol) {
     case stages::Protocol::kIpv4:
@@ -272,6 +277,7 @@ void Pipeline::Settle(const Snapshot& snapshot, Nanos now) {
 
 void Pipeline::OnTimer(const Snapshot& snapshot, Nanos now) {
   SeeSnapshot(snapshot, now);
+  if (sockets_.active()) [[unlikely]] sockets_.OnTimer(now);
   neighbors_.Advance(now, snapshot, outbox_, counters_);
   Settle(snapshot, now);
   firewall_.OnTimer(snapshot, now);

@@ -2,7 +2,7 @@
 // its input and its output rings is here or is called from here:
 //
 //   parse -> (ARP | ND -> neighbours) -> [firewall: before routing] -> address checks -> route (a
-//   whole burst at once) -> source check -> local (echo | punt) or forward: TTL -> MTU (ICMP) ->
+//   whole burst at once) -> source check -> local (echo | socket | punt) or forward: TTL -> MTU (ICMP) ->
 //   redirect -> partial checksum -> TTL - 1 -> [firewall: forward, after routing] -> fragment ->
 //   neighbour (held until resolved) -> link header -> outbox
 //
@@ -29,6 +29,7 @@
 #include "base/time.h"
 #include "base/worker_counters.h"
 #include "dataplane/firewall.h"
+#include "dataplane/local_sockets.h"
 #include "dataplane/offload.h"
 #include "dataplane/replies.h"
 #include "dataplane/tracer.h"
@@ -51,7 +52,7 @@ struct PipelineConfig {
   OffloadConfig offload;
 };
 
-class Pipeline {
+class Pipeline : private LocalSockets::Exit {
  public:
   static constexpr size_t kMaxBurst = 64;
 
@@ -66,13 +67,19 @@ class Pipeline {
   // A turn of the worker, in which what has just been published is used; and its end, after which
   // what this worker has learned holds for XDP too.
   void BeginTick(Nanos now) { offload_.BeginTick(now); }
+  // After commands, which may have sent something.
+  void SettleCommands(const tables::Snapshot& snapshot, Nanos now) {
+    if (neighbors_.has_settled()) Settle(snapshot, now);
+  }
   void EndTick() { offload_.EndTick(neighbors_.changes()); }
 
-  // Timers of neighbours, connections, fragments and entries of the flow tier. Call when NextDeadline() has come.
+  // Timers of neighbours, connections, fragments, entries of the flow tier and sockets. Call when
+  // NextDeadline() has come.
   void OnTimer(const tables::Snapshot& snapshot, Nanos now);
   Nanos NextDeadline() const {
     return std::min({neighbors_.NextDeadline(), firewall_.NextDeadline(),
-                     defrag_.NextDeadline(), offload_.NextDeadline()});
+                     defrag_.NextDeadline(), offload_.NextDeadline(),
+                     sockets_.NextDeadline()});
   }
 
   // From the control thread's and other workers' messages.
@@ -100,6 +107,8 @@ class Pipeline {
   uint32_t fragments() const { return defrag_.datagrams(); }
   Firewall& firewall() { return firewall_; }
   const Firewall& firewall() const { return firewall_; }
+  LocalSockets& sockets() { return sockets_; }
+  const LocalSockets& sockets() const { return sockets_; }
   Offload& offload() { return offload_; }
   const Offload& offload() const { return offload_; }
 
@@ -208,6 +217,11 @@ class Pipeline {
   // What no longer waits for a neighbour.
   void Settle(const Snapshot& snapshot, Nanos now);
 
+  // Local packets and sockets (local.cc). True: a socket, or another worker, has it, or it is dropped.
+  bool ReachesSocket(Packet& p, Family family, const tables::Interface& in,
+                     const Snapshot& snapshot, Nanos now);
+  void FromSocket(Packet& p, const IpAddress& next_hop, Nanos now) override;
+  bool IsLocal(const Packet& p, Family family) const;
   void RefuseStray(Packet& p, Family family, const tables::Interface& in, const Snapshot& snapshot,
                    Nanos now);
   void Punt(Packet& p, PuntReason reason, const Snapshot& snapshot);
@@ -227,6 +241,7 @@ class Pipeline {
   packet::Outbox outbox_;
   stages::Neighbors neighbors_;
   Replies replies_;
+  LocalSockets sockets_;
   Firewall firewall_;
   stages::Defrag defrag_;
   Offload offload_;

@@ -143,6 +143,18 @@ Judgement Firewall::RehearseAfterRouting(Packet& p, const Interface& in, const I
   return judgement;
 }
 
+Judgement Firewall::RehearseInput(Packet& p, const Interface& in, const Snapshot& snapshot,
+                                  Nanos now, Rehearsal& r) {
+  Pass pass{.p = p,
+            .family = FamilyOf(p),
+            .snapshot = snapshot,
+            .in = &in,
+            .now = now,
+            .dry = true,
+            .scratch = r.tracked ? &r.scratch : nullptr};
+  return Rehearse(HookPoint::kInput, pass, r);
+}
+
 namespace {
 
 Verdict ToVerdict(const Judgement& judgement) {
@@ -214,7 +226,13 @@ Verdict Pipeline::RehearseIp(Packet& p, const Interface& in, const Snapshot& sna
   route.slot = p.out;
   route.next_hop = d.next_hop;
   if (d.route != nullptr) route.route = d.route->type;
-  if (d.verdict.kind() == Verdict::Kind::kLocal) return Verdict::Punt(PuntReason::kLocal);
+  if (d.verdict.kind() == Verdict::Kind::kLocal) {
+    if (!sockets_.IsClaimed(p)) return Verdict::Punt(PuntReason::kLocal);
+    walk.Add(WalkStep::Kind::kSocket);
+    if (!firewall_.active(kFamily)) return Verdict::Local();
+    const Judgement judgement = firewall_.RehearseInput(p, in, snapshot, now, rehearsal);
+    return judgement.accepted() ? Verdict::Local() : ToVerdict(judgement);
+  }
   if (!d.verdict.is_continue()) return d.verdict;
 
   const Interface& out = snapshot.at(p.out);

@@ -34,30 +34,6 @@ Replies::Replies(const stages::RoutingTables& tables, WorkerCounters& counters, 
       global_(start),
       ip_id_(static_cast<uint16_t>(rng_.Next())) {}
 
-Replies::Way Replies::WayTo(const IpAddress& destination, const Snapshot& snapshot) const {
-  Way way;
-  const tables::RouteId id = destination.is_v4() ? tables_.fib4.Lookup(destination.v4())
-                                                 : tables_.fib6.Lookup(destination.v6());
-  if (!id.valid()) return way;
-  const tables::Route& route = tables_.routes.Get(id);
-  way.route = &route;
-  way.id = id;
-  if (route.type != tables::RouteType::kUnicast || route.paths.empty()) {
-    way.punt = route.type == tables::RouteType::kPunt || route.type == tables::RouteType::kLocal ||
-               route.type == tables::RouteType::kBroadcast;  // icmp_send answers a spoofed one
-    return way;
-  }
-  const uint32_t hash = static_cast<uint32_t>(destination.v6().lo * 0x9e3779b97f4a7c15ull >> 32);
-  const tables::Path& path = SelectPath(route, hash);
-  if (!path.slot.valid() || !snapshot.at(path.slot).up) {
-    way.punt = true;
-    return way;
-  }
-  way.path = &path;
-  way.next_hop = path.has_gateway ? path.gateway : destination;
-  return way;
-}
-
 bool Replies::PassesGlobalLimit(const Snapshot& snapshot, Nanos now) {
   if (global_.Allow(now, snapshot.icmp.msgs_per_sec, snapshot.icmp.msgs_burst)) return true;
   counters_.icmp_rate_limited.Add();
@@ -113,7 +89,7 @@ Reply Replies::Build4(const Packet& offending, const IcmpError& error, const Way
     if (inbound) source = inbound;
   }
   // icmp_send: what was for this machine is answered from the address that it was for.
-  if (offending.Has(packet::kFlagStray)) source = wire::Ipv4View(offending.l3()).destination();
+  if (offending.Has(packet::kFlagStray | packet::kFlagSocket)) source = wire::Ipv4View(offending.l3()).destination();
   if (!source) return Punt();
   Reply reply;
   if (!stages::BuildError4(offending, error, *source, snapshot.default_ttl, ip_id_++,
@@ -164,7 +140,7 @@ Reply Replies::Send6(const Packet& offending, const IcmpError& error, const Snap
   way = WayTo(offender, snapshot);
   if (way.path == nullptr) return way.punt ? Punt() : None();
   auto source = stages::SelectSource6(*way.route, offender, offending.in, snapshot);
-  if (offending.Has(packet::kFlagStray)) source = wire::Ipv6View(offending.l3()).destination();
+  if (offending.Has(packet::kFlagStray | packet::kFlagSocket)) source = wire::Ipv6View(offending.l3()).destination();
   if (!source) return Punt();
   const bool limited = error.type != wire::kIcmpv6PacketTooBig;  // icmp6 ratemask's default
   if (limited && !WithinLimits6(way, offender, snapshot, now)) return None();

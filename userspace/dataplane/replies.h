@@ -17,6 +17,7 @@
 #include "base/rng.h"
 #include "base/time.h"
 #include "base/worker_counters.h"
+#include "dataplane/way.h"
 #include "packet/outbox.h"
 #include "packet/packet.h"
 #include "stages/icmp/icmp_error.h"
@@ -72,15 +73,9 @@ class Replies {
   Reply Echo6(packet::Packet& request, const tables::Snapshot& snapshot);
 
  private:
-  // The way to `destination`. False: no usable one; then `punt` tells whether the kernel may have.
-  struct Way {
-    const tables::Route* route = nullptr;
-    tables::RouteId id;  // of `route`
-    const tables::Path* path = nullptr;
-    IpAddress next_hop;
-    bool punt = false;
-  };
-  Way WayTo(const IpAddress& destination, const tables::Snapshot& snapshot) const;
+  Way WayTo(const IpAddress& destination, const tables::Snapshot& snapshot) const {
+    return dataplane::WayTo(destination, tables_, snapshot);
+  }
   bool WithinLimits4(const stages::IcmpError& error, DropReason reason, Ipv4 offender,
                      const tables::Snapshot& snapshot, Nanos now);
   bool WithinLimits6(const Way& way, const Ipv6& offender, const tables::Snapshot& snapshot,

@@ -101,6 +101,7 @@ class Worker {
   size_t Tick(Nanos now) {
     pipeline_.BeginTick(now);
     const tables::Snapshot& snapshot = *shared_.snapshot.load(std::memory_order_acquire);
+    pipeline_.sockets().Use(snapshot);
     snapshot_ = &snapshot;
     now_ = now;
     size_t work = RunCommands() + TakeHandoffs(snapshot, now);
@@ -158,8 +159,15 @@ class Worker {
 
   size_t RunCommands() {
     size_t n = 0;
-    for (Command* command; mailbox().TakeCommand(command); ++n) command->RunAndMark();
-    if (n > 0) Deliver();
+    for (Command* command; mailbox().TakeCommand(command); ++n) {
+      // What a command sends is judged by what is in force.
+      if (n == 0) pipeline_.SeeSnapshot(*snapshot_, now_);
+      command->RunAndMark();
+    }
+    if (n > 0) {
+      pipeline_.SettleCommands(*snapshot_, now_);
+      Deliver();
+    }
     return n;
   }
 

@@ -70,6 +70,7 @@ enum PacketFlag : uint16_t {
   kFlagOwned = 1024,         // has come to the worker that has its connection
   kFlagBegun = 2048,         // rules before reassembly have judged it, or the fragments it is made of
   kFlagStray = 4096,         // conntrack calls it invalid, and it is to an address that NAT has from us
+  kFlagSocket = 8192,        // a socket of ours takes it, unless rules object
   kFlagFragmentPmtu = 256,   // reassembled, the largest fragment had DF: so have its new pieces
 };
 

@@ -63,6 +63,7 @@ void AddWorker(const MetricSample::Worker& w,
   }
   AddConntrack(worker, w, out);
   AddOffload(worker, c.offload, out);
+  AddSockets(worker, w, out);
   for (const LabeledCount& n : w.frames) out.Add(Metric::kFrames, {worker, n.label}, n.count);
 }
 
@@ -136,6 +137,7 @@ class SampleCollector : public prometheus::Collectable {
       out.Add(Metric::kMirrorEvents, {n.label}, n.count);
     }
     AddFirewall(sample_.firewall, out);
+    AddServices(sample_.services, out);
     out.Add(Metric::kBuildInfo, {sample_.version, sample_.kernel}, uint64_t{1});
     out.Add(Metric::kReady, {}, uint64_t{sample_.ready});
     AddProcess(out);

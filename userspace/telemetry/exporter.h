@@ -23,13 +23,13 @@
 
 namespace sluice::telemetry {
 
-struct LabeledCount {
-  std::string label;
-  uint64_t count = 0;
-};
-
 // What one scrape needs.
 struct MetricSample {
+  struct Histogram {
+    std::vector<double> bounds;    // seconds, upper ends
+    std::vector<uint64_t> counts;  // of each bucket by itself; one more than bounds
+    double sum = 0;                // seconds
+  };
   struct XdpCount {
     std::string action;  // redirect, pass, drop
     std::string reason;
@@ -56,6 +56,42 @@ struct MetricSample {
     uint64_t nat_port_changes = 0;
     uint64_t nat_exhausted = 0;
     uint64_t log_lost = 0;
+    // Of the transport stack; nothing where there is none.
+    bool has_sockets = false;
+    std::vector<LabeledCount> tcp_connections;  // by state
+    uint64_t tcp_accepted = 0;
+    uint64_t tcp_opened = 0;
+    uint64_t tcp_failed = 0;
+    uint64_t tcp_retransmits = 0;
+    std::vector<LabeledCount> tcp_segments;  // by direction
+    std::vector<LabeledCount> tcp_resets;    // by reason
+    std::vector<LabeledCount> tcp_events;
+    Histogram tcp_round_trips;
+    std::vector<LabeledCount> udp_datagrams;  // by direction
+  };
+  struct Backend {
+    std::string address;
+    bool up = false;  // on any worker
+    uint64_t active = 0;
+    uint64_t connections = 0;
+    uint64_t failures = 0;
+    uint64_t checks_passed = 0;
+    uint64_t checks_failed = 0;
+  };
+  // Over all workers.
+  struct Service {
+    std::string name;
+    std::string kind;
+    uint64_t active = 0;
+    uint64_t accepted = 0;
+    uint64_t retries = 0;
+    uint64_t bytes_in = 0;
+    uint64_t bytes_out = 0;
+    uint64_t messages_in = 0;
+    uint64_t messages_out = 0;
+    std::vector<LabeledCount> failures;  // by reason
+    Histogram connect_time;
+    std::vector<Backend> backends;
   };
   // Of a rule (its comment, else its handle) or a named counter. Those of the same name are added
   // up. The first kMaxRuleSeries are shown, those with a comment before others.
@@ -89,6 +125,7 @@ struct MetricSample {
   uint64_t mirror_corrections = 0;
   std::vector<LabeledCount> mirror_events;  // by kind of object
   Firewall firewall;
+  std::vector<Service> services;
 };
 inline constexpr size_t kMaxRuleSeries = 1000;
 

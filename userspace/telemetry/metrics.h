@@ -8,7 +8,7 @@
 
 namespace sluice::telemetry {
 
-enum class MetricType : uint8_t { kCounter, kGauge };
+enum class MetricType : uint8_t { kCounter, kGauge, kHistogram };
 
 enum class Metric : uint8_t {
 #define SLUICE_METRIC(id, name, type, labels, help) id,

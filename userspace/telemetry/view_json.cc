@@ -32,7 +32,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(NeighborView, address, dev, mac,
                                                 age_seconds, worker)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(WorkerView, worker, cpu, state, busy_ratio, loops,
                                                 sleeps, frames_free, frames_fill, frames_tx,
-                                                frames_held, frames_handed_over)
+                                                frames_held, frames_sockets, frames_handed_over)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(DropView, interface, reason, text, packets)
 
 std::string ToJson(const ReadyView& view) { return Dump(view); }

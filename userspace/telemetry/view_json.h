@@ -27,6 +27,8 @@ std::string ToJson(const std::vector<DropView>& views);
 std::string ToJson(const RulesView& view);
 std::string ToJson(const FlowsView& view);
 std::string ToJson(const NatView& view);
+std::string ToJson(const SocketsView& view);
+std::string ToJson(const std::vector<ServiceView>& views);
 std::string ToJson(const ExplainView& view);
 std::string ToJson(const TraceView& view);
 

@@ -247,14 +247,16 @@ std::string ToTable(const std::vector<WorkerView>& views) {
                    {"fill", kRight},
                    {"tx", kRight},
                    {"held", kRight},
+                   {"sockets", kRight},
                    {"handed over", kRight}});
   for (const WorkerView& v : views) {
     table.AddRow({std::to_string(v.worker), v.cpu ? std::to_string(*v.cpu) : "-", v.state,
                   Percent(v.busy_ratio), Grouped(v.loops), Grouped(v.sleeps),
                   Grouped(v.frames_free), Grouped(v.frames_fill), Grouped(v.frames_tx),
-                  Grouped(v.frames_held), Grouped(v.frames_handed_over)});
+                  Grouped(v.frames_held), Grouped(v.frames_sockets),
+                  Grouped(v.frames_handed_over)});
   }
-  return table.Render() + "\nfree, fill, tx and held count frames of memory\n";
+  return table.Render() + "\nfree, fill, tx, held and sockets count frames of memory\n";
 }
 
 std::string ToTable(const std::vector<DropView>& views, bool all) {

@@ -26,6 +26,8 @@ std::string ToTable(const FlowsView& view);
 // The lines that `conntrack -L` prints.
 std::string ToConntrackLines(const FlowsView& view);
 std::string ToTable(const NatView& view);
+std::string ToTable(const SocketsView& view);
+std::string ToTable(const std::vector<ServiceView>& views);
 std::string ToTable(const ExplainView& view);
 // One packet of a trace: a line, and lines below it for what else is known.
 std::string ToLines(const TraceView& view);

@@ -17,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "base/address.h"
 #include "telemetry/firewall_views.h"
+#include "telemetry/service_views.h"
 
 namespace sluice::telemetry {
 
@@ -174,6 +175,7 @@ struct WorkerView {
   uint64_t frames_fill = 0;
   uint64_t frames_tx = 0;
   uint64_t frames_held = 0;
+  uint64_t frames_sockets = 0;  // with data of Sluice's sockets
   uint64_t frames_handed_over = 0;
 };
 
@@ -201,6 +203,8 @@ class ViewSource {
   virtual std::vector<NeighborView> Neighbors() = 0;
   virtual std::vector<WorkerView> Workers() = 0;
   virtual std::vector<DropView> Drops() = 0;
+  virtual SocketsView Sockets(uint64_t limit) = 0;
+  virtual std::vector<ServiceView> Services() = 0;
   virtual absl::StatusOr<RulesView> Rules() = 0;
   virtual absl::StatusOr<FlowsView> Flows(const FlowQuery& query) = 0;
   virtual absl::StatusOr<NatView> Nat(const NatQuery& query) = 0;

@@ -80,6 +80,7 @@ class Transport {
   Udp& udp() { return udp_; }
   const Tcp& tcp() const { return tcp_; }
   const Udp& udp() const { return udp_; }
+  packet::FramePool& frames() { return frames_; }
 
  private:
   packet::Verdict ReceiveIcmp(packet::Packet& p, Nanos now);

@@ -166,8 +166,8 @@ TEST(ConfigTest, ReportsEveryErrorInTheOrderOfTheFile) {
 }
 
 TEST(ConfigTest, KeysOfLaterVersionsAreUnknown) {
-  EXPECT_THAT(Errors(std::string(kMinimal) + "services: x\n"),
-              ElementsAre(HasSubstr("f:3:1: unknown key \"services\"")));
+  EXPECT_THAT(Errors(std::string(kMinimal) + "shaping: x\n"),
+              ElementsAre(HasSubstr("f:3:1: unknown key \"shaping\"")));
 }
 
 TEST(ConfigTest, ReadsTheFlowTier) {
@@ -256,6 +256,15 @@ TEST(ConfigTest, ChecksTheListenAddress) {
   }
 }
 
+// Ports of sockets must not be NAT's, where there are sockets.
+TEST(ConfigTest, PortsOfSocketsAreNotThoseOfNat) {
+  const std::string overlap = std::string(kMinimal) + "limits: {nat_ports: 20000-29999}\n";
+  EXPECT_THAT(Errors(overlap), IsEmpty());
+  const std::string services = "services: [{echo: e, listen: \"10.0.0.1:7\"}]\n";
+  EXPECT_THAT(Errors(std::string(kMinimal) + services), IsEmpty());
+  EXPECT_THAT(Errors(overlap + services), Contains(HasSubstr("limits.socket_ports")));
+}
+
 TEST(ConfigTest, ChecksLimits) {
   const auto error = [](const std::string& limit) {
     const auto errors = Errors(std::string(kMinimal) + "limits:\n  " + limit + "\n");
@@ -266,7 +275,9 @@ TEST(ConfigTest, ChecksLimits) {
         "route_results: 1048576", "neighbors: 16", "neighbors: 1048576", "neighbor_queue: 1",
         "neighbor_queue: 4096", "frames: 256", "frames: 16777216", "frame_size: 2048",
         "flows: auto", "flows: 1024", "flows: 67108864", "flows_per_source: 0", "fragments: 16",
-        "nat_ports: 1024-2047", "nat_ports: 1-65535", "offloads: 256", "offloads: 4194304"}) {
+        "nat_ports: 1024-2047", "nat_ports: 1-65535", "offloads: 256", "offloads: 4194304",
+        "connections: 64", "connections: 1048576", "udp_sessions: 16",
+        "socket_ports: 1024-2047"}) {
     EXPECT_THAT(error(good), IsEmpty()) << good;
   }
   for (const char* bad :
@@ -278,7 +289,8 @@ TEST(ConfigTest, ChecksLimits) {
         "flows_per_source: -1", "fragments: 15", "nat_ports: 1024-2046", "nat_ports: 65535-1024",
         "nat_ports: 0-65535", "nat_ports: 1-65536", "nat_ports: 5000", "nat_ports: 1-",
         "nat_ports: [1, 2]", "nat_ports: 49152 - 65535", "offloads: 255", "offloads: 4194305",
-        "offloads: auto"}) {
+        "offloads: auto", "connections: 63", "connections: 1048577", "udp_sessions: 15",
+        "socket_ports: 1024-2046"}) {
     EXPECT_THAT(error(bad), HasSubstr(" must be ")) << bad;
     EXPECT_THAT(error(bad), HasSubstr("f:4:")) << bad;
   }

@@ -25,6 +25,12 @@ TEST(AddPorts, RefusesWhatIsNoList) {
   EXPECT_FALSE(AddPorts("70000", {1, 2}));
 }
 
+TEST(RemovePorts, TakesOutTheRangeButForWhatIsKept) {
+  EXPECT_EQ(RemovePorts("8080,49152-65535", {49152, 65535}, ""), "8080");
+  EXPECT_EQ(RemovePorts("1-100", {10, 20}, "15,30-40"), "1-9,15,21-100");
+  EXPECT_FALSE(RemovePorts("x", {1, 2}, ""));
+}
+
 std::string Reserved() {
   std::string line;
   std::ifstream file("/proc/sys/net/ipv4/ip_local_reserved_ports");
@@ -50,6 +56,20 @@ TEST(ReservedPorts, LeavesWhatSomebodyElseHasWritten) {
   std::ofstream("/proc/sys/net/ipv4/ip_local_reserved_ports") << "1234\n";
   ports.Release();
   EXPECT_EQ(Reserved(), "1234");
+}
+
+// NAT's and those of sockets come and go without each other.
+TEST(ReservedPorts, TwoEndInAnyOrder) {
+  const test::NetworkNamespace ns;
+  ReservedPorts first;
+  ReservedPorts second;
+  ASSERT_TRUE(first.Reserve({49152, 65535}).ok());
+  ASSERT_TRUE(second.Reserve({16384, 32767}).ok());
+  EXPECT_EQ(Reserved(), "16384-32767,49152-65535");
+  first.Release();
+  EXPECT_EQ(Reserved(), "16384-32767");
+  second.Release();
+  EXPECT_EQ(Reserved(), "");
 }
 
 }  // namespace

@@ -110,6 +110,21 @@ class Source : public MetricSource {
     s.workers[0].nat_port_changes = 22;
     s.workers[0].nat_exhausted = 23;
     s.workers[0].log_lost = 24;
+    const MetricSample::Histogram times{{0.001, 0.01}, {1, 2, 3}, 0.5};
+    MetricSample::Worker& w = s.workers[0];
+    w.has_sockets = true;
+    w.tcp_connections = {{"ESTABLISHED", 51}};
+    w.tcp_segments = {{"sent", 52}};
+    w.tcp_resets = {{"received", 53}};
+    w.tcp_events = {{"timeout", 54}};
+    w.tcp_round_trips = times;
+    w.udp_datagrams = {{"sent", 55}};
+    s.services = {{.name = "web",
+                   .kind = "tcp_proxy",
+                   .active = 56,
+                   .failures = {{"no_backend", 57}},
+                   .connect_time = times,
+                   .backends = {{.address = "10.0.0.9:80", .up = true, .active = 58}}}};
     s.firewall = {.generation = 31,
                   .rules = {{"xdp", 1}, {"worker", 8}, {"kernel", 2}},
                   .compile_seconds = 0.25,
@@ -142,13 +157,31 @@ TEST(RenderMetricsTest, EveryMetricOfTheTableHasHelpTypeAndASample) {
   for (const MetricInfo& m : kMetrics) {
     const std::string name(m.name);
     EXPECT_THAT(text, HasSubstr("# HELP " + name + " " + std::string(m.help) + "\n"));
-    EXPECT_THAT(text, HasSubstr("# TYPE " + name +
-                                (m.type == MetricType::kCounter ? " counter\n" : " gauge\n")));
-    EXPECT_THAT(text, HasSubstr("\n" + name + (m.labels.empty() ? " " : "{"))) << name;
+    const bool histogram = m.type == MetricType::kHistogram;
+    const std::string type = histogram                          ? "histogram"
+                             : m.type == MetricType::kCounter ? "counter"
+                                                                : "gauge";
+    EXPECT_THAT(text, HasSubstr("# TYPE " + name + " " + type + "\n"));
+    const std::string series = name + (histogram ? "_count" : "");
+    EXPECT_THAT(text, HasSubstr("\n" + series + (m.labels.empty() ? " " : "{"))) << name;
     if (!m.labels.empty()) {
       const std::string first(m.labels.substr(0, m.labels.find(',')));
-      EXPECT_THAT(text, HasSubstr("\n" + name + "{" + first + "=\"")) << name;
+      EXPECT_THAT(text, HasSubstr("\n" + series + "{" + first + "=\"")) << name;
     }
+  }
+}
+
+// Buckets are cumulative, and the last one is +Inf.
+TEST(RenderMetricsTest, Histograms) {
+  Source source;
+  const std::string text = RenderMetrics(source.Sample());
+  for (const char* line :
+       {"sluice_tcp_round_trip_seconds_count{worker=\"0\"} 6\n",
+        "sluice_tcp_round_trip_seconds_sum{worker=\"0\"} 0.5\n",
+        "sluice_tcp_round_trip_seconds_bucket{worker=\"0\",le=\"0.001\"} 1\n",
+        "sluice_tcp_round_trip_seconds_bucket{worker=\"0\",le=\"0.01\"} 3\n",
+        "sluice_tcp_round_trip_seconds_bucket{worker=\"0\",le=\"+Inf\"} 6\n"}) {
+    EXPECT_THAT(text, HasSubstr(line));
   }
 }
 

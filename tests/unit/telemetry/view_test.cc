@@ -181,13 +181,13 @@ TEST(ViewTableTest, NeighborsWorkersAndDrops) {
 10.0.0.2     lan0  02:00:00:00:00:02  reachable        0  12.3s       1
 2001:db8::2  wan0  -                  incomplete       3   0.0s       0
 )");
-  EXPECT_EQ(ToTable(std::vector<WorkerView>{{0, 3, "running", 0.125, 1000, 20, 1, 2, 3, 4, 5},
-                                            {1, std::nullopt, "sleeping", 0, 0, 0, 0, 0, 0, 0, 0}}),
-            R"(worker  cpu  state      busy  loops  sleeps  free  fill  tx  held  handed over
-     0    3  running   12.5%  1,000      20     1     2   3     4            5
-     1    -  sleeping   0.0%      0       0     0     0   0     0            0
+  EXPECT_EQ(ToTable(std::vector<WorkerView>{{0, 3, "running", 0.125, 1000, 20, 1, 2, 3, 4, 5, 6},
+                                            {1, std::nullopt, "sleeping", 0, 0, 0, 0, 0, 0, 0, 0, 0}}),
+            R"(worker  cpu  state      busy  loops  sleeps  free  fill  tx  held  sockets  handed over
+     0    3  running   12.5%  1,000      20     1     2   3     4        5            6
+     1    -  sleeping   0.0%      0       0     0     0   0     0        0            0
 
-free, fill, tx and held count frames of memory
+free, fill, tx, held and sockets count frames of memory
 )");
   const std::vector<DropView> drops = {{"lan0", "no_route", "no route to the destination", 1234},
                                        {"lan0", "reverse_path", "rp_filter", 0}};

@@ -119,6 +119,28 @@ TEST_F(Udp, Checksums) {
   EXPECT_EQ(host_.dropped(DropReason::kChecksum), 2u);
 }
 
+// A connected socket in one call: the port is chosen so that answers arrive here.
+TEST_F(Udp, OpenConnects) {
+  UdpSocket s;
+  ASSERT_EQ(udp().Open({}, {Ipv4(10, 0, 0, 2), 53}, this, s), SocketError::kNone);
+  const uint16_t port = udp().LocalOf(s)->port;
+  EXPECT_EQ(udp().LocalOf(s)->address, IpAddress(Ipv4(10, 0, 0, 1)));
+  EXPECT_TRUE(udp().Send(s, Text("q"), Seconds(1)).ok());
+  EXPECT_TRUE(In("10.0.0.2", 53, port, "a"));
+  EXPECT_FALSE(In("10.0.0.2", 54, port, "b"));
+  EXPECT_EQ(Read(s), "10.0.0.2:53 a");
+  // The same again is taken; the same port for another peer is not.
+  UdpSocket other;
+  const Endpoint local = *udp().LocalOf(s);
+  EXPECT_EQ(udp().Open(local, {Ipv4(10, 0, 0, 2), 53}, this, other), SocketError::kAddressInUse);
+  EXPECT_EQ(udp().Open(local, {Ipv4(10, 0, 0, 3), 53}, this, other), SocketError::kNone);
+  EXPECT_EQ(udp().Open({}, {Ipv4(10, 0, 0, 2), 0}, this, other), SocketError::kInvalid);
+  EXPECT_EQ(udp().Open(local, {*ParseIpAddress("2001:db8::2"), 1}, this, other),
+            SocketError::kInvalid);
+  host_.set_routes(false);
+  EXPECT_EQ(udp().Open({}, {Ipv4(10, 0, 0, 2), 53}, this, other), SocketError::kUnreachable);
+}
+
 // The UDP length counts: too long is an error, and what is behind it is not data.
 TEST_F(Udp, Length) {
   const UdpSocket s = Bind({Ipv4(), 53});

@@ -5,15 +5,28 @@
 #ifndef SLUICE_TRANSPORT_TCP_COUNTERS_H_
 #define SLUICE_TRANSPORT_TCP_COUNTERS_H_
 
+#include <array>
+
 #include "base/counter.h"
+#include "base/time.h"
+#include "transport/tcp/state.h"
 
 namespace sluice::transport {
 
+// Upper ends of the buckets of round trips; one more holds the rest.
+inline constexpr std::array<Nanos, 14> kRoundTripBounds = {
+    Micros(50), Micros(100), Micros(250), Micros(500), Millis(1),   Micros(2500), Millis(5),
+    Millis(10), Millis(25),  Millis(50),  Millis(100), Millis(250), Millis(500),  Seconds(1)};
+
 struct TcpCounters {
+  std::array<Counter, kTcpStateCount> states;  // gauges: connections; kClosed has no meaning
+  std::array<Counter, kRoundTripBounds.size() + 1> round_trips;  // samples; each bucket by itself
+  Counter round_trip_ns;                                         // the sum of them
   Counter segments_received;
   Counter segments_sent;
   Counter segments_retransmitted;
   Counter resets_sent;
+  Counter resets_of_strangers;    // of them: for segments of no connection
   Counter resets_received;
   Counter connections_opened;     // from here
   Counter connections_accepted;   // handshakes finished by a peer

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <string_view>
 
 namespace sluice::transport {
@@ -24,6 +25,7 @@ enum class TcpState : uint8_t {
 inline constexpr std::string_view kTcpStateNames[] = {
     "CLOSED",     "SYN-SENT", "SYN-RECEIVED", "ESTABLISHED", "FIN-WAIT-1",
     "FIN-WAIT-2", "CLOSE-WAIT", "CLOSING",    "LAST-ACK",    "TIME-WAIT"};
+inline constexpr size_t kTcpStateCount = std::size(kTcpStateNames);
 constexpr std::string_view Name(TcpState s) { return kTcpStateNames[static_cast<size_t>(s)]; }
 
 // Whether the handshake is done (RFC 9293's "synchronized" states without SYN-RECEIVED).

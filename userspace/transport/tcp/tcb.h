@@ -173,6 +173,7 @@ struct Tcb {
   Nanos last_sent;
   Nanos last_received;
   Nanos first_unanswered = Nanos::Max();  // since when nothing of ours is acknowledged
+  uint32_t retransmitted = 0;     // segments, since the beginning
   uint8_t timeouts_in_a_row = 0;
   uint8_t keepalives_unanswered = 0;
   uint8_t persist_backoff = 0;

@@ -20,6 +20,7 @@
 #ifndef SLUICE_TRANSPORT_TCP_TCP_H_
 #define SLUICE_TRANSPORT_TCP_TCP_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -132,13 +133,30 @@ class Tcp {
   // closes it. A look at every place there is, so not for the packet path.
   template <class Visitor>
   void ForEachConnection(Visitor&& visit) const {
-    for (uint32_t i = 0; i < tcbs_.capacity(); ++i) {
+    VisitConnections(0, connection_places(), visit);
+  }
+  // The same in portions: places `from` to `to`.
+  uint32_t connection_places() const { return tcbs_.capacity(); }
+  template <class Visitor>
+  void VisitConnections(uint32_t from, uint32_t to, Visitor&& visit) const {
+    for (uint32_t i = from; i < std::min(to, tcbs_.capacity()); ++i) {
       if (tcbs_[i].state != TcpState::kClosed || tcbs_[i].owned) visit(tcbs_[i]);
+    }
+  }
+  template <class Visitor>
+  void ForEachListener(Visitor&& visit) const {
+    for (uint32_t i = 0; i < listeners_.capacity(); ++i) {
+      if (listeners_[i].active) visit(listeners_[i]);
     }
   }
   // For views and tests; null when there is no such socket.
   const Tcb* Find(TcpSocket socket) const;
   TcpUsage usage() const;
+  // So many more frames can be kept for sending, by all connections together; below what a packet
+  // has, SendReceived refuses it.
+  uint32_t SendMemory() const {
+    return std::min(send_pool_.frames_left, send_pool_.pieces.capacity() - send_pool_.pieces.used());
+  }
   const TcpCounters& counters() const { return counters_; }
   const TcpConfig& config() const { return config_; }
 
@@ -282,6 +300,11 @@ class Tcp {
   void OnBlackHole(Tcb& t, Nanos now);
 
   // tcp_life.cc
+  void SetState(Tcb& t, TcpState state) {
+    counters_.states[static_cast<size_t>(t.state)].Sub();
+    counters_.states[static_cast<size_t>(state)].Add();
+    t.state = state;
+  }
   Tcb* Make(const Tuple& tuple, const TcpSocketOptions& options, Nanos now);
   bool MakeRoom();
   void Fail(Tcb& t, SocketError error);

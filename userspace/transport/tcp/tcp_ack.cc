@@ -32,7 +32,13 @@ Tcp::Disposition Tcp::OnAck(Tcb& t, const Segment& s, Nanos now) {
   // RFC 5681 section 2's five conditions.
   news.duplicate = news.acked == 0 && news.prior_flight > 0 && s.payload == 0 &&
                    !s.Has(wire::kTcpFin) && !window_changed;
-  if (news.rtt > Nanos()) t.rtt.Sample(news.rtt, now);
+  if (news.rtt > Nanos()) {
+    t.rtt.Sample(news.rtt, now);
+    const auto bucket =
+        std::lower_bound(kRoundTripBounds.begin(), kRoundTripBounds.end(), news.rtt);
+    counters_.round_trips[static_cast<size_t>(bucket - kRoundTripBounds.begin())].Add();
+    counters_.round_trip_ns.Add(static_cast<uint64_t>(news.rtt.count()));
+  }
   if (news.acked > 0 || t.EverythingAcked()) {
     t.first_unanswered = t.EverythingAcked() ? Nanos::Max() : now;
   }

@@ -14,9 +14,14 @@ uint32_t LeastGrowth(const Tcb& t) {
 }
 
 // Frames may carry a quarter of a chunk on average; a peer that sends less per frame is not given
-// more memory for it. (Small payloads share frames: receive_queue.h.)
-uint32_t FrameLimit(const Tcb& t, uint32_t chunk_size) {
-  return std::max(16u, t.rcv_buffer / (chunk_size / 4));
+// more memory for it. (Small payloads share frames: receive_queue.h.) The last eighth of the worker's
+// frames is for those that have few, so that programs which do not read cannot take all.
+constexpr uint32_t kFewFrames = 16;
+bool IsScarce(const ReceivePool& pool, const TcpConfig& config) {
+  return pool.frames_left < config.limits.receive_frames / 8;
+}
+uint32_t FrameLimit(const Tcb& t, uint32_t chunk_size, bool scarce) {
+  return scarce ? kFewFrames : std::max(kFewFrames, t.rcv_buffer / (chunk_size / 4));
 }
 
 }  // namespace
@@ -48,7 +53,8 @@ Tcp::Disposition Tcp::TakeData(Tcb& t, Segment& s, Nanos now) {
       std::max<uint32_t>(t.rcv_mss, std::min<uint32_t>(s.payload, t.advertised_mss)));
 
   const bool in_order = seq == t.rcv_nxt;
-  const bool over = t.receive.frames() >= FrameLimit(t, frames_.arena().chunk_size());
+  const bool over = t.receive.frames() >= FrameLimit(t, frames_.arena().chunk_size(),
+                                                     IsScarce(receive_pool_, config_));
   if (over && in_order && t.receive.has_gaps()) {
     // What is in order counts more than what is ahead of a gap.
     t.receive.Prune(receive_pool_);
@@ -143,9 +149,10 @@ uint32_t Tcp::FreeReceiveSpace(const Tcb& t) const {
   const uint32_t used = t.receive.bytes();
   uint32_t space = t.rcv_buffer > used ? t.rcv_buffer - used : 0;
   space = std::min(space, 65535u << t.rcv_wnd_shift);  // what can be said
-  if (t.receive.frames() >= FrameLimit(t, frames_.arena().chunk_size())) return 0;
+  const bool scarce = IsScarce(receive_pool_, config_);
+  if (t.receive.frames() >= FrameLimit(t, frames_.arena().chunk_size(), scarce)) return 0;
   // The worker runs short of frames: everybody gets by with little.
-  if (receive_pool_.frames_left < config_.limits.receive_frames / 8) {
+  if (scarce) {
     space = std::min<uint32_t>(space, 4u * t.advertised_mss);
   }
   return space;

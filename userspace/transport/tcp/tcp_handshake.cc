@@ -112,7 +112,7 @@ Tcp::Disposition Tcp::OnSyn(uint32_t listener_index, const Segment& s,
   t->listener = listener_index;
   t->passive = true;
   ++listener.half_open;
-  t->state = TcpState::kSynReceived;
+  SetState(*t, TcpState::kSynReceived);
   t->irs = s.seq;
   t->rcv_nxt = t->last_ack_sent = s.seq + 1;
   t->rcv_adv = t->rcv_nxt;
@@ -196,7 +196,7 @@ Tcp::Disposition Tcp::OnCookieAck(uint32_t listener_index, Segment& s, Nanos now
   t->listener = listener_index;
   t->passive = true;
   ++listener.half_open;
-  t->state = TcpState::kSynReceived;
+  SetState(*t, TcpState::kSynReceived);
   t->irs = irs;
   t->rcv_nxt = t->last_ack_sent = s.seq;
   wire::TcpOptions agreed;
@@ -250,7 +250,7 @@ Tcp::Disposition Tcp::OnSynSent(Tcb& t, Segment& s, Nanos now) {
   if (!has_ack) {
     // Simultaneous open: our SYN again, as an answer.
     t.ecn_enabled = asked && s.Has(wire::kTcpEce) && s.Has(wire::kTcpCwr);
-    t.state = TcpState::kSynReceived;
+    SetState(t, TcpState::kSynReceived);
     t.snd_wnd = t.max_snd_wnd = s.window;
     if (!t.scoreboard.empty()) Retransmit(t, t.scoreboard.head(), now);
     RestartRetransmitTimer(t, now);
@@ -259,7 +259,7 @@ Tcp::Disposition Tcp::OnSynSent(Tcb& t, Segment& s, Nanos now) {
   t.ecn_enabled = asked && s.Has(wire::kTcpEce) && !s.Has(wire::kTcpCwr);
   // The SYN-ACK's ACK, and then its data and FIN if it has any, as those of any segment.
   t.rcv_adv = t.rcv_nxt + FreeReceiveSpace(t);
-  t.state = TcpState::kSynReceived;
+  SetState(t, TcpState::kSynReceived);
   s.seq += 1;
   s.flags &= static_cast<uint8_t>(~(wire::kTcpSyn | wire::kTcpEce | wire::kTcpCwr));
   t.snd_wl1 = s.seq;
@@ -273,7 +273,7 @@ Tcp::Disposition Tcp::OnSynSent(Tcb& t, Segment& s, Nanos now) {
 
 // The handshake is done: from SYN-RECEIVED. `repeated`: our SYN had to be sent again.
 void Tcp::Establish(Tcb& t, bool repeated, Nanos now) {
-  t.state = TcpState::kEstablished;
+  SetState(t, TcpState::kEstablished);
   t.was_established = true;
   t.quick_acks = 16;
   t.copied_since = now;

@@ -234,11 +234,11 @@ void Tcp::TakeFin(Tcb& t, Nanos now) {
   Raise(t, kEventReadable);
   switch (t.state) {
     case TcpState::kEstablished:
-      t.state = TcpState::kCloseWait;
+      SetState(t, TcpState::kCloseWait);
       break;
     case TcpState::kFinWait1:
       // Had our FIN been acknowledged, this would be FIN-WAIT-2.
-      t.state = TcpState::kClosing;
+      SetState(t, TcpState::kClosing);
       break;
     case TcpState::kFinWait2:
       SendAck(t, now);
@@ -252,7 +252,7 @@ void Tcp::TakeFin(Tcb& t, Nanos now) {
 void Tcp::OnFinAcked(Tcb& t, Nanos now) {
   switch (t.state) {
     case TcpState::kFinWait1:
-      t.state = TcpState::kFinWait2;
+      SetState(t, TcpState::kFinWait2);
       if (!t.owned) SetTimer(t, TcpTimer::kState, now + config_.times.fin_wait_2);
       break;
     case TcpState::kClosing:

@@ -104,7 +104,7 @@ void Tcp::Finish(Tcb& t) {
   LeaveLists(t);
   table_.Erase(t.tuple, tcbs_.IndexOf(t));
   ClearTimers(t);
-  t.state = TcpState::kClosed;
+  SetState(t, TcpState::kClosed);
   t.scoreboard.Clear(segments_);
   t.send.Clear(send_pool_);
   t.snd_una = t.snd_nxt;
@@ -158,7 +158,7 @@ void Tcp::EnterTimeWait(Tcb& t, Nanos now) {
   }
   ClearTimers(t);
   t.send.Clear(send_pool_);
-  t.state = TcpState::kTimeWait;
+  SetState(t, TcpState::kTimeWait);
   PushBack(time_wait_head_, time_wait_tail_, t);
   ++time_wait_count_;
   SetTimer(t, TcpTimer::kState, now + config_.times.time_wait);

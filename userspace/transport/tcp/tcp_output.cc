@@ -147,6 +147,7 @@ bool Tcp::Retransmit(Tcb& t, uint32_t index, Nanos now) {
   t.scoreboard.MarkRetransmitted(segments_, index, now);
   t.prr.OnSent(x.length);
   counters_.segments_retransmitted.Add();
+  ++t.retransmitted;
   return Transmit(t, x.seq, x.payload(), flags, false, now);
 }
 
@@ -308,6 +309,7 @@ void Tcp::SendReset(const Tuple& tuple, TcpSeq seq, std::optional<TcpSeq> ack,
 // Section 3.10.7.1: the answer to a segment that belongs to nothing.
 void Tcp::ResetFor(const Segment& s, Nanos now) {
   if (s.Has(wire::kTcpRst)) return;
+  counters_.resets_of_strangers.Add();
   if (s.Has(wire::kTcpAck)) {
     SendReset(s.tuple, s.ack, {}, {}, now);
   } else {

@@ -112,7 +112,7 @@ SocketError Tcp::Connect(const Endpoint& local, const Endpoint& remote,
   if (t == nullptr) return SocketError::kNoMemory;
   t->owned = true;
   t->handler = handler;
-  t->state = TcpState::kSynSent;
+  SetState(*t, TcpState::kSynSent);
   t->snd_nxt = secrets_.InitialSequence(tuple, now);
   if (!SendSyn(*t, now)) {
     ReleaseTcb(*t);
@@ -238,10 +238,10 @@ SocketError Tcp::Shutdown(TcpSocket socket, Nanos now) {
   if (t->fin_queued || t->state == TcpState::kClosed) return t->error;
   switch (t->state) {
     case TcpState::kEstablished:
-      t->state = TcpState::kFinWait1;
+      SetState(*t, TcpState::kFinWait1);
       break;
     case TcpState::kCloseWait:
-      t->state = TcpState::kLastAck;
+      SetState(*t, TcpState::kLastAck);
       break;
     default:
       return SocketError::kNotConnected;

@@ -22,7 +22,7 @@ Udp::Udp(const UdpConfig& config, const HashKey& key, packet::FramePool& frames,
     : config_(config),
       frames_(frames),
       ip_(ip),
-      rng_(SecretHash(key, {0x756470})),
+      port_key_{SecretHash(key, {0x756470}), SecretHash(key, {0x706f7274})},
       sockets_(config.sockets),
       table_(config.sockets, {key.k1, key.k0}),
       frames_left_(config.receive_frames) {
@@ -189,10 +189,17 @@ const Endpoint* Udp::LocalOf(UdpSocket socket) const {
   return s == nullptr ? nullptr : &s->tuple.local;
 }
 
-std::optional<uint16_t> Udp::ChoosePort(Endpoint local) {
+// Those that are seen must not tell those that follow: answers to DNS are known by their ports (RFC
+// 5452 section 9.2).
+uint16_t Udp::RandomPort() {
   const uint64_t count = uint64_t{config_.last_port} - config_.first_port + 1;
+  return static_cast<uint16_t>(config_.first_port +
+                               SecretHash(port_key_, {++ports_chosen_}) % count);
+}
+
+std::optional<uint16_t> Udp::ChoosePort(Endpoint local) {
   for (int i = 0; i < kPortTries; ++i) {
-    local.port = static_cast<uint16_t>(config_.first_port + rng_.Below(count));
+    local.port = RandomPort();
     if (FindExact({local, {}}) == kNoIndex) return local.port;
   }
   return {};
@@ -205,6 +212,10 @@ SocketError Udp::Bind(const Endpoint& local, UdpHandler* handler, UdpSocket& soc
     if (!port) return SocketError::kNoPorts;
     tuple.local.port = *port;
   }
+  return Add(tuple, handler, socket);
+}
+
+SocketError Udp::Add(const Tuple& tuple, UdpHandler* handler, UdpSocket& socket) {
   if (FindExact(tuple) != kNoIndex) return SocketError::kAddressInUse;
   const uint32_t index = sockets_.Alloc();
   if (index == kNoIndex) return SocketError::kNoMemory;
@@ -217,6 +228,35 @@ SocketError Udp::Bind(const Endpoint& local, UdpHandler* handler, UdpSocket& soc
   table_.Insert(tuple, index);
   socket = {index, s.generation};
   return SocketError::kNone;
+}
+
+std::optional<uint16_t> Udp::ChoosePortFor(Tuple t) {
+  for (int i = 0; i < kPortTries; ++i) {
+    t.local.port = RandomPort();
+    // A socket that takes everybody's datagrams should not lose those of this peer.
+    if (Find(t) == kNoIndex && ip_.ArrivesHere(t)) return t.local.port;
+  }
+  return {};
+}
+
+SocketError Udp::Open(const Endpoint& local, const Endpoint& remote, UdpHandler* handler,
+                      UdpSocket& socket) {
+  if (remote.port == 0 || IsAny(remote.address)) return SocketError::kInvalid;
+  Tuple tuple{local, remote};
+  if (IsAny(local.address)) {
+    IpLayer::Path path;
+    if (!ip_.FindPath(remote.address, path)) return SocketError::kUnreachable;
+    tuple.local.address = path.source;
+  }
+  if (tuple.local.address.family != remote.address.family) return SocketError::kInvalid;
+  if (local.port == 0) {
+    const auto port = ChoosePortFor(tuple);
+    if (!port) return SocketError::kNoPorts;
+    tuple.local.port = *port;
+  }
+  const SocketError error = Add(tuple, handler, socket);
+  if (error == SocketError::kNone) sockets_[socket.index].connected = true;
+  return error;
 }
 
 SocketError Udp::Connect(UdpSocket socket, const Endpoint& remote) {

@@ -24,7 +24,6 @@
 #include <vector>
 
 #include "base/counter.h"
-#include "base/rng.h"
 #include "base/time.h"
 #include "packet/frame_pool.h"
 #include "packet/packet.h"
@@ -88,6 +87,10 @@ class Udp {
   SocketError Bind(const Endpoint& local, UdpHandler* handler, UdpSocket& socket);
   // From now on only with this peer. Once per socket.
   SocketError Connect(UdpSocket socket, const Endpoint& remote);
+  // Both in one: a socket of a peer's from the beginning. What `local` leaves open is chosen, and the
+  // port so that answers arrive on this worker.
+  SocketError Open(const Endpoint& local, const Endpoint& remote, UdpHandler* handler,
+                   UdpSocket& socket);
   SocketError Close(UdpSocket socket);
   // From now on what is sent to the group as well. Twice is once; Close leaves.
   SocketError Join(UdpSocket socket, const IpAddress& group);
@@ -107,7 +110,18 @@ class Udp {
   // Null, or what the socket is bound to.
   const Endpoint* LocalOf(UdpSocket socket) const;
   const UdpCounters& counters() const { return counters_; }
+  const UdpConfig& config() const { return config_; }
   uint32_t sockets() const { return sockets_.used(); }
+  // For views: `visit(const Tuple&, connected, datagrams waiting)` for each socket, of places `from`
+  // to `to`.
+  uint32_t places() const { return sockets_.capacity(); }
+  template <class Visitor>
+  void VisitSockets(uint32_t from, uint32_t to, Visitor&& visit) const {
+    for (uint32_t i = from; i < to && i < sockets_.capacity(); ++i) {
+      const Socket& s = sockets_[i];
+      if (s.open) visit(s.tuple, s.connected, s.queued);
+    }
+  }
   uint32_t frames_waiting() const { return config_.receive_frames - frames_left_; }
 
  private:
@@ -138,14 +152,18 @@ class Udp {
   bool Copy(const packet::Packet& p, packet::Packet& copy);
   IoResult TransmitFragments(const Tuple& tuple, std::span<const uint8_t> data, uint32_t mtu,
                              Nanos now);
-  // RFC 6864 section 4.3: datagrams that may be fragmented on their way must differ.
-  uint16_t NewId() { return static_cast<uint16_t>(rng_.Next()); }
+  // RFC 6864 section 4.3: datagrams that may be fragmented on their way must differ; RFC 7739: in a way
+  // that nobody can guess.
+  uint32_t NewId() { return static_cast<uint32_t>(TableHash(port_key_, {++ids_, 0x6964})); }
   Socket* Resolve(UdpSocket socket);
   uint32_t Find(const Tuple& t) const;
   uint32_t FindExact(const Tuple& t) const {
     return table_.Find(t, [&](uint32_t i) -> const Tuple& { return sockets_[i].tuple; });
   }
+  uint16_t RandomPort();
   std::optional<uint16_t> ChoosePort(Endpoint local);
+  std::optional<uint16_t> ChoosePortFor(Tuple tuple);
+  SocketError Add(const Tuple& tuple, UdpHandler* handler, UdpSocket& socket);
   IoResult Transmit(Socket& s, const Endpoint& remote, std::span<const uint8_t> data, Nanos now);
   void Raise(uint32_t index);
   void Dispatch(Nanos now);
@@ -154,7 +172,9 @@ class Udp {
   const UdpConfig config_;
   packet::FramePool& frames_;
   IpLayer& ip_;
-  Rng rng_;
+  const HashKey port_key_;
+  uint64_t ports_chosen_ = 0;
+  uint64_t ids_ = 0;  // identifications given
   Slab<Socket> sockets_;
   TupleTable table_;
   std::vector<uint32_t> ready_;

@@ -38,7 +38,7 @@ IoResult Udp::Transmit(Socket& s, const Endpoint& remote, std::span<const uint8_
   if (size + ip_size > mtu) return TransmitFragments(tuple, data, mtu, now);
   packet::Packet p;
   if (!BeginDatagram(frames_, tuple, wire::kProtocolUdp, static_cast<uint32_t>(size),
-                     {.ttl = config_.ttl, .dont_fragment = false, .id = NewId()}, p)) {
+                     {.ttl = config_.ttl, .dont_fragment = false, .id = static_cast<uint16_t>(NewId())}, p)) {
     counters_.no_frame.Add();
     return {SocketError::kWouldBlock};
   }
@@ -73,7 +73,7 @@ IoResult Udp::TransmitFragments(const Tuple& tuple, std::span<const uint8_t> dat
   sum.Add(data);
   StoreBe16(header.data() + 6, wire::NonZeroChecksum(sum.sum()));
 
-  const auto id = static_cast<uint32_t>(rng_.Next());
+  const uint32_t id = NewId();
   for (uint32_t at = 0; at < size; at += most) {
     const uint32_t n = std::min(most, size - at);
     const bool more = at + n < size;

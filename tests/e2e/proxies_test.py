@@ -1,0 +1,360 @@
+"""The TCP and UDP proxies between real programs: nginx, curl, iperf3, dnsmasq and kdig, with two workers,
+over veth with its defaults. Every test ends with the conservation law and all frames accounted for.
+"""
+
+import contextlib
+import hashlib
+import os
+import socket
+import struct
+import threading
+import time
+
+import pytest
+
+from programs import FileServer
+from rig import Rig, Sluice, inside, wait_for
+
+ROUTER = {4: "10.77.1.1", 6: "fd77:0:0:1::1"}
+FAMILIES = pytest.mark.parametrize("family", [4, 6], ids=["ipv4", "ipv6"])
+FAST = {"interval": "200ms", "timeout": "150ms", "fall": 2, "rise": 1}
+MEGABYTES = 100
+
+
+def listen(port):
+    return [f"{ROUTER[4]}:{port}", f"[{ROUTER[6]}]:{port}"]
+
+
+def services(**changes):
+    """All services of this file, by name; `changes` replaces keys of one, or takes it out by None."""
+    known = {
+        "web": {"tcp_proxy": "web", "listen": listen(80),
+                "backends": ["10.77.2.2:8080", "[fd77:0:0:3::2]:8080"],
+                "health_check": {"http": "/file", **FAST}, "connect_timeout": "300ms"},
+        # Host 2's, for programs of the tests' own.
+        "raw": {"tcp_proxy": "raw", "listen": listen(81), "backends": "10.77.2.2:9000"},
+        "told": {"tcp_proxy": "told", "listen": listen(82), "backends": "10.77.2.2:9001",
+                 "proxy_protocol": "v2"},
+        "iperf": {"tcp_proxy": "iperf", "listen": listen(5201), "backends": "10.77.2.2:5201"},
+        "dns": {"udp_proxy": "dns", "listen": listen(53),
+                "backends": ["10.77.2.2:53", "10.77.3.2:53"], "health_check": FAST},
+    }
+    for name, change in changes.items():
+        if change is None:
+            del known[name]
+        else:
+            known[name].update(change)
+    return list(known.values())
+
+
+@pytest.fixture(scope="module")
+def router():
+    with Rig(hosts=3, queues=2) as rig:
+        servers = {host: FileServer(rig, host, 8080) for host in ("h2", "h3")}
+        with Sluice(rig, services=services(), workers={"count": 2}) as sluice:
+            yield rig, sluice, servers
+
+
+@pytest.fixture
+def rig(router):
+    return router[0]
+
+
+@pytest.fixture
+def sluice(router):
+    yield router[1]
+    router[1].check_accounts()
+
+
+@contextlib.contextmanager
+def connected(rig, family, port):
+    with inside(rig.namespace("h1")):
+        s = socket.socket(socket.AF_INET if family == 4 else socket.AF_INET6)
+    with s:
+        s.settimeout(60)
+        s.connect((ROUTER[family], port))
+        yield s
+
+
+@contextlib.contextmanager
+def backend(rig, serve, port=9000):
+    """A server on host 2, each of whose connections `serve(socket)` gets on a thread."""
+    with inside(rig.namespace("h2")):
+        listener = socket.create_server(("10.77.2.2", port), backlog=1024)
+    listener.settimeout(60)
+    def accept():
+        with contextlib.suppress(OSError):
+            while True:
+                s, _ = listener.accept()
+                s.settimeout(60)
+                threading.Thread(target=serve, args=(s,), daemon=True).start()
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+
+
+def echo(s):
+    with s, contextlib.suppress(OSError):
+        while piece := s.recv(65536):
+            s.sendall(piece)
+
+
+def read_all(s):
+    digest, count = hashlib.sha256(), 0
+    while piece := s.recv(1 << 18):
+        digest.update(piece)
+        count += len(piece)
+    return count, digest.hexdigest()
+
+
+def failed(sluice, name, reason):
+    return sluice.get("sluice_service_failures_total", service=name, reason=reason)
+
+
+def active(sluice, name):
+    return sluice.get("sluice_service_active", service=name)
+
+
+def backends(sluice, name, health):
+    """How many have this health, by all workers' checks."""
+    return sum(b["health"] == health for s in sluice.show("services") if s["name"] == name
+               for b in s["backends"])
+
+
+def curl(rig, *urls, options=()):
+    return rig.run("h1", "curl", "-sS", "-g", "--max-time", "30", *options, *urls, check=False)
+
+
+def at(family, port, path=""):
+    host = ROUTER[family] if family == 4 else f"[{ROUTER[family]}]"
+    return f"http://{host}:{port}/{path}"
+
+
+# The backends are of either family: clients of both get both.
+@FAMILIES
+def test_files_of_nginx(rig, sluice, router, family):
+    digests = {server.digest for server in router[2].values()}
+    seen = set()
+    for i in range(6):
+        path = rig.path(f"got-{family}-{i}")
+        done = curl(rig, at(family, 80, "file"), options=("-f", "-o", path))
+        assert done.returncode == 0, done.stdout
+        with open(path, "rb") as file:
+            seen.add(hashlib.sha256(file.read()).hexdigest())
+    assert seen <= digests
+    assert len(seen) == 2
+    wait_for(lambda: active(sluice, "web") == 0, "connections end")
+
+
+def test_requests_on_one_connection(rig, sluice):
+    before = sluice.get("sluice_service_accepted_total", service="web")
+    done = curl(rig, *[at(4, 80, "file")] * 10,
+                options=("-f", "-w", "%{num_connects}\n", *["-o", "/dev/null"] * 10))
+    assert done.returncode == 0, done.stdout
+    assert sum(int(line) for line in done.stdout.split()) == 1
+    assert sluice.get("sluice_service_accepted_total", service="web") == before + 1
+
+
+@FAMILIES
+def test_a_hundred_megabytes_up_and_down(rig, sluice, family):
+    block = os.urandom(1 << 20)
+    wanted = hashlib.sha256(block * MEGABYTES).hexdigest()
+    got = []
+    def serve(s):
+        with s:
+            got.append(read_all(s))  # all of it, and its end: half-closed from here
+            for _ in range(MEGABYTES):
+                s.sendall(block)
+    with backend(rig, serve), connected(rig, family, 81) as s:
+        for _ in range(MEGABYTES):
+            s.sendall(block)
+        s.shutdown(socket.SHUT_WR)
+        assert read_all(s) == (MEGABYTES << 20, wanted)
+    assert got == [(MEGABYTES << 20, wanted)]
+    wait_for(lambda: active(sluice, "raw") == 0, "the connection ends")
+
+
+# The server is held back by the client, and what is between them stays small.
+def test_slow_reader(rig, sluice):
+    sent = [0]
+    stopped = threading.Event()
+    def serve(s):
+        block = bytes(1 << 16)
+        with s, contextlib.suppress(OSError):
+            while not stopped.is_set():
+                sent[0] += s.send(block)
+    with backend(rig, serve), connected(rig, 4, 81) as s:
+        s.recv(1)
+        def stalled():
+            before = sent[0]
+            time.sleep(0.5)
+            return sent[0] == before
+        wait_for(stalled, "the server is held back", seconds=30)
+        assert sent[0] < 64 << 20
+        before = sent[0]
+        for _ in range(2000):
+            s.recv(1 << 16)
+        wait_for(lambda: sent[0] > before, "it goes on")
+        stopped.set()
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    wait_for(lambda: active(sluice, "raw") == 0, "the connection ends")
+
+
+# A reset of either end is one for the other.
+def test_resets(rig, sluice):
+    linger = struct.pack("ii", 1, 0)
+    ended = threading.Event()
+    def reset(s):
+        s.recv(1)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        s.close()
+    before = failed(sluice, "raw", "backend_reset"), failed(sluice, "raw", "client_reset")
+    with backend(rig, reset), connected(rig, 4, 81) as s:
+        s.sendall(b"x")
+        with pytest.raises(ConnectionResetError):
+            while s.recv(100):
+                pass
+    def wait_for_reset(s):
+        with s:
+            try:
+                while s.recv(100):
+                    s.sendall(b"y")
+            except ConnectionResetError:
+                ended.set()
+    with backend(rig, wait_for_reset):
+        with connected(rig, 4, 81) as s:
+            s.sendall(b"x")
+            assert s.recv(1) == b"y"
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        assert ended.wait(10)
+    after = failed(sluice, "raw", "backend_reset"), failed(sluice, "raw", "client_reset")
+    assert [a - b for a, b in zip(after, before)] == [1, 1]
+
+
+def test_five_hundred_connections_at_once(rig, sluice):
+    with backend(rig, echo), contextlib.ExitStack() as stack:
+        everyone = [stack.enter_context(connected(rig, 4 if i % 2 else 6, 81)) for i in range(500)]
+        for round_ in range(3):
+            for i, s in enumerate(everyone):
+                s.sendall(b"%d of %d" % (i, round_))
+            for i, s in enumerate(everyone):
+                assert s.recv(100) == b"%d of %d" % (i, round_)
+        assert active(sluice, "raw") == 500
+    wait_for(lambda: active(sluice, "raw") == 0, "they end")
+
+
+# haproxy's specification, section 2.2: signature, 0x21, family, length, addresses and ports.
+@FAMILIES
+def test_the_backend_is_told_who_the_client_is(rig, sluice, family):
+    received = []
+    def serve(s):
+        with s:
+            received.append(s.recv(1000))
+    with backend(rig, serve, 9001), connected(rig, family, 82) as s:
+        here = s.getsockname()
+        wait_for(lambda: received, "the header")
+    packed = [socket.inet_pton(s.family, a) for a in (here[0], ROUTER[family])]
+    body = b"".join(packed) + struct.pack("!HH", here[1], 82)
+    kind = b"\x21\x11" if family == 4 else b"\x21\x21"
+    assert received[0] == b"\r\n\r\n\0\r\nQUIT\n" + kind + struct.pack("!H", len(body)) + body
+
+
+@pytest.mark.parametrize("way", [(), ("-R",)], ids=["up", "down"])
+def test_iperf3(rig, sluice, way):
+    server = rig.serve("h2", 5201, "iperf3", "-s", "-1")
+    done = rig.run("h1", "iperf3", "-c", ROUTER[4], "-t", "2", "-P", "4", *way)
+    assert "iperf Done" in done.stdout
+    server.wait(timeout=20)
+
+
+# A backend takes no more connections, under load: those that it has are served to their end, whoever
+# else is sent to it is sent on, and not a request is lost. It gets its share again when it is back.
+@pytest.mark.parametrize("how", ["drop", "reject with tcp reset"], ids=["silent", "refusing"])
+def test_a_backend_is_lost_and_not_a_request(rig, sluice, how):
+    wait_for(lambda: backends(sluice, "web", "up") == 2, "both are up")
+    lost = failed(sluice, "web", "connect_failed")
+    results, stop = [], threading.Event()
+    def ask():
+        while not stop.is_set():
+            done = curl(rig, at(4, 80, "file"), options=("-f", "-o", "/dev/null"))
+            results.append((done.returncode, done.stdout))
+    def some_more():
+        after = len(results)
+        wait_for(lambda: len(results) > after + 10, "some requests")
+    clients = [threading.Thread(target=ask) for _ in range(3)]
+    for client in clients:
+        client.start()
+    try:
+        some_more()
+        rig.run("h3", "nft", "add table inet lost; add chain inet lost in "
+                "{ type filter hook input priority 0; }; add rule inet lost in "
+                f"tcp dport 8080 tcp flags & (syn | ack) == syn {how}")
+        wait_for(lambda: backends(sluice, "web", "down") == 1, "it is found out")
+        some_more()
+        rig.run("h3", "nft", "delete table inet lost")
+        wait_for(lambda: backends(sluice, "web", "up") == 2, "it is back")
+        some_more()
+    finally:
+        stop.set()
+        for client in clients:
+            client.join()
+    assert [r for r in results if r[0] != 0] == []
+    assert failed(sluice, "web", "connect_failed") == lost
+
+
+# What a reload does not change goes on; what it adds is there; what it takes away drains.
+def test_reload(rig, sluice):
+    with backend(rig, echo), connected(rig, 4, 81) as kept:
+        kept.sendall(b"before")
+        assert kept.recv(100) == b"before"
+        sluice.configure(rig.hosts, workers={"count": 2}, services=services(
+            raw=None, told={"listen": listen(83)}))
+        sluice.hang_up()
+        def names():
+            return {s["name"]: s for s in sluice.show("services")}
+        wait_for(lambda: names().get("raw", {"state": "gone"})["state"] != "listening", "it drains")
+        kept.sendall(b"after")
+        assert kept.recv(100) == b"after"
+        with pytest.raises(OSError):
+            with connected(rig, 4, 81):
+                pass
+    wait_for(lambda: "raw" not in names(), "it is gone after its last connection")
+    def serve(s):
+        with s:
+            s.recv(1000)
+    with backend(rig, serve, 9001), connected(rig, 4, 83) as s:
+        assert s.recv(1) == b""
+    sluice.configure(rig.hosts, workers={"count": 2}, services=services())
+    sluice.hang_up()
+    wait_for(lambda: names().get("raw", {"state": ""})["state"] == "listening", "it is back")
+
+
+@pytest.fixture
+def resolvers(rig):
+    started = {}
+    for host, address in (("h2", "192.0.2.1"), ("h3", "192.0.2.1")):
+        started[host] = rig.serve(host, 53, "dnsmasq", "-d", "-C", "/dev/null", "--no-resolv",
+                                  "--no-hosts", "--user=root", "--bind-interfaces",
+                                  f"--address=/test/{address}", kind="udp")
+    yield started
+    for process in started.values():
+        rig.end(process)
+
+
+# Four hundred questions from as many ports, and then with one resolver only.
+@FAMILIES
+def test_dns_forwarder(rig, sluice, resolvers, family):
+    wait_for(lambda: backends(sluice, "dns", "up") == 2, "both are up")
+    def ask(count):
+        questions = [f"n{i}.test" for i in range(count)]
+        done = rig.run("h1", "kdig", f"@{ROUTER[family]}", "+short", "+timeout=2", "+retry=3",
+                       *questions)
+        assert done.stdout.split() == ["192.0.2.1"] * count
+    ask(400)
+    rig.end(resolvers["h3"])
+    wait_for(lambda: backends(sluice, "dns", "down") == 1, "the dead one is found out")
+    ask(50)
+    assert failed(sluice, "dns", "no_backend") == 0

@@ -1,0 +1,340 @@
+"""Services on the workers, used by real programs of the hosts around, over veth with its defaults.
+
+Each worker has its part of the connections (two queues, two workers); every test ends with the
+conservation law and all frames accounted for.
+"""
+
+import contextlib
+import hashlib
+import os
+import re
+import socket
+import struct
+import threading
+
+import pytest
+
+from programs import FileServer
+from rig import Rig, Sluice, growing, inside, wait_for
+
+ROUTER = {4: "10.77.1.1", 6: "fd77:0:0:1::1"}
+FAMILIES = pytest.mark.parametrize("family", [4, 6], ids=["ipv4", "ipv6"])
+ECHO, DISCARD, CHARGEN, HTTP = 7, 9, 19, 8080
+
+
+def listen(port):
+    return [f"{ROUTER[4]}:{port}", f"[{ROUTER[6]}]:{port}"]
+
+
+SERVICES = [{"echo": "echo", "listen": listen(ECHO)},
+            {"discard": "discard", "listen": listen(DISCARD)},
+            {"chargen": "chargen", "listen": listen(CHARGEN)},
+            {"http": "status", "listen": listen(HTTP)}]
+# What a careful machine lets in; the services stand behind it as the kernel's programs do.
+GUARDED = """
+table inet guard {
+    chain input {
+        type filter hook input priority filter; policy drop;
+        iifname "lo" accept
+        ct state established,related accept
+        ct state invalid drop
+        meta l4proto { icmp, ipv6-icmp } accept
+        tcp dport { 7, 9, 19, 8080 } counter accept comment "services"
+        udp dport { 7, 9, 19 } accept
+    }
+}
+"""
+
+
+@pytest.fixture(scope="module", params=["open", "guarded"])
+def router(request):
+    with Rig(queues=2) as rig:
+        if request.param == "guarded":
+            rig.run("router", "nft", "-f", rig.write("guard.nft", GUARDED))
+        with Sluice(rig, services=SERVICES, workers={"count": 2}) as sluice:
+            yield rig, sluice
+
+
+@pytest.fixture
+def rig(router):
+    return router[0]
+
+
+@pytest.fixture
+def sluice(router):
+    yield router[1]
+    router[1].check_accounts()
+
+
+@contextlib.contextmanager
+def connected(rig, family, port, host="h1", kind=socket.SOCK_STREAM):
+    with inside(rig.namespace(host)):
+        s = socket.socket(socket.AF_INET if family == 4 else socket.AF_INET6, kind)
+    with s:
+        s.settimeout(20)
+        s.connect((ROUTER[family], port))
+        yield s
+
+
+def sockets(sluice, **wanted):
+    return [s for s in sluice.show("sockets")["sockets"]
+            if all(s[key] == value for key, value in wanted.items())]
+
+
+def service(sluice, name):
+    return next((s for s in sluice.show("services") if s["name"] == name), None)
+
+
+def read_to_end(s):
+    data = b""
+    while piece := s.recv(65536):
+        data += piece
+    return data
+
+
+@FAMILIES
+def test_echo_a_hundred_megabytes(rig, sluice, family):
+    size = 100 << 20
+    block = os.urandom(1 << 20)
+    sent, received = hashlib.sha256(), hashlib.sha256()
+    with connected(rig, family, ECHO) as s:
+        s.settimeout(60)
+        def send():
+            for _ in range(size // len(block)):
+                s.sendall(block)
+                sent.update(block)
+            s.shutdown(socket.SHUT_WR)
+        sender = threading.Thread(target=send)
+        sender.start()
+        count = 0
+        while piece := s.recv(1 << 18):
+            received.update(piece)
+            count += len(piece)
+        sender.join()
+    assert count == size
+    assert received.digest() == sent.digest()
+
+
+@FAMILIES
+def test_many_connections_on_both_workers(rig, sluice, family):
+    with contextlib.ExitStack() as stack:
+        with growing(sluice, "sluice_tcp_accepted_total", 50):
+            all_of_them = [stack.enter_context(connected(rig, family, ECHO)) for _ in range(50)]
+            for i, s in enumerate(all_of_them):
+                s.sendall(b"hello %d" % i)
+            for i, s in enumerate(all_of_them):
+                assert s.recv(100) == b"hello %d" % i
+        established = sockets(sluice, state="ESTABLISHED", service="echo")
+        assert len(established) >= 50
+        assert {s["worker"] for s in established} == {0, 1}
+        assert service(sluice, "echo")["active"] >= 50
+    wait_for(lambda: service(sluice, "echo")["active"] == 0, "they end")
+
+
+@FAMILIES
+def test_discard_and_chargen(rig, sluice, family):
+    with connected(rig, family, DISCARD) as s:
+        s.sendall(bytes(1_000_000))
+        s.shutdown(socket.SHUT_WR)
+        assert s.recv(1) == b""
+    with connected(rig, family, CHARGEN) as s:
+        data = b""
+        while len(data) < 200_000:
+            data += s.recv(65536)
+    lines = data.split(b"\r\n")
+    assert len(lines[0]) == 72 and len(lines[1]) == 72
+    assert lines[1][:71] == lines[0][1:]  # RFC 864's pattern moves on by one
+
+
+@FAMILIES
+def test_udp(rig, sluice, family):
+    with connected(rig, family, ECHO, kind=socket.SOCK_DGRAM) as s:
+        for size in (0, 1, 100, 1400):
+            data = os.urandom(size)
+            s.send(data)
+            assert s.recv(65536) == data
+        s.send(bytes(4000))  # in fragments: put together here, and too long for one answer
+        s.send(b"after")
+        assert s.recv(65536) in (b"after", bytes(4000))
+    with connected(rig, family, CHARGEN, kind=socket.SOCK_DGRAM) as s:
+        s.send(b"?")
+        assert 0 <= len(s.recv(65536)) <= 512
+
+
+@FAMILIES
+def test_http(rig, sluice, family):
+    address = ROUTER[family] if family == 4 else f"[{ROUTER[family]}]"
+    with growing(sluice, "sluice_service_accepted_total", 1, service="status"):
+        page = rig.run("h1", "curl", "-s", "-g", "-f", f"http://{address}:{HTTP}/metrics").stdout
+    assert 'sluice_ready 1' in page
+    assert re.search(r'sluice_tcp_connections\{worker="0",state="ESTABLISHED"\} \d', page)
+    said = rig.run("h1", "curl", "-s", "-g", "-i", f"http://{address}:{HTTP}/healthz",
+                   f"http://{address}:{HTTP}/nothing").stdout
+    assert "200 OK" in said and "404" in said
+
+
+def test_reset_in_mid_transfer(rig, sluice):
+    with growing(sluice, "sluice_tcp_resets_total", 1, reason="received"):
+        with connected(rig, 4, CHARGEN) as s:
+            s.recv(1000)
+            # SO_LINGER with 0: closing resets.
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    wait_for(lambda: service(sluice, "chargen")["active"] == 0, "it has ended")
+
+
+def test_peer_that_vanishes(rig, sluice):
+    with connected(rig, 4, CHARGEN) as s:
+        s.recv(1000)
+        mine = s.getsockname()
+        rig.run("h1", "ip", "link", "set", "eth0", "down")
+        def retransmitting():
+            found = sockets(sluice, remote=f"{mine[0]}:{mine[1]}")
+            return found and found[0]["retransmits"] > 0
+        try:
+            wait_for(retransmitting, "the sender asks again")
+        finally:
+            rig.batch("h1", "link set eth0 up", "address replace fd77:0:0:1::2/64 dev eth0 nodad",
+                      "route replace default via 10.77.1.1",
+                      "-6 route replace default via fd77:0:0:1::1")
+        assert len(s.recv(1000)) > 0  # it goes on when the peer is back
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    wait_for(lambda: service(sluice, "chargen")["active"] == 0, "it has ended")
+
+
+def test_port_scan(rig, sluice):
+    for kind in ("-sS", "-sT"):
+        said = rig.run("h1", "nmap", "-n", "-Pn", kind, "-p", "7,9,19,8080,8081", "--reason",
+                       ROUTER[4]).stdout
+        for port in (7, 9, 19, 8080):
+            assert re.search(rf"^{port}/tcp\s+open", said, re.MULTILINE), said
+        assert re.search(r"^8081/tcp\s+(closed|filtered)", said, re.MULTILINE), said
+
+
+def test_show_sockets(rig, sluice):
+    with connected(rig, 4, ECHO) as s:
+        s.sendall(b"x" * 1000)
+        assert len(s.recv(1000)) > 0
+        mine = s.getsockname()
+        (found,) = sockets(sluice, remote=f"{mine[0]}:{mine[1]}")
+        assert found["state"] == "ESTABLISHED" and found["service"] == "echo"
+        assert found["mss"] == 1448 and found["rtt_ms"] > 0 and found["congestion_window"] > 0
+        table = sluice.cli("show", "sockets").stdout
+        assert f"{mine[0]}:{mine[1]}" in table and "LISTEN" in table
+    assert len(sockets(sluice, state="LISTEN", service="echo")) == 2 * 2  # addresses, workers
+    assert "chargen" in sluice.cli("show", "services").stdout
+
+
+def test_explain_names_the_socket(rig, sluice):
+    said = sluice.cli("explain", "--in", "h1",
+                      "ip saddr 10.77.1.2 ip daddr 10.77.1.1 tcp dport 7 tcp flags syn").stdout
+    assert "socket" in said and "kernel" not in said.splitlines()[-1], said
+    said = sluice.cli("explain", "--in", "h1",
+                      "ip saddr 10.77.1.2 ip daddr 10.77.1.1 tcp dport 22 tcp flags syn").stdout
+    assert "kernel" in said, said
+
+
+def test_other_ports_are_the_kernels(rig, sluice):
+    rig.serve("router", 8081, "/usr/bin/python3", "-m", "http.server", "8081")
+    if "guard" in rig.run("router", "nft", "list", "ruleset").stdout:
+        rig.run("router", "nft", "insert", "rule", "inet", "guard", "input", "tcp", "dport",
+                "8081", "accept")
+    with growing(sluice, "sluice_punts_total", 3, reason="local"):
+        assert "Directory" in rig.run("h2", "curl", "-s", f"http://{ROUTER[4]}:8081/").stdout
+
+
+# The last one: it changes the services for good.
+def test_reload_gives_a_port_back_and_drains(rig, sluice):
+    with connected(rig, 4, ECHO) as old:
+        old.sendall(b"before")
+        assert old.recv(100) == b"before"
+        sluice.configure(rig.hosts, services=SERVICES[1:], workers={"count": 2})
+        sluice.hang_up()
+        wait_for(lambda: not sockets(sluice, state="LISTEN", service="echo"), "echo is gone")
+        # Its connection lives on while it drains; the port is the kernel's.
+        old.sendall(b"after")
+        assert old.recv(100) == b"after"
+        with pytest.raises(ConnectionRefusedError):
+            with connected(rig, 4, ECHO):
+                pass
+        rig.serve("router", ECHO, "/usr/bin/python3", "-m", "http.server", str(ECHO))
+        assert "Directory" in rig.run("h1", "curl", "-s", f"http://{ROUTER[4]}:{ECHO}/").stdout
+        old.sendall(b"still")
+        assert old.recv(100) == b"still"
+    sluice.configure(rig.hosts, services=SERVICES, workers={"count": 2})
+    sluice.hang_up()
+    wait_for(lambda: sockets(sluice, state="LISTEN", service="echo"), "echo is back")
+    with connected(rig, 4, ECHO) as s:
+        s.sendall(b"again")
+        assert s.recv(100) == b"again"
+
+
+def test_end_drains_and_is_bounded():
+    with Rig(hosts=1) as rig:
+        with Sluice(rig, services=SERVICES) as sluice:
+            with connected(rig, 4, ECHO) as s:
+                s.sendall(b"x")
+                assert s.recv(10) == b"x"
+                assert "16384-32767" in rig.run(
+                    "router", "cat", "/proc/sys/net/ipv4/ip_local_reserved_ports").stdout
+                assert sluice.stop() == 0  # although the client stays
+            assert not rig.run(
+                "router", "cat", "/proc/sys/net/ipv4/ip_local_reserved_ports").stdout.strip()
+
+
+# A home router with a proxy: its connections to the backend are masqueraded as others are, and OUTPUT
+# lets nothing else out.
+HOME = """
+table inet home {
+    chain input {
+        type filter hook input priority filter; policy drop;
+        iifname "lo" accept
+        ct state established,related accept
+        meta l4proto { icmp, ipv6-icmp } accept
+        tcp dport 80 counter accept comment "clients"
+    }
+    chain output {
+        type filter hook output priority filter; policy drop;
+        oifname "lo" accept
+        ct state established,related accept
+        meta l4proto { icmp, ipv6-icmp } accept
+        tcp dport 8080 counter accept comment "backends"
+    }
+    chain forward { type filter hook forward priority filter; policy accept; }
+    chain leaving {
+        type nat hook postrouting priority srcnat;
+        oifname "h2" masquerade
+    }
+}
+"""
+
+
+def test_proxy_behind_rules_and_nat():
+    proxy = [{"tcp_proxy": "web", "listen": "10.77.1.1:80", "backends": ["10.77.2.2:8080"]}]
+    with Rig(queues=2) as rig:
+        rig.run("router", "nft", "-f", rig.write("home.nft", HOME))
+        server = FileServer(rig, "h2", 8080)
+        with Sluice(rig, services=proxy, workers={"count": 2}) as sluice:
+            server.port = 80
+            for _ in range(10):
+                server.check_download("h1", ROUTER[4])
+            server.port = 8080
+            server.check_download("h1", "10.77.2.2")  # in transit, as before
+            counted = {c["rule"]: c for c in counted_rules(sluice)}
+            assert counted["clients"]["packets"] == 10
+            assert counted["backends"]["packets"] == 10
+            # Not let out by OUTPUT: the backend is as good as dead.
+            rig.run("router", "nft", "flush chain inet home output;"
+                    "add rule inet home output ct state established,related accept;"
+                    "add rule inet home output oifname lo accept")
+            before = service(sluice, "web")["failures"]
+            said = rig.run("h1", "curl", "-s", "-m", "20", f"http://{ROUTER[4]}/file",
+                           check=False)
+            assert said.returncode != 0
+            wait_for(lambda: service(sluice, "web")["failures"] != before, "it is counted")
+            sluice.check_accounts()
+
+
+def counted_rules(sluice):
+    metrics = sluice.metrics()
+    return [{"rule": labels["rule"], "packets": value} for name, labels, value in metrics.series
+            if name == "sluice_rule_packets_total"]

@@ -1,0 +1,51 @@
+// Headers of the PROXY protocol: any bytes are refused, incomplete, or a header, which its own length
+// decides; what was read and is written anew reads the same.
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <span>
+
+#include "services/proxy_protocol.h"
+
+using namespace sluice::services;
+using Outcome = ProxyHeader::Outcome;
+
+namespace {
+
+void Check(bool fine, const char* what) {
+  if (fine) return;
+  std::fprintf(stderr, "%s\n", what);
+  std::abort();
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const std::span<const uint8_t> all(data, size);
+  const ProxyHeader header = ParseProxyHeader(all);
+  switch (header.outcome) {
+    case Outcome::kInvalid:
+      return 0;
+    case Outcome::kIncomplete:
+      return 0;
+    case Outcome::kAddresses:
+    case Outcome::kLocal:
+      break;
+  }
+  Check(header.length >= kProxyHeaderFixed && header.length <= size, "a wrong length");
+  for (size_t n = 0; n < header.length; ++n) {
+    Check(ParseProxyHeader(all.first(n)).outcome == Outcome::kIncomplete, "complete too early");
+  }
+  Check(ParseProxyHeader(all.first(header.length)).outcome == header.outcome,
+        "what follows the header matters");
+  if (header.outcome == Outcome::kLocal) return 0;
+  std::array<uint8_t, kProxyHeaderMax> out;
+  const size_t n = WriteProxyHeader(header.client, header.listener, out);
+  const ProxyHeader again = ParseProxyHeader(std::span(out).first(n));
+  Check(again.outcome == Outcome::kAddresses && again.client == header.client &&
+            again.listener == header.listener && again.length == n,
+        "what is written reads differently");
+  return 0;
+}

@@ -1,0 +1,218 @@
+// /metrics and /healthz over simulated links.
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+
+#include "support/service_rig.h"
+
+namespace sluice::test {
+namespace {
+
+using services::ServiceFailure;
+using tables::ServiceConfig;
+using transport::SocketError;
+
+ServiceConfig Http() {
+  ServiceConfig c;
+  c.name = "status";
+  c.kind = tables::ServiceKind::kHttp;
+  c.listen = {ServiceRig::Proxy(80)};
+  c.idle_timeout = Seconds(60);
+  return c;
+}
+
+std::string Get(const std::string& path, const std::string& more = "") {
+  return "GET " + path + " HTTP/1.1\r\nHost: x\r\n" + more + "\r\n";
+}
+std::string Response(const std::string& status, const std::string& body,
+                     const std::string& more = "",
+                     const std::string& type = "text/plain; charset=utf-8") {
+  return "HTTP/1.1 " + status + "\r\nContent-Type: " + type +
+         "\r\nContent-Length: " + std::to_string(body.size()) + "\r\n" + more + "\r\n" + body;
+}
+const std::string kOk = Response("200 OK", "ok\n");
+const char kPageType[] = "text/plain; version=0.0.4; charset=utf-8";
+
+class HttpSim : public testing::Test {
+ protected:
+  HttpSim() { rig_.Apply({Http()}); }
+  // All that is answered; the connection must be closed by the service if `closed`.
+  std::string Ask(const std::string& request, bool closed) {
+    TextClient client(rig_, ServiceRig::Proxy(80), request);
+    rig_.Run(Seconds(1));
+    EXPECT_EQ(client.ended, closed) << request;
+    EXPECT_EQ(client.error, SocketError::kNone);
+    client.Close();
+    rig_.Run(Seconds(1));
+    EXPECT_EQ(client.error, SocketError::kNone);
+    return client.got;
+  }
+  ServiceRig rig_;
+};
+
+TEST_F(HttpSim, Healthz) {
+  EXPECT_EQ(Ask(Get("/healthz"), false), kOk);
+  EXPECT_EQ(Ask(Get("/healthz?verbose"), false), kOk);
+  EXPECT_EQ(Ask(Get("/healthz", "Connection: close\r\n"), true),
+            Response("200 OK", "ok\n", "Connection: close\r\n"));
+  EXPECT_EQ(Ask("GET /healthz HTTP/1.0\r\n\r\n", true),
+            Response("200 OK", "ok\n", "Connection: close\r\n"));
+  const std::string head = Ask("HEAD /healthz HTTP/1.1\r\nHost: x\r\n\r\n", false);
+  EXPECT_EQ(head + "ok\n", kOk);
+  EXPECT_EQ(rig_.stats("status").messages_in.Read(), 5u);
+  EXPECT_EQ(rig_.stats("status").messages_out.Read(), 5u);
+  EXPECT_EQ(rig_.Leftovers(), "");
+}
+
+TEST_F(HttpSim, OtherRequests) {
+  EXPECT_EQ(Ask(Get("/"), false).substr(0, 22), "HTTP/1.1 404 Not Found");
+  const std::string post =
+      Ask("POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc" + Get("/healthz"),
+          false);
+  EXPECT_EQ(post.substr(0, 31), "HTTP/1.1 405 Method Not Allowed");
+  EXPECT_NE(post.find("\r\nAllow: GET, HEAD\r\n"), std::string::npos);
+  EXPECT_EQ(post.substr(post.size() - kOk.size()), kOk);  // the connection goes on
+  EXPECT_EQ(Ask("CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n", true).substr(0, 12), "HTTP/1.1 405");
+}
+
+// The answer must arrive although more has been sent than was read: no reset.
+TEST_F(HttpSim, BadRequestsAreToldSoAndTheConnectionEnds) {
+  EXPECT_EQ(Ask("\x16\x03\x01 no HTTP at all" + std::string(5000, 'x'), true),
+            Response("400 Bad Request", "bad request\n", "Connection: close\r\n"));
+  EXPECT_EQ(Ask("GET / HTTP/1.1\r\n\r\n", true).substr(0, 12), "HTTP/1.1 400");
+  EXPECT_EQ(Ask(Get("/" + std::string(1000, 'x')), true).substr(0, 12), "HTTP/1.1 414");
+  EXPECT_EQ(Ask(Get("/", "X: " + std::string(20'000, 'y') + "\r\n"), true).substr(0, 12),
+            "HTTP/1.1 431");
+  EXPECT_EQ(rig_.failed("status", ServiceFailure::kBadRequest), 4u);
+  EXPECT_EQ(rig_.Leftovers(), "");
+}
+
+TEST_F(HttpSim, MetricsPageComesLater) {
+  TextClient client(rig_, ServiceRig::Proxy(80), Get("/metrics"));
+  rig_.Run(Seconds(1));
+  ASSERT_EQ(rig_.tokens.size(), 1u);
+  EXPECT_EQ(client.got, "");
+  auto page = std::make_shared<const std::string>("sluice_up 1\n");
+  rig_.set().OnPage(rig_.tokens[0], page, rig_.now());
+  rig_.set().OnPage(rig_.tokens[0], page, rig_.now());  // too late
+  rig_.Run(Seconds(1));
+  EXPECT_EQ(client.got, Response("200 OK", "sluice_up 1\n", "", kPageType));
+  EXPECT_EQ(page.use_count(), 1);
+  // There is none; nobody can be asked; nobody answers.
+  client.got.clear();
+  client.Say(Get("/metrics"));
+  rig_.Run(Seconds(1));
+  rig_.set().OnPage(rig_.tokens.at(1), nullptr, rig_.now());
+  rig_.pages_answer = false;
+  client.Say(Get("/metrics"));
+  rig_.Run(Seconds(1));
+  rig_.pages_answer = true;
+  client.Say(Get("/metrics"));
+  rig_.Run(Seconds(12));
+  const std::string none =
+      Response("503 Service Unavailable", "the page is not available\n");
+  EXPECT_EQ(client.got, none + none + none);
+  rig_.set().OnPage(rig_.tokens.at(2), page, rig_.now());
+  rig_.set().OnPage(0xffff'ffff'ffff'ffff, page, rig_.now());
+  rig_.Run(Seconds(1));
+  EXPECT_EQ(client.got, none + none + none);
+  client.Close();
+  EXPECT_EQ(rig_.Leftovers(), "");
+}
+
+TEST_F(HttpSim, PageForAConnectionThatIsGone) {
+  {
+    TextClient client(rig_, ServiceRig::Proxy(80), Get("/metrics"));
+    rig_.Run(Seconds(1));
+  }
+  rig_.Run(Seconds(1));
+  EXPECT_EQ(rig_.set().usage().http_connections, 0u);
+  // Another has its place.
+  TextClient other(rig_, ServiceRig::Proxy(80), Get("/metrics"));
+  rig_.Run(Seconds(1));
+  rig_.set().OnPage(rig_.tokens.at(0), std::make_shared<const std::string>("old"), rig_.now());
+  rig_.Run(Seconds(1));
+  EXPECT_EQ(other.got, "");
+}
+
+TEST_F(HttpSim, PipelinedAndCutAnywhere) {
+  std::string requests, wanted;
+  for (int i = 0; i < 20; ++i) {
+    requests += Get("/healthz");
+    wanted += kOk;
+  }
+  EXPECT_EQ(Ask(requests, false), wanted);
+  TextClient client(rig_, ServiceRig::Proxy(80), "");
+  for (const char c : Get("/healthz")) {
+    client.Say(std::string(1, c));
+    rig_.Run(Millis(50));
+  }
+  rig_.Run(Seconds(1));
+  EXPECT_EQ(client.got, kOk);
+}
+
+// A large page to a client that reads slowly: nothing more is read of it meanwhile.
+TEST_F(HttpSim, LargePageAndSlowClient) {
+  std::string text;
+  while (text.size() < 3'000'000) text += "sluice_metric " + std::to_string(text.size()) + "\n";
+  auto page = std::make_shared<const std::string>(text);
+  TextClient client(rig_, ServiceRig::Proxy(80), Get("/metrics") + Get("/healthz"), false,
+                    {.receive_buffer_max = 32 * 1024});
+  rig_.Run(Seconds(1));
+  client.reading = false;
+  rig_.set().OnPage(rig_.tokens.at(0), page, rig_.now());
+  rig_.Run(Seconds(5));
+  EXPECT_EQ(page.use_count(), 2);
+  EXPECT_LT(rig_.link().host(1).tcp().usage().send_frames, 200u);
+  client.reading = true;
+  client.OnReadable(client.socket, rig_.now());
+  const std::string wanted = Response("200 OK", text, "", kPageType) + kOk;
+  EXPECT_TRUE(rig_.RunUntil([&] { return client.got.size() >= wanted.size(); }, Seconds(100)));
+  EXPECT_TRUE(client.got == wanted);
+  EXPECT_EQ(page.use_count(), 1);
+  client.Close();
+  EXPECT_EQ(rig_.Leftovers(), "");
+}
+
+TEST_F(HttpSim, Timeouts) {
+  TextClient idle(rig_, ServiceRig::Proxy(80), "");
+  TextClient slow(rig_, ServiceRig::Proxy(80), "GET /healthz HTTP/1.1\r\n");
+  for (int i = 0; i < 13; ++i) {  // one line every five seconds does not help
+    rig_.Run(Seconds(5));
+    if (!slow.ended) slow.Say("X: y\r\n");
+  }
+  EXPECT_TRUE(idle.ended);
+  EXPECT_EQ(idle.got, "");
+  EXPECT_TRUE(slow.ended);
+  EXPECT_EQ(slow.got.substr(0, 28), "HTTP/1.1 408 Request Timeout");
+  EXPECT_EQ(rig_.failed("status", ServiceFailure::kIdleTimeout), 1u);
+  idle.Close();
+  slow.Close();
+  EXPECT_EQ(rig_.Leftovers(), "");
+}
+
+// A service that is taken away ends idle connections, and the others after their answer.
+TEST_F(HttpSim, Drains) {
+  TextClient idle(rig_, ServiceRig::Proxy(80), Get("/healthz"));
+  TextClient waits(rig_, ServiceRig::Proxy(80), Get("/metrics"));
+  rig_.Run(Seconds(1));
+  rig_.Apply({});
+  EXPECT_FALSE(rig_.set().Drained());
+  rig_.Run(Seconds(1));
+  EXPECT_TRUE(idle.ended);
+  EXPECT_EQ(idle.got, kOk);
+  EXPECT_FALSE(waits.ended);
+  rig_.set().OnPage(rig_.tokens.at(0), std::make_shared<const std::string>("p\n"), rig_.now());
+  rig_.Run(Seconds(1));
+  EXPECT_EQ(waits.got.substr(0, 15), "HTTP/1.1 200 OK");
+  idle.Close();
+  waits.Close();
+  rig_.Run(Seconds(3));
+  EXPECT_TRUE(rig_.set().Drained());
+  EXPECT_EQ(rig_.Leftovers(), "");
+  EXPECT_EQ(rig_.set().usage().timers, 0u);
+}
+
+}  // namespace
+}  // namespace sluice::test

@@ -1,0 +1,30 @@
+// What both proxies have: backends and their health checks.
+#ifndef SLUICE_SERVICES_PROXY_SERVICE_H_
+#define SLUICE_SERVICES_PROXY_SERVICE_H_
+
+#include "services/backend_pool.h"
+#include "services/health_checker.h"
+#include "services/service.h"
+
+namespace sluice::services {
+
+class ProxyService : public Service {
+ public:
+  ProxyService(Context& context, ConfigPtr config, uint32_t timer);
+
+  void Start(Nanos now) override;
+  void ForEachBackend(const BackendVisitor& visit) const override;
+
+ protected:
+  void OnReconfigured(Nanos now) override;
+  void OnDrain(Nanos now) override;
+  // One connection or session of the backend's less; it may be gone after that.
+  void Leave(Backend& backend);
+
+  BackendPool pool_;
+  HealthChecker checker_;
+};
+
+}  // namespace sluice::services
+
+#endif  // SLUICE_SERVICES_PROXY_SERVICE_H_

@@ -1,0 +1,277 @@
+#include "services/tcp_proxy.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "services/proxy_protocol.h"
+
+namespace sluice::services {
+
+namespace {
+
+using transport::SocketError;
+using transport::TcpSocket;
+
+// How often relays that wait for memory are looked at.
+constexpr Nanos kRetryMemory = Millis(4);
+// Kept for packets of many pieces, so that passing one on does not fail for want of memory.
+constexpr uint32_t kReserve = 64;
+// What a connection may have waiting to be sent when memory begins to run short (less than a quarter
+// is left); then less and less, with the square of what is left, down to one packet.
+constexpr uint64_t kShortOfMemory = 16 * 1024;
+
+}  // namespace
+
+TcpProxy::~TcpProxy() {
+  // All have ended, but those that were waiting still have their places.
+  while (first_waiting_ != transport::kNoIndex) {
+    const uint32_t index = first_waiting_;
+    first_waiting_ = context_.relays[index].next_waiting;
+    context_.relays.Free(index);
+  }
+}
+
+transport::TcpSocketOptions TcpProxy::ListenOptions() const {
+  // Data is passed on as it comes: whoever wrote it has decided on its pieces.
+  return {.no_delay = true};
+}
+
+void TcpProxy::OnAcceptable(transport::TcpListenerId listener, Nanos now) {
+  TcpSocket socket;
+  while (tcp().Accept(listener, this, socket) == SocketError::kNone) {
+    const uint32_t index = HasRoom() ? context_.relays.Alloc() : transport::kNoIndex;
+    if (index == transport::kNoIndex) {
+      stats_->Fail(ServiceFailure::kLimit);
+      tcp().Abort(socket, now);
+      continue;
+    }
+    Relay& r = context_.relays[index];
+    r = Relay{};
+    r.owner = this;
+    r.client = socket;
+    r.attempts_left = static_cast<uint8_t>(std::min(config_->retries, 64u) + 1);
+    Name(socket, r, kClient);
+    Begin();
+    Dial(r, now);
+  }
+}
+
+// Tries backends until one is being connected to; without any the client is reset.
+void TcpProxy::Dial(Relay& r, Nanos now) {
+  const transport::Tcb* const client = tcp().Find(r.client);
+  const IpAddress address = client == nullptr ? IpAddress() : client->tuple.remote.address;
+  while (r.attempts_left > 0) {
+    Backend* const b = pool_.Pick(address, r.tried);
+    if (b == nullptr) break;
+    if (r.tried != 0) stats_->retries.Add();
+    r.tried |= BackendMask{1} << b->index;
+    --r.attempts_left;
+    const SocketError error = tcp().Connect({}, EndpointOf(b->config.address), ListenOptions(),
+                                            this, now, r.server);
+    if (error == SocketError::kNone) {
+      Name(r.server, r, kServer);
+      r.backend = b;
+      b->Began();
+      r.last_activity = now;
+      context_.timers.Set(TimerKind::kRelay, context_.relays.IndexOf(r),
+                          now + config_->connect_timeout);
+      return;
+    }
+    r.server = {};
+    if (error == SocketError::kNoMemory || error == SocketError::kNoPorts) {
+      return Break(r, ServiceFailure::kMemory, now);
+    }
+    b->stats->failures.Add();
+    checker_.Hurry(*b, now);
+  }
+  Break(r, r.tried == 0 ? ServiceFailure::kNoBackend : ServiceFailure::kConnectFailed, now);
+}
+
+void TcpProxy::OnAttemptFailed(Relay& r, Nanos now) {
+  Backend& b = *std::exchange(r.backend, nullptr);
+  tcp().Abort(std::exchange(r.server, {}), now);
+  b.stats->failures.Add();
+  checker_.Hurry(b, now);
+  Leave(b);
+  Dial(r, now);
+}
+
+void TcpProxy::OnConnected(TcpSocket socket, Nanos now) {
+  Relay& r = Of(socket);
+  CountConnectTime(now - r.last_activity);
+  r.backend->stats->connections.Add();
+  r.connected = true;
+  r.last_activity = now;
+  context_.timers.Set(TimerKind::kRelay, context_.relays.IndexOf(r), now + config_->idle_timeout);
+  if (config_->proxy_protocol && !Introduce(r, now)) {
+    return Break(r, ServiceFailure::kMemory, now);
+  }
+  Pump(r, kClient, now);
+}
+
+// Says who the client is. A connection that has just been made has room for that.
+bool TcpProxy::Introduce(Relay& r, Nanos now) {
+  const transport::Tcb* const client = tcp().Find(r.client);
+  if (client == nullptr) return false;
+  std::array<uint8_t, kProxyHeaderMax> header;
+  const size_t n = WriteProxyHeader(client->tuple.remote, client->tuple.local, header);
+  return tcp().Send(r.server, std::span(header).first(n), now).bytes == n;
+}
+
+void TcpProxy::CountConnectTime(Nanos took) {
+  const auto bound =
+      std::lower_bound(kConnectTimeBounds.begin(), kConnectTimeBounds.end(), took);
+  stats_->connect_time[static_cast<size_t>(bound - kConnectTimeBounds.begin())].Add();
+  stats_->connect_time_ns.Add(static_cast<uint64_t>(std::max(took, Nanos()).count()));
+}
+
+void TcpProxy::OnReadable(TcpSocket socket, Nanos now) {
+  Relay& r = Of(socket);
+  if (r.connected) Pump(r, SideOf(socket), now);
+}
+
+void TcpProxy::OnWritable(TcpSocket socket, Nanos now) {
+  Relay& r = Of(socket);
+  if (r.connected) Pump(r, Other(SideOf(socket)), now);
+}
+
+// Whether `out` may take more of the worker's memory.
+bool TcpProxy::MemoryFor(TcpSocket out) {
+  const uint64_t left = tcp().SendMemory();
+  const uint64_t quarter = tcp().config().limits.send_frames / 4;
+  if (left >= quarter) return true;
+  if (left < kReserve) return false;
+  const transport::Tcb* const t = tcp().Find(out);
+  return t == nullptr || t->send.size() <= kShortOfMemory * left * left / (quarter * quarter);
+}
+
+// Passes on what has come from one end. The relay may be gone afterwards.
+void TcpProxy::Pump(Relay& r, Side from, Nanos now) {
+  const TcpSocket in = SocketOf(r, from);
+  const TcpSocket out = SocketOf(r, Other(from));
+  bool& ended = from == kClient ? r.client_ended : r.server_ended;
+  if (ended) return;
+  uint64_t bytes = 0;
+  while (tcp().SendRoom(out) > 0) {
+    if (!MemoryFor(out)) {
+      Wait(r, now);
+      break;
+    }
+    transport::ReceivedData data;
+    const SocketError error = tcp().ReceivePacket(in, data, now);
+    if (error == SocketError::kNone) {
+      if (tcp().SendReceived(out, data, now).ok()) {
+        bytes += data.length;
+        continue;
+      }
+      tcp().Release(data);  // of more pieces than there may be
+      return Break(r, ServiceFailure::kMemory, now);
+    }
+    if (error == SocketError::kEndOfData) {
+      ended = true;
+      tcp().Shutdown(out, now);
+    }
+    break;  // of other errors OnError tells
+  }
+  if (bytes > 0) {
+    (from == kClient ? stats_->bytes_in : stats_->bytes_out).Add(bytes);
+    r.last_activity = now;
+  }
+  if (r.client_ended && r.server_ended) Finish(r, now);
+}
+
+void TcpProxy::Wait(Relay& r, Nanos now) {
+  if (r.waiting) return;
+  r.waiting = true;
+  r.next_waiting = first_waiting_;
+  first_waiting_ = context_.relays.IndexOf(r);
+  WantWork(now + kRetryMemory);
+}
+
+Nanos TcpProxy::OnWork(Nanos now) {
+  uint32_t index = std::exchange(first_waiting_, transport::kNoIndex);
+  // First all are taken off the list, as they may come onto it again.
+  uint32_t count = 0;
+  for (uint32_t i = index; i != transport::kNoIndex; i = context_.relays[i].next_waiting) ++count;
+  for (; count > 0; --count) {
+    Relay& r = context_.relays[index];
+    index = r.next_waiting;
+    r.waiting = false;
+    if (r.owner == nullptr) {  // ended while it waited
+      context_.relays.Free(context_.relays.IndexOf(r));
+      continue;
+    }
+    const auto is_live = [&r, client = r.client] { return r.owner != nullptr && r.client == client; };
+    Pump(r, kClient, now);
+    if (is_live()) Pump(r, kServer, now);
+  }
+  return first_waiting_ == transport::kNoIndex ? Nanos::Max() : now + kRetryMemory;
+}
+
+void TcpProxy::OnError(TcpSocket socket, SocketError, Nanos now) {
+  Relay& r = Of(socket);
+  const Side side = SideOf(socket);
+  if (side == kServer && !r.connected) return OnAttemptFailed(r, now);
+  if (r.connected) {
+    // What came before the error is still passed on, as far as there is room.
+    const TcpSocket client = r.client;
+    Pump(r, side, now);
+    if (r.owner == nullptr || r.client != client) return;
+  }
+  Break(r, side == kClient ? ServiceFailure::kClientReset : ServiceFailure::kBackendReset, now);
+}
+
+void TcpProxy::OnItemTimer(uint32_t index, Nanos now) {
+  Relay& r = context_.relays[index];
+  if (!r.connected) return OnAttemptFailed(r, now);
+  const Nanos due = r.last_activity + config_->idle_timeout;
+  if (due > now) return context_.timers.Set(TimerKind::kRelay, index, due);
+  // Nothing new has come, but what came before may still be on its way out.
+  if (const uint32_t rest = Undelivered(r); rest != 0 && rest != r.undelivered) {
+    r.undelivered = rest;
+    return context_.timers.Set(TimerKind::kRelay, index, now + config_->idle_timeout);
+  }
+  Break(r, ServiceFailure::kIdleTimeout, now);
+}
+
+uint32_t TcpProxy::Undelivered(const Relay& r) const {
+  uint32_t bytes = 0;
+  for (const TcpSocket socket : {r.client, r.server}) {
+    const transport::Tcb* const t = context_.transport.tcp().Find(socket);
+    if (t != nullptr) bytes += t->send.size();
+  }
+  return bytes;
+}
+
+void TcpProxy::Finish(Relay& r, Nanos now) {
+  tcp().Close(r.client, now);
+  tcp().Close(r.server, now);
+  Free(r);
+}
+
+void TcpProxy::Break(Relay& r, ServiceFailure why, Nanos now) {
+  stats_->Fail(why);
+  tcp().Abort(r.client, now);
+  if (r.server.valid()) tcp().Abort(r.server, now);
+  Free(r);
+}
+
+void TcpProxy::Free(Relay& r) {
+  const uint32_t index = context_.relays.IndexOf(r);
+  context_.timers.Clear(TimerKind::kRelay, index);
+  if (r.backend != nullptr) Leave(*r.backend);
+  r.owner = nullptr;
+  r.backend = nullptr;
+  if (!r.waiting) context_.relays.Free(index);  // else when its turn comes
+  End();
+}
+
+void TcpProxy::AbortAll(Nanos now) {
+  for (uint32_t i = 0; i < context_.relays.capacity() && active() > 0; ++i) {
+    Relay& r = context_.relays[i];
+    if (r.owner == this) Break(r, ServiceFailure::kDrainTimeout, now);
+  }
+}
+
+}  // namespace sluice::services

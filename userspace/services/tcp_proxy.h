@@ -1,0 +1,73 @@
+// A TCP proxy: each client's connection is relayed over one to a backend, both ends here.
+//
+//   client ──▶ listener: accepted ──▶ a backend is picked ──▶ connect ──▶ relayed both ways
+//                                       ▲      refused, timed out   │
+//                                       └── another one, `retries` ─┘
+//
+// Data passes as the frames that it came in, without a copy (Tcp::SendReceived). Nothing is read that
+// could not be sent, so a slow reader at one end closes the window at the other; while the worker's
+// memory for sending runs short, each connection may use little of it, and those that wait are looked
+// at every few milliseconds. Each end's FIN is passed on when all its data has been (half-close), and
+// a reset resets the other end. What the client sends before a backend is there waits with TCP.
+//
+// Thread: the worker's. A relay comes from a slab; nothing is allocated per connection.
+#ifndef SLUICE_SERVICES_TCP_PROXY_H_
+#define SLUICE_SERVICES_TCP_PROXY_H_
+
+#include "services/proxy_service.h"
+
+namespace sluice::services {
+
+class TcpProxy final : public ProxyService {
+ public:
+  using ProxyService::ProxyService;
+  ~TcpProxy() override;
+
+  using Service::OnError;
+  using Service::OnReadable;
+  void OnAcceptable(transport::TcpListenerId listener, Nanos now) override;
+  void OnConnected(transport::TcpSocket socket, Nanos now) override;
+  void OnReadable(transport::TcpSocket socket, Nanos now) override;
+  void OnWritable(transport::TcpSocket socket, Nanos now) override;
+  void OnError(transport::TcpSocket socket, transport::SocketError error, Nanos now) override;
+  void OnItemTimer(uint32_t relay, Nanos now) override;
+  void AbortAll(Nanos now) override;
+
+ protected:
+  transport::TcpSocketOptions ListenOptions() const override;
+  Nanos OnWork(Nanos now) override;
+
+ private:
+  // Which end of a relay: bit 0 of what Context::item_of_tcp says.
+  enum Side : uint32_t { kClient = 0, kServer = 1 };
+  static Side Other(Side s) { return s == kClient ? kServer : kClient; }
+  static transport::TcpSocket SocketOf(const Relay& r, Side s) {
+    return s == kClient ? r.client : r.server;
+  }
+  Relay& Of(transport::TcpSocket s) { return context_.relays[context_.item_of_tcp[s.index] >> 1]; }
+  Side SideOf(transport::TcpSocket s) const {
+    return static_cast<Side>(context_.item_of_tcp[s.index] & 1);
+  }
+  void Name(transport::TcpSocket s, const Relay& r, Side side) {
+    context_.item_of_tcp[s.index] = context_.relays.IndexOf(r) << 1 | side;
+  }
+
+  void Dial(Relay& r, Nanos now);
+  void OnAttemptFailed(Relay& r, Nanos now);
+  bool Introduce(Relay& r, Nanos now);
+  void Pump(Relay& r, Side from, Nanos now);
+  bool MemoryFor(transport::TcpSocket out);
+  void Wait(Relay& r, Nanos now);
+  void Finish(Relay& r, Nanos now);                        // both have ended
+  void Break(Relay& r, ServiceFailure why, Nanos now);     // reset both
+  void Free(Relay& r);
+  void CountConnectTime(Nanos took);
+  uint32_t Undelivered(const Relay& r) const;
+
+  // Relays that wait for memory, through Relay::next_waiting.
+  uint32_t first_waiting_ = transport::kNoIndex;
+};
+
+}  // namespace sluice::services
+
+#endif  // SLUICE_SERVICES_TCP_PROXY_H_

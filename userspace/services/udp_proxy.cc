@@ -1,0 +1,202 @@
+#include "services/udp_proxy.h"
+
+#include "services/datagrams.h"
+
+namespace sluice::services {
+
+namespace {
+
+using transport::kNoIndex;
+using transport::SocketError;
+
+// Which socket of a session's: bit 0 of what Context::item_of_udp says.
+constexpr uint32_t kBackendSide = 0;
+constexpr uint32_t kClientSide = 1;
+
+}  // namespace
+
+void UdpProxy::Link(UdpSession& s) {
+  const uint32_t index = context_.sessions.IndexOf(s);
+  s.previous = latest_;
+  s.next = kNoIndex;
+  (latest_ == kNoIndex ? idlest_ : context_.sessions[latest_].next) = index;
+  latest_ = index;
+}
+
+void UdpProxy::Unlink(UdpSession& s) {
+  (s.previous == kNoIndex ? idlest_ : context_.sessions[s.previous].next) = s.next;
+  (s.next == kNoIndex ? latest_ : context_.sessions[s.next].previous) = s.previous;
+}
+
+void UdpProxy::Touch(UdpSession& s, Nanos now) {
+  s.last_activity = now;
+  if (latest_ == context_.sessions.IndexOf(s)) return;
+  Unlink(s);
+  Link(s);
+}
+
+void UdpProxy::OnReadable(transport::UdpSocket socket, Nanos now) {
+  const uint32_t item = context_.item_of_udp[socket.index];
+  if (item == kNoIndex) return FromListener(socket, now);
+  UdpSession& s = context_.sessions[item >> 1];
+  ReceivedDatagram d(context_);
+  while (d.Next(socket)) {  // until the session, and its socket with it, has ended
+    if ((item & 1) == kClientSide) {
+      FromClient(s, d.data(), now);
+    } else {
+      FromBackend(s, d.data(), now);
+    }
+  }
+}
+
+void UdpProxy::FromListener(transport::UdpSocket socket, Nanos now) {
+  const transport::Endpoint* const local = udp().LocalOf(socket);
+  if (local == nullptr) return;
+  transport::Tuple tuple{*local, {}};
+  ReceivedDatagram d(context_);
+  while (d.Next(socket)) {
+    tuple.remote = d.from();
+    const uint32_t index = context_.FindSession(tuple);
+    UdpSession* s = index == kNoIndex ? nullptr : &context_.sessions[index];
+    if (s != nullptr && !s->backend->up) {
+      End(*s);
+      s = nullptr;
+    }
+    if (s == nullptr) s = Begin(tuple, socket, now);
+    if (s != nullptr) FromClient(*s, d.data(), now);
+  }
+}
+
+bool UdpProxy::MakeRoom() {
+  if (idlest_ == kNoIndex) return false;
+  stats_->Fail(ServiceFailure::kEvicted);
+  End(context_.sessions[idlest_]);
+  return true;
+}
+
+UdpSession* UdpProxy::Begin(const transport::Tuple& client, transport::UdpSocket listener,
+                            Nanos now) {
+  Backend* const backend = pool_.Pick(client.remote.address, 0);
+  if (backend == nullptr) {
+    stats_->Fail(ServiceFailure::kNoBackend);
+    return nullptr;
+  }
+  if (!HasRoom()) MakeRoom();
+  uint32_t index = context_.sessions.Alloc();
+  if (index == kNoIndex && MakeRoom()) index = context_.sessions.Alloc();
+  if (index == kNoIndex) {
+    stats_->Fail(ServiceFailure::kLimit);
+    return nullptr;
+  }
+  UdpSession& s = context_.sessions[index];
+  s = UdpSession{};
+  const transport::Endpoint remote = EndpointOf(backend->config.address);
+  SocketError error = udp().Open({}, remote, this, s.server);
+  if (error == SocketError::kNoMemory && MakeRoom()) {
+    error = udp().Open({}, remote, this, s.server);
+  }
+  if (error != SocketError::kNone) {
+    context_.sessions.Free(index);
+    stats_->Fail(error == SocketError::kUnreachable ? ServiceFailure::kConnectFailed
+                                                    : ServiceFailure::kLimit);
+    if (error == SocketError::kUnreachable) backend->stats->failures.Add();
+    return nullptr;
+  }
+  s.owner = this;
+  s.tuple = client;
+  s.client = listener;
+  s.backend = backend;
+  s.last_activity = now;
+  context_.item_of_udp[s.server.index] = index << 1 | kBackendSide;
+  context_.session_table.Insert(client, index);
+  Link(s);
+  backend->Began();
+  backend->stats->connections.Add();
+  Service::Begin();
+  WantWork(now + config_->idle_timeout);
+  return &s;
+}
+
+void UdpProxy::FromClient(UdpSession& s, std::span<const uint8_t> data, Nanos now) {
+  stats_->messages_in.Add();
+  stats_->bytes_in.Add(data.size());
+  Touch(s, now);
+  if (!udp().Send(s.server, data, now).ok()) stats_->Fail(ServiceFailure::kSendFailed);
+}
+
+void UdpProxy::FromBackend(UdpSession& s, std::span<const uint8_t> data, Nanos now) {
+  Touch(s, now);
+  const auto sent = s.own_client_socket ? udp().Send(s.client, data, now)
+                                        : udp().SendTo(s.client, s.tuple.remote, data, now);
+  if (sent.ok()) {
+    stats_->messages_out.Add();
+    stats_->bytes_out.Add(data.size());
+  } else {
+    stats_->Fail(ServiceFailure::kSendFailed);
+  }
+  ++s.replies;
+  if (config_->replies != 0 && s.replies >= config_->replies) End(s);
+}
+
+void UdpProxy::OnError(transport::UdpSocket socket, SocketError, Nanos now) {
+  const uint32_t item = context_.item_of_udp[socket.index];
+  if (item == kNoIndex) return;
+  UdpSession& s = context_.sessions[item >> 1];
+  if ((item & 1) == kClientSide) {
+    stats_->Fail(ServiceFailure::kClientReset);
+  } else {
+    stats_->Fail(ServiceFailure::kBackendReset);
+    s.backend->stats->failures.Add();
+    checker_.Hurry(*s.backend, now);
+  }
+  End(s);
+}
+
+void UdpProxy::End(UdpSession& s) {
+  const uint32_t index = context_.sessions.IndexOf(s);
+  udp().Close(s.server);
+  if (s.own_client_socket) udp().Close(s.client);
+  context_.session_table.Erase(s.tuple, index);
+  Unlink(s);
+  Backend& backend = *s.backend;
+  s.owner = nullptr;
+  context_.sessions.Free(index);
+  Leave(backend);
+  Service::End();
+}
+
+void UdpProxy::OnUdpClosed(const UdpListening& listening, Nanos) {
+  for (uint32_t i = idlest_; i != kNoIndex;) {
+    UdpSession& s = context_.sessions[i];
+    i = s.next;
+    if (s.own_client_socket || s.client != listening.socket) continue;
+    transport::UdpSocket own;
+    if (udp().Open(s.tuple.local, s.tuple.remote, this, own) == SocketError::kNone) {
+      s.client = own;
+      s.own_client_socket = true;
+      context_.item_of_udp[own.index] = context_.sessions.IndexOf(s) << 1 | kClientSide;
+    } else {
+      stats_->Fail(ServiceFailure::kMemory);
+      End(s);
+    }
+  }
+}
+
+Nanos UdpProxy::OnWork(Nanos now) {
+  while (idlest_ != kNoIndex) {
+    UdpSession& s = context_.sessions[idlest_];
+    const Nanos due = s.last_activity + config_->idle_timeout;
+    if (due > now) return due;
+    End(s);
+  }
+  return Nanos::Max();
+}
+
+void UdpProxy::AbortAll(Nanos) {
+  while (idlest_ != kNoIndex) {
+    stats_->Fail(ServiceFailure::kDrainTimeout);
+    End(context_.sessions[idlest_]);
+  }
+}
+
+}  // namespace sluice::services

@@ -1,0 +1,54 @@
+// A UDP proxy: each client (address and port) has a session with one backend, over a connected socket
+// of its own, so that answers are matched to clients by the port that they come to.
+//
+// A session ends when neither side has said anything for idle_timeout, after `replies` datagrams of
+// the backend's, when ICMP says that the backend is not there, or to make room for a new one: at
+// max_connections, or the worker's limit, the idlest of the service goes (kEvicted). A client whose
+// backend is found down by a health check gets another one with its next datagram.
+//
+// When an address is no longer listened on, its sessions get sockets of their own for their clients,
+// so that they live on to their end, and somebody else can have the address.
+//
+// Thread: the worker's. Sessions come from a slab; nothing is allocated per session or datagram.
+#ifndef SLUICE_SERVICES_UDP_PROXY_H_
+#define SLUICE_SERVICES_UDP_PROXY_H_
+
+#include <span>
+
+#include "services/proxy_service.h"
+
+namespace sluice::services {
+
+class UdpProxy final : public ProxyService {
+ public:
+  using ProxyService::ProxyService;
+
+  using Service::OnError;
+  using Service::OnReadable;
+  void OnReadable(transport::UdpSocket socket, Nanos now) override;
+  void OnError(transport::UdpSocket socket, transport::SocketError error, Nanos now) override;
+  void AbortAll(Nanos now) override;
+
+ protected:
+  void OnUdpClosed(const UdpListening& listening, Nanos now) override;
+  Nanos OnWork(Nanos now) override;
+
+ private:
+  void FromListener(transport::UdpSocket socket, Nanos now);
+  void FromClient(UdpSession& s, std::span<const uint8_t> data, Nanos now);
+  void FromBackend(UdpSession& s, std::span<const uint8_t> data, Nanos now);
+  UdpSession* Begin(const transport::Tuple& client, transport::UdpSocket listener, Nanos now);
+  bool MakeRoom();
+  void Touch(UdpSession& s, Nanos now);
+  void End(UdpSession& s);
+  void Link(UdpSession& s);
+  void Unlink(UdpSession& s);
+
+  // By last activity, the idlest first; through UdpSession::next and previous.
+  uint32_t idlest_ = transport::kNoIndex;
+  uint32_t latest_ = transport::kNoIndex;
+};
+
+}  // namespace sluice::services
+
+#endif  // SLUICE_SERVICES_UDP_PROXY_H_
