@@ -33,7 +33,7 @@ void Tcp::Output(Tcb& t, Nanos now, bool force) {
   // loss lets a new segment go (limited transmit, RFC 3042, RFC 6675 section 5 step 3).
   const uint32_t limit = t.congestion.cwnd();
   const TcpSeq before = t.snd_nxt;
-  const uint32_t burst = BurstSize(t);
+  uint32_t burst = 0;  // known when there is more than one segment
   uint32_t sent = 0;
   Plan plan;
   if (PacingHolds(t, now)) {
@@ -44,6 +44,7 @@ void Tcp::Output(Tcb& t, Nanos now, bool force) {
   TcpSeq burst_begin = t.snd_nxt;
   while (!plan.empty()) {
     const Plan next = plan.fin ? Plan() : PlanSegment(t, limit, false, plan.length);
+    if (burst == 0 && !next.empty()) burst = BurstSize(t);
     const bool ends = ++sent == burst || next.empty();
     const bool push = ends && sent > 1 && (t.snd_nxt + plan.length).AtOrBefore(t.push_seq);
     if (ends) sent = 0;
