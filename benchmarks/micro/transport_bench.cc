@@ -11,6 +11,7 @@ namespace {
 // Segments with data per second, MSS 1448, and their ACKs.
 void Bulk(benchmark::State& state) {
   MemoryLink link;
+  link.bursts = state.range(0) != 0;
   Discard sink(link.tcp(1));
   Source source(link.tcp(0));
   transport::TcpListenerId id;
@@ -27,7 +28,7 @@ void Bulk(benchmark::State& state) {
                                                    benchmark::Counter::kIsRate);
   state.counters["bit/s"] = benchmark::Counter(moved * 8, benchmark::Counter::kIsRate);
 }
-BENCHMARK(Bulk);
+BENCHMARK(Bulk)->ArgName("bursts")->Arg(0)->Arg(1);
 
 // Connect, a request of 100 bytes, an answer, close from the client; both ends.
 void ConnectRequestClose(benchmark::State& state) {

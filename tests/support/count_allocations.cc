@@ -6,10 +6,12 @@
 
 namespace {
 uint64_t allocations = 0;
+uint64_t allocated_bytes = 0;
 }  // namespace
 
 void* operator new(size_t size) {
   ++allocations;
+  allocated_bytes += size;
   if (void* const p = std::malloc(size)) return p;
   throw std::bad_alloc();
 }
@@ -19,5 +21,6 @@ void operator delete(void* p, size_t) noexcept { std::free(p); }
 namespace sluice::test {
 
 uint64_t Allocations() { return allocations; }
+uint64_t AllocatedBytes() { return allocated_bytes; }
 
 }  // namespace sluice::test

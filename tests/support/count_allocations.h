@@ -8,6 +8,8 @@
 namespace sluice::test {
 
 uint64_t Allocations();
+// How much it has asked for, freed or not.
+uint64_t AllocatedBytes();
 
 }  // namespace sluice::test
 

@@ -48,17 +48,20 @@ class MemoryLink {
     now_ += Micros(10);
     for (size_t i = 0; i < 2; ++i) {
       working_.swap(ends_[i].queue);
+      if (bursts) ends_[1 - i].stack->BeginBurst();
       for (packet::Packet& p : working_) {
         ++packets_;
         const auto verdict = ends_[1 - i].stack->Receive(p, now_);
         if (verdict.kind() != packet::Verdict::Kind::kLocal) packet::FreePacket(pool_, p);
       }
+      if (bursts) ends_[1 - i].stack->EndBurst(now_);
       working_.clear();
     }
     for (End& end : ends_) {
       if (end.stack->NextDeadline() <= now_) end.stack->OnTimer(now_);
     }
   }
+  bool bursts = false;  // what arrives in a round arrives together
   void Wait(Nanos time) {
     now_ += time;
     Round();

@@ -78,6 +78,14 @@ class LocalSockets final : public transport::IpLayer {
   // transport::Transport::Receive.
   packet::Verdict Receive(packet::Packet& p, Nanos now) { return stack_->Receive(p, now); }
 
+  // Around the packets of a burst, so that a connection answers several at once.
+  void BeginBurst() {
+    if (active()) [[unlikely]] stack_->BeginBurst();
+  }
+  void EndBurst(Nanos now) {
+    if (active()) [[unlikely]] stack_->EndBurst(now);
+  }
+
   void OnTimer(Nanos now) {
     stack_->OnTimer(now);
     if (program_ != nullptr) program_->OnTimer(now);

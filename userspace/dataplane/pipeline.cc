@@ -62,10 +62,12 @@ void Pipeline::Process(std::span<Packet> burst, IfaceSlot slot, const Snapshot& 
   batch4_.count = 0;
   batch6_.count = 0;
   judged_count_ = 0;
+  sockets_.BeginBurst();
   for (Packet& p : burst) Classify(p, in, snapshot, now);
   if (judged_count_ > 0) Judge(in, snapshot, now);
   if (batch4_.count > 0) Route(batch4_, in, snapshot, now);
   if (batch6_.count > 0) Route(batch6_, in, snapshot, now);
+  sockets_.EndBurst(now);
   if (neighbors_.has_settled()) Settle(snapshot, now);
 }
 

@@ -65,6 +65,10 @@ class Transport {
   //   kDrop      the caller frees it and counts the reason
   packet::Verdict Receive(packet::Packet& p, Nanos now);
 
+  // Around the Receives of a burst, if the caller likes (tcp.h): one answer for several segments.
+  void BeginBurst() { tcp_.BeginBurst(); }
+  void EndBurst(Nanos now) { tcp_.EndBurst(now); }
+
   // Whether a TCP or UDP packet for an address of ours is a socket's: Receive would not say kContinue.
   // For who must know before (rules for input). An ICMP error is judged by Receive alone.
   bool Claims(const packet::Packet& p) const;

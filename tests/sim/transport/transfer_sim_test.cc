@@ -135,6 +135,33 @@ TEST(Transfer, BlackHoleMtu) {
   }
 }
 
+// RFC 8899: after the black hole the search finds what the path carries, to within eight bytes, and no
+// further timeout is needed for it.
+TEST(Transfer, PathMtuIsFoundWithoutIcmp) {
+  for (const bool v6 : {false, true}) {
+    TransportLink::Options o;
+    o.v6 = v6;
+    o.forward.mtu = 1399;
+    o.forward.icmp = false;
+    TransportLink link(o);
+    BulkTransfer bulk(link, 3'000'000);
+    uint32_t found = 0;
+    uint64_t timeouts = 0;
+    while (!bulk.server.closed && link.Step(Seconds(100'000))) {
+      link.host(0).tcp().ForEachConnection([&](const transport::Tcb& t) {
+        if (t.path_probe.used && found == 0) timeouts = link.host(0).tcp().counters().timeouts.Read();
+        if (t.path_probe.used) found = std::max(found, t.path_mtu);
+      });
+    }
+    EXPECT_TRUE(bulk.Run(Seconds(100)));
+    EXPECT_LE(found, 1399u);
+    EXPECT_GT(found, 1399u - 8u);
+    EXPECT_EQ(link.host(0).tcp().counters().timeouts.Read(), timeouts);
+    EXPECT_EQ(link.host(0).tcp().counters().black_holes.Read(), 1u);
+    EXPECT_TRUE(NothingIsLeft(link));
+  }
+}
+
 // The path's MTU shrinks in mid-transfer, and the router says so: no timeout is needed.
 TEST(Transfer, PathMtuShrinksInMidTransfer) {
   TransportLink link({});

@@ -51,6 +51,45 @@ TEST(Rfc9293, AckIsPiggybacked) {
   t.Nothing();
 }
 
+// Segments that arrive together are acknowledged together, and their program hears of them once; what is
+// out of order is answered one by one all the same, since the peer counts duplicate ACKs.
+TEST(Burst, OneAnswerForSegmentsInOrder) {
+  TcpScript t;
+  t.Establish();
+  t.tcp().BeginBurst();
+  for (int i = 0; i < 4; ++i) {
+    const int from = i * 1000 + 1;
+    t.In(". " + std::to_string(from) + ":" + std::to_string(from + 1000) + "(1000) ack 1 win 1000");
+  }
+  t.Nothing();
+  EXPECT_EQ(t.readable, 0);
+  t.tcp().EndBurst(t.now());
+  t.Out(". 1:1(0) ack 4001");
+  t.Nothing();
+  EXPECT_EQ(t.readable, 1);
+  t.tcp().BeginBurst();
+  for (int i = 0; i < 3; ++i) t.In(". 5001:6001(1000) ack 1 win 1000");
+  for (int i = 0; i < 3; ++i) t.Out(". 1:1(0) ack 4001");
+  t.In(". 4001:5001(1000) ack 1 win 1000");
+  t.tcp().EndBurst(t.now());
+  t.Out(". 1:1(0) ack 6001");
+  t.Nothing();
+}
+
+// A connection may end, and its place be taken, within a burst.
+TEST(Burst, ConnectionThatEndsWithin) {
+  TcpScript t;
+  t.Establish();
+  t.tcp().BeginBurst();
+  t.In("P. 1:1001(1000) ack 1 win 1000");
+  t.In("R. 1001:1001(0) ack 1 win 1000");
+  t.Close();
+  t.In("S 9000:9000(0) win 1000");
+  t.tcp().EndBurst(t.now());
+  EXPECT_EQ(t.Next().substr(0, 2), "S.");
+  t.Nothing();
+}
+
 // RFC 5681 section 4.2: out-of-order data is acknowledged at once, and so is what fills a gap.
 TEST(Rfc5681, OutOfOrderDataIsAckedAtOnce) {
   TcpScript t;

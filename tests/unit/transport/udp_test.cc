@@ -1,8 +1,10 @@
 // UDP sockets: who gets a datagram, checksums, limits, errors.
 #include <gtest/gtest.h>
 
+#include <set>
 #include <string>
 
+#include "base/byte_order.h"
 #include "support/packet_builder.h"
 #include "support/transport_host.h"
 
@@ -67,7 +69,8 @@ TEST_F(Udp, ReceivesAndAnswers) {
   EXPECT_EQ(Read(s), "!would_block");
   EXPECT_EQ(udp().SendTo(s, {Ipv4(10, 0, 0, 2), 1000}, Text("answer!"), Seconds(1)).bytes, 7u);
   ASSERT_EQ(sent_.size(), 1u);
-  const Bytes wanted = PacketBuilder().Ipv4("10.0.0.1", "10.0.0.2").Id(0).Udp(53, 1000)
+  const uint16_t id = LoadBe16(&sent_[0][4]);
+  const Bytes wanted = PacketBuilder().Ipv4("10.0.0.1", "10.0.0.2").Id(id).Udp(53, 1000)
       .Payload("answer!").Build();
   EXPECT_EQ(ToHex(sent_[0]), ToHex(wanted));
   udp().Close(s);
@@ -190,9 +193,123 @@ TEST_F(Udp, IcmpErrorReachesConnectedSocket) {
       PacketBuilder().Ipv4("10.0.0.2", "10.0.0.1").Icmp(3, 3).Payload(other).Build(), Seconds(1)));
 }
 
+// RFC 6864 section 4.3: datagrams without Don't Fragment must not share an identification.
+TEST_F(Udp, IdentificationsDiffer) {
+  const UdpSocket s = Bind({Ipv4(), 5000});
+  std::set<uint16_t> ids;
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_TRUE(udp().SendTo(s, {Ipv4(10, 0, 0, 2), 53}, Text("x"), Seconds(1)).ok());
+    ids.insert(LoadBe16(&sent_.back()[4]));
+  }
+  EXPECT_GE(ids.size(), 18u);  // by chance two may meet
+}
+
+// RFC 791 section 3.2: fragments of one identification, at offsets in units of eight bytes, all but the last
+// with More Fragments; together they are the datagram, with a checksum over the whole.
+TEST_F(Udp, LargeDatagramsAreSentInFragments) {
+  const UdpSocket s = Bind({Ipv4(), 5000});
+  Bytes data(4000);
+  for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<uint8_t>(i * 7);
+  EXPECT_EQ(udp().SendTo(s, {Ipv4(10, 0, 0, 2), 53}, data, Seconds(1)).bytes, 4000u);
+  ASSERT_EQ(sent_.size(), 3u);
+  Bytes whole;
+  for (const Bytes& f : sent_) {
+    EXPECT_LE(f.size(), 1500u);
+    EXPECT_EQ(NaiveSum(std::span(f).first(20)), 0xffff);
+    EXPECT_EQ(LoadBe16(&f[4]), LoadBe16(&sent_[0][4]));
+    EXPECT_EQ((LoadBe16(&f[6]) & 0x1fff) * 8u, whole.size());
+    EXPECT_EQ((LoadBe16(&f[6]) & 0x2000) != 0, &f != &sent_.back());
+    whole.insert(whole.end(), f.begin() + 20, f.end());
+  }
+  const Bytes wanted =
+      PacketBuilder().Ipv4("10.0.0.1", "10.0.0.2").Udp(5000, 53).Payload(data).Build();
+  EXPECT_EQ(whole, Bytes(wanted.begin() + 20, wanted.end()));
+  EXPECT_EQ(udp().counters().fragments_sent.Read(), 3u);
+}
+
+// RFC 8200 section 4.5.
+TEST_F(Udp, LargeDatagramsAreSentInFragmentsV6) {
+  const UdpSocket s = Bind({Ipv6(), 5000});
+  const Bytes data(3001, 'y');
+  EXPECT_TRUE(udp().SendTo(s, {*ParseIpAddress("2001:db8::2"), 53}, data, Seconds(1)).ok());
+  ASSERT_EQ(sent_.size(), 3u);
+  Bytes whole;
+  for (const Bytes& f : sent_) {
+    EXPECT_LE(f.size(), 1500u);
+    EXPECT_EQ(f[6], 44);
+    EXPECT_EQ(LoadBe16(&f[4]), f.size() - 40);
+    EXPECT_EQ(f[40], 17);
+    EXPECT_EQ(LoadBe16(&f[42]) & 0xfff8, whole.size());
+    EXPECT_EQ(LoadBe16(&f[42]) & 1, &f != &sent_.back() ? 1 : 0);
+    EXPECT_EQ(LoadBe32(&f[44]), LoadBe32(&sent_[0][44]));
+    whole.insert(whole.end(), f.begin() + 48, f.end());
+  }
+  const Bytes wanted =
+      PacketBuilder().Ipv6("2001:db8::1", "2001:db8::2").Udp(5000, 53).Payload(data).Build();
+  EXPECT_EQ(whole, Bytes(wanted.begin() + 40, wanted.end()));
+}
+
+// All fragments or none: too few frames, and nothing is sent.
+TEST_F(Udp, FragmentsWantFramesForAll) {
+  const UdpSocket s = Bind({Ipv4(), 5000});
+  std::vector<packet::FrameIndex> taken;
+  while (host_.pool().size() > 2) taken.push_back(host_.pool().Alloc());
+  EXPECT_EQ(udp().SendTo(s, {Ipv4(10, 0, 0, 2), 53}, Bytes(4000, 'x'), Seconds(1)).error,
+            SocketError::kWouldBlock);
+  EXPECT_TRUE(sent_.empty());
+  for (const packet::FrameIndex f : taken) host_.pool().Free(f);
+}
+
+// RFC 1112: a datagram to a group goes to every socket that has joined it, and to no other.
+TEST_F(Udp, MulticastGoesToMembers) {
+  const IpAddress group = *ParseIpAddress("239.1.2.3");
+  const auto to = [&](const char* address) {
+    return host_.Deliver(
+        PacketBuilder().Ipv4("10.0.0.2", address).Udp(7, 5353).Payload("news").Build(), Seconds(1));
+  };
+  const UdpSocket any = Bind({Ipv4(), 5353});
+  const UdpSocket own = Bind({group, 5353});
+  EXPECT_FALSE(to("239.1.2.3"));
+  EXPECT_EQ(udp().Join(any, group), SocketError::kNone);
+  EXPECT_EQ(udp().Join(any, group), SocketError::kNone);
+  EXPECT_EQ(udp().Join(own, group), SocketError::kNone);
+  EXPECT_EQ(udp().Join(own, *ParseIpAddress("10.0.0.7")), SocketError::kInvalid);
+  EXPECT_EQ(udp().Join(own, *ParseIpAddress("ff02::1")), SocketError::kInvalid);
+  EXPECT_TRUE(to("239.1.2.3"));
+  EXPECT_FALSE(to("239.1.2.4"));
+  EXPECT_EQ(Read(any), "10.0.0.2:7 news");
+  EXPECT_EQ(Read(any), "!would_block");
+  EXPECT_EQ(Read(own), "10.0.0.2:7 news");
+  // What is sent comes from an address of ours.
+  EXPECT_TRUE(udp().SendTo(own, {group, 5353}, Text("x"), Seconds(1)).ok());
+  EXPECT_EQ(Ipv4::FromWire(&sent_.back()[12]), Ipv4(10, 0, 0, 1));
+  EXPECT_EQ(udp().Leave(any, group), SocketError::kNone);
+  EXPECT_EQ(udp().Leave(any, group), SocketError::kInvalid);
+  EXPECT_TRUE(to("239.1.2.3"));
+  EXPECT_EQ(Read(any), "!would_block");
+  EXPECT_EQ(Read(own), "10.0.0.2:7 news");
+  // A full queue of one does not take it from the other.
+  EXPECT_EQ(udp().Join(any, group), SocketError::kNone);
+  for (int i = 0; i < 4; ++i) EXPECT_TRUE(to("239.1.2.3"));
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(Read(own), "10.0.0.2:7 news");
+  EXPECT_TRUE(to("239.1.2.3"));
+  EXPECT_EQ(udp().counters().queue_full.Read(), 1u);
+  udp().Close(any);
+  udp().Close(own);
+  EXPECT_FALSE(to("239.1.2.3"));
+}
+
+TEST_F(Udp, MembershipLimit) {
+  const UdpSocket s = Bind({Ipv4(), 5353});
+  for (uint32_t i = 0; i < 64; ++i) {
+    EXPECT_EQ(udp().Join(s, Ipv4(239, 0, 0, static_cast<uint8_t>(i))), SocketError::kNone);
+  }
+  EXPECT_EQ(udp().Join(s, Ipv4(239, 0, 1, 0)), SocketError::kNoMemory);
+}
+
 TEST_F(Udp, SendErrors) {
   const UdpSocket s = Bind({Ipv4(), 5000});
-  const Bytes large(1473, 'x');
+  const Bytes large(65508, 'x');
   const Endpoint peer{Ipv4(10, 0, 0, 2), 53};
   EXPECT_EQ(udp().Send(s, Text("x"), Seconds(1)).error, SocketError::kNotConnected);
   EXPECT_EQ(udp().SendTo(s, peer, large, Seconds(1)).error, SocketError::kTooLong);

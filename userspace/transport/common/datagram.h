@@ -66,6 +66,8 @@ struct IpOptions {
   uint8_t ecn = 0;  // the codepoint
   uint8_t ttl = 64;
   bool dont_fragment = true;
+  uint16_t id = 0;                  // IPv4's; must differ between datagrams without Don't Fragment
+  uint16_t fragment_field = 0;      // IPv4's offset and More Fragments
 };
 
 // Begins a packet of `l4_length` bytes behind the IP header, which is written; false when no frame
@@ -89,8 +91,9 @@ inline bool BeginDatagram(packet::FramePool& pool, const Tuple& t, uint8_t proto
     wire::EmitIpv4Header({p.l3(), ip_size},
                          {.tos = options.ecn,
                           .payload_length = static_cast<uint16_t>(l4_length),
-                          .fragment_field =
-                              options.dont_fragment ? wire::kIpv4DontFragment : uint16_t{0},
+                          .id = options.id,
+                          .fragment_field = options.dont_fragment ? wire::kIpv4DontFragment
+                                                                  : options.fragment_field,
                           .ttl = options.ttl,
                           .protocol = protocol,
                           .source = t.local.address.v4(),

@@ -30,6 +30,10 @@ struct Tuple {
 // The unspecified address of a family: a socket bound to it takes all addresses of ours.
 constexpr bool IsAny(const IpAddress& a) { return a.bits.IsUnspecified(); }
 
+inline bool IsMulticast(const IpAddress& a) {
+  return a.is_v4() ? a.v4().IsMulticast() : a.v6().IsMulticast();
+}
+
 inline uint64_t HashOf(const HashKey& key, const Tuple& t) {
   if (t.is_v4()) {
     return TableHash(key, {t.local.address.bits.lo << 32 | t.remote.address.bits.lo, t.ports()});

@@ -9,7 +9,7 @@ void CongestionControl::OnAck(const Ack& ack) {
     const bool end = first_slow_start_ && hystart_.OnAck(ack.ack, ack.snd_nxt, ack.rtt);
     // After the first slow start L is 2 (RFC 5681 section 3.1 with RFC 3465).
     const uint32_t growth =
-        first_slow_start_ ? hystart_.Growth(ack.bytes, mss_) : std::min(ack.bytes, 2 * mss_);
+        first_slow_start_ ? hystart_.Growth(ack.bytes, mss_, paced_) : std::min(ack.bytes, 2 * mss_);
     set_cwnd(cwnd_ + growth);
     if (end) {
       ssthresh_ = cwnd_;
@@ -86,9 +86,9 @@ void CongestionControl::OnCongestion(uint32_t flight, Nanos) {
   // Section 4.7, fast convergence: room for others when the maximum falls.
   w_max_ = cwnd < w_max_ ? cwnd * (1 + kBetaCubic) / 2 : cwnd;
   cwnd_prior_ = cwnd;
-  // Section 4.6; flight and not cwnd, so that a window that was not used is not kept.
-  const double base = std::min<double>(flight, cwnd_);
-  ssthresh_ = std::max(static_cast<uint32_t>(base * kBetaCubic), 2 * mss_);
+  // Section 4.6. Of cwnd and not of what is in flight, as that section allows to who does not let cwnd
+  // grow while it is not what limits (and after an idle time it is cut, OnIdle).
+  ssthresh_ = std::max(static_cast<uint32_t>(cwnd_ * kBetaCubic), 2 * mss_);
   in_epoch_ = false;
   fraction_ = 0;
 }

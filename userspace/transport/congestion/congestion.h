@@ -34,8 +34,10 @@ class CongestionControl {
     Nanos now;
   };
 
-  void Start(CongestionAlgorithm algorithm, uint32_t mss) {
+  // `paced`: bursts are spread out, so that no ACK is too large to grow by (RFC 9406 section 4.2).
+  void Start(CongestionAlgorithm algorithm, uint32_t mss, bool paced = false) {
     *this = CongestionControl();
+    paced_ = paced;
     algorithm_ = algorithm;
     mss_ = mss;
     cwnd_ = InitialWindow(mss);
@@ -79,6 +81,7 @@ class CongestionControl {
   uint32_t ssthresh_ = kInfinite;
   uint32_t mss_ = 0;
   CongestionAlgorithm algorithm_ = CongestionAlgorithm::kCubic;
+  bool paced_ = false;
   bool first_slow_start_ = true;
   bool in_epoch_ = false;
   uint32_t acked_in_avoidance_ = 0;  // NewReno: bytes since cwnd last grew (RFC 3465)

@@ -30,8 +30,8 @@ class HyStart {
 
   bool in_css() const { return css_rounds_ > 0; }
   // What an ACK of `acked` bytes adds to cwnd in slow start (section 4.2).
-  uint32_t Growth(uint32_t acked, uint32_t mss) const {
-    const uint32_t most = std::min(acked, kNonPacedL * mss);
+  uint32_t Growth(uint32_t acked, uint32_t mss, bool paced) const {
+    const uint32_t most = paced ? acked : std::min(acked, kNonPacedL * mss);
     return in_css() ? most / kCssGrowthDivisor : most;
   }
 

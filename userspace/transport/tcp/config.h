@@ -58,13 +58,18 @@ struct TcpConfig {
   bool sack = true;
   bool window_scaling = true;
   bool syn_cookies = true;
+  bool tail_loss_probes = true;    // RFC 8985 section 7
+  bool restart_after_idle = true;  // a restart window after an idle RTO (RFC 5681 section 4.1)
   uint8_t ttl = 64;
+  uint8_t least_burst = 2;   // segments that are sent back to back, at least (tcp_output.cc, BurstSize)
   uint16_t first_port = 32768;  // of connections from here (RFC 6056)
   uint16_t last_port = 60999;
 };
 
 struct TcpSocketOptions {
   bool no_delay = false;             // no Nagle (RFC 896)
+  bool cork = false;                 // nothing less than a full segment for 200 ms, as TCP_CORK
+  bool pacing = false;               // new data spread over the round trip (where that is > 2 ms)
   bool keepalive = false;            // RFC 9293 section 3.8.4: off unless asked for
   uint8_t keepalive_probes = 9;
   CongestionAlgorithm congestion = CongestionAlgorithm::kCubic;

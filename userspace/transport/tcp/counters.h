@@ -45,6 +45,7 @@ struct TcpCounters {
   Counter time_wait_reused;       // by a new connection with the same addresses and ports
   Counter ecn_reductions;
   Counter path_mtu_changes;
+  Counter path_probes;            // segments that tried a larger path MTU
   Counter black_holes;            // paths found to lose large segments without a word
   // Limits.
   Counter no_connection;   // a SYN dropped, or Connect refused

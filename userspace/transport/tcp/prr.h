@@ -1,4 +1,4 @@
-// Proportional rate reduction (RFC 6937): how much may be sent for each ACK during fast recovery, so
+// Proportional rate reduction (RFC 6937, as RFC 9937 has it): how much may be sent for each ACK during fast recovery, so
 // that cwnd arrives at ssthresh when recovery ends, without a pause before or a burst after.
 #ifndef SLUICE_TRANSPORT_TCP_PRR_H_
 #define SLUICE_TRANSPORT_TCP_PRR_H_
@@ -19,7 +19,7 @@ class Prr {
   void OnSent(uint32_t bytes) { out_ += bytes; }
 
   // sndcnt for an ACK that told of `delivered` bytes. `good`: it advanced SND.UNA and showed no new
-  // loss, so that the reduction bound may be the one of slow start (section 3, SSRB), else CRB.
+  // loss (SafeACK), so that the reduction bound may be the one of slow start (SSRB), else CRB.
   uint32_t OnAck(uint32_t delivered, uint32_t pipe, uint32_t ssthresh, uint32_t mss, bool good) {
     delivered_ += delivered;
     uint64_t count;
@@ -28,10 +28,12 @@ class Prr {
           (uint64_t{delivered_} * ssthresh + recover_fs_ - 1) / recover_fs_;
       count = wanted > out_ ? wanted - out_ : 0;
     } else {
-      uint64_t limit = delivered_ > out_ ? delivered_ - out_ : 0;
-      if (good) limit = std::max<uint64_t>(limit, delivered) + mss;
+      uint64_t limit = std::max(delivered_ > out_ ? delivered_ - out_ : 0, delivered);
+      if (good) limit += mss;
       count = std::min<uint64_t>(ssthresh - pipe, limit);
     }
+    // The first retransmission does not wait for the window (RFC 6675 section 5, step 4.3).
+    if (out_ == 0 && count == 0) count = mss;
     return static_cast<uint32_t>(count);
   }
 

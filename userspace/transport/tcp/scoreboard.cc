@@ -62,9 +62,9 @@ bool Scoreboard::Split(TxSegments& pool, uint32_t index, uint32_t at) {
   b = a;
   b.seq = a.seq + at;
   b.length = a.length - at;
-  b.flags &= static_cast<uint8_t>(~kTxSyn);
+  b.flags &= static_cast<uint8_t>(~(kTxSyn | kTxProbe));
   a.length = at;
-  a.flags &= static_cast<uint8_t>(~(kTxFin | kTxPush));
+  a.flags &= static_cast<uint8_t>(~(kTxFin | kTxPush | kTxProbe));
   if (a.Has(kTxSacked)) ++sacked_segments_;
   Link(pool, second, index);
   return true;
@@ -103,6 +103,7 @@ void Scoreboard::MarkRetransmitted(TxSegments& pool, uint32_t index, Nanos now) 
   s.sent = now;
   if (!s.Has(kTxRetransmitted)) retransmitted_bytes_ += s.length;
   s.flags |= kTxRetransmitted | kTxEverRetransmitted;
+  s.flags &= static_cast<uint8_t>(~kTxProbe);
   // In sequence with the marks: one that was not lost counts as such while it is in flight twice.
   if (!s.Has(kTxLost)) {
     lost_bytes_ += s.length;

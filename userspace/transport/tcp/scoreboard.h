@@ -25,6 +25,7 @@ enum TxFlag : uint8_t {
   kTxLost = 16,             // believed lost; with kTxRetransmitted, and sent again since
   kTxRetransmitted = 32,    // a retransmission is in flight
   kTxEverRetransmitted = 64,
+  kTxProbe = 128,           // larger than the path's MTU is known to be; until it is sent again
 };
 
 struct TxSegment {

@@ -32,8 +32,9 @@ enum class TcpTimer : uint8_t {
   kDelayedAck,
   kKeepalive,
   kState,       // TIME-WAIT, FIN-WAIT-2
+  kPacing,      // the next burst may go
 };
-inline constexpr size_t kTcpTimerCount = 5;
+inline constexpr size_t kTcpTimerCount = 6;
 enum class RetransmitTimer : uint8_t { kNone, kRto, kProbe, kPersist };
 
 // Where the sender stands with losses (what Linux calls the ca_state).
@@ -42,6 +43,16 @@ enum class Recovery : uint8_t {
   kReduced,   // ECN: cwnd comes down, nothing is lost
   kRecovery,  // fast recovery
   kLoss,      // after a retransmission timeout
+};
+
+// The search for the path's MTU (RFC 8899 section 5.3), between Tcb::path_mtu, which works, and `high`.
+struct PathProbe {
+  uint32_t high = 0;  // 0: no search
+  uint32_t size = 0;  // of the probe in flight; 0: none
+  wire::TcpSeq end;
+  uint8_t tries = 0;
+  bool used = false;          // path_mtu was found by searching
+  bool high_untried = false;  // `high` itself may work
 };
 
 enum TcbEvent : uint8_t {
@@ -69,6 +80,7 @@ struct Tcb {
   SocketError error = SocketError::kNone;
   uint8_t events = 0;                 // TcbEvent, to be told
   bool queued_for_events = false;
+  bool waits_for_end = false;         // of the burst
   bool owned = false;                 // a program has it
   bool passive = false;               // began with a SYN from the peer
   bool was_established = false;
@@ -89,6 +101,8 @@ struct Tcb {
   bool fin_queued = false;  // after the data written so far comes a FIN
   bool fin_sent = false;
   TcpSeq snd_small_end;     // the end of the last segment that was not full (Nagle)
+  bool more_to_come = false;  // within SendMore: what is not a full segment waits
+  TcpSeq push_seq;          // the end of what Send has written: there belongs a PSH
 
   // Receive sequence variables.
   TcpSeq irs;
@@ -107,6 +121,7 @@ struct Tcb {
   uint32_t path_mtu = 1500;
   uint32_t link_mtu = 1500;
   Nanos path_mtu_expires = Nanos::Max();
+  PathProbe path_probe;
 
   // What was agreed on.
   bool ts_enabled = false;
@@ -143,7 +158,10 @@ struct Tcb {
   Prr prr;
   TcpSeq recovery_point;    // SND.NXT when the reduction began
   uint32_t dup_acks = 0;    // without SACK
+  // Whether the window was in use, in this flight of data: more waited for it, or by how much was out.
   bool cwnd_limited = false;
+  uint32_t most_out = 0;
+  TcpSeq usage_end;         // of that flight
   bool undo_possible = false;
   bool undo_ts_valid = false;
   uint32_t undo_ts = 0;           // TSval of the first retransmission since the reduction
@@ -151,6 +169,7 @@ struct Tcb {
   TcpSeq tlp_end_seq;
   bool tlp_in_flight = false;
   bool tlp_is_retransmission = false;
+  Nanos pacing_next;        // when the next burst may go
   Nanos last_sent;
   Nanos last_received;
   Nanos first_unanswered = Nanos::Max();  // since when nothing of ours is acknowledged

@@ -11,7 +11,8 @@
 //   tcp_recovery.cc   losses: RACK-TLP, fast recovery, timeouts, undo
 //   tcp_output.cc     what to send and when: Nagle, windows, probes; segments built
 //   tcp_timers.cc     timers
-//   tcp_icmp.cc       path MTU and errors by ICMP
+//   tcp_path_mtu.cc   the path's MTU: black holes, and the search for it
+//   tcp_icmp.cc       errors by ICMP
 //   tcp_life.cc       how connections come, end, and wait; events
 //   tcp_sockets.cc    the program's calls
 //
@@ -80,6 +81,12 @@ class Tcp {
   // A whole TCP segment for an address of ours (common/datagram.h). kContinue: no socket has this
   // port, and the packet is as it was; kDrop: counted and freed by the caller; kLocal: taken.
   packet::Verdict Receive(packet::Packet& p, Nanos now);
+  // Around the Receives of packets that have arrived together, if the caller likes: acknowledging, call
+  // backs and sending are then done once per connection instead of once per segment, as for a host
+  // whose NIC or kernel collects segments (GRO). Only where a connection is in order and at ease; all
+  // else is answered as ever.
+  void BeginBurst() { in_burst_ = true; }
+  void EndBurst(Nanos now);
   // Whether Receive would take a segment from `remote` to `local`.
   bool Claims(const Tuple& t) const {
     return FindConnection(t) != kNoIndex || FindListener(t.local) != kNoIndex;
@@ -98,10 +105,15 @@ class Tcp {
                      TcpHandler* handler, TcpListenerId& id);
   SocketError CloseListener(TcpListenerId id, Nanos now);
   SocketError Accept(TcpListenerId id, TcpHandler* handler, TcpSocket& socket);
+  // Whether Accept would give a connection.
+  bool Acceptable(TcpListenerId id) const;
   SocketError Connect(const Endpoint& local, const Endpoint& remote,
                       const TcpSocketOptions& options, TcpHandler* handler, Nanos now,
                       TcpSocket& socket);
   IoResult Send(TcpSocket socket, std::span<const uint8_t> data, Nanos now);
+  // As Send, with more to follow: what does not fill a segment waits for it, but not for longer than an
+  // RTO (Linux' MSG_MORE).
+  IoResult SendMore(TcpSocket socket, std::span<const uint8_t> data, Nanos now);
   IoResult SendOwned(TcpSocket socket, const OwnedBuffer& buffer, Nanos now);
   IoResult SendReceived(TcpSocket socket, const ReceivedData& data, Nanos now);
   IoResult Receive(TcpSocket socket, std::span<uint8_t> out, Nanos now);
@@ -114,6 +126,8 @@ class Tcp {
   SocketError Abort(TcpSocket socket, Nanos now);
   SocketError SetHandler(TcpSocket socket, TcpHandler* handler);
   SocketError SetOptions(TcpSocket socket, const TcpSocketOptions& options, Nanos now);
+  // Of the connections that begin from now on.
+  SocketError SetListenerOptions(TcpListenerId id, const TcpSocketOptions& options);
 
   // For views: `visit(const Tcb&)` for each connection, and for what is left of one until its program
   // closes it. A look at every place there is, so not for the packet path.
@@ -176,6 +190,7 @@ class Tcp {
   Disposition OnTimeWait(Tcb& t, Segment& s, Nanos now);
   void ChallengeAck(Tcb& t, Nanos now);
   void InvalidAck(Tcb& t, Nanos now);
+  bool MayWait(const Tcb& t, const Segment& s) const;
 
   // tcp_handshake.cc
   uint32_t FindListener(const Endpoint& local) const;
@@ -224,13 +239,29 @@ class Tcp {
   // tcp_output.cc
   void Output(Tcb& t, Nanos now, bool force = false);
   void Retransmissions(Tcb& t, Nanos now);
-  bool SendNew(Tcb& t, uint32_t limit, bool force, Nanos now);
+  // What of the new data would be the next segment, with `ahead` bytes of it already decided on.
+  struct Plan {
+    uint32_t length = 0;
+    bool fin = false;
+    bool small = false;
+    bool probe = false;  // of the path's MTU
+    bool cwnd_in_the_way = false;
+    bool empty() const { return length == 0 && !fin; }
+  };
+  Plan PlanSegment(const Tcb& t, uint32_t limit, bool force, uint32_t ahead) const;
+  bool SendNew(Tcb& t, const Plan& plan, bool push, Nanos now);
+  uint64_t PacingRate(const Tcb& t) const;
+  uint32_t BurstSize(const Tcb& t) const;
+  bool PacingHolds(Tcb& t, Nanos now);
+  void PaceBurst(Tcb& t, uint32_t bytes, Nanos now);
+  void NoteUsage(Tcb& t, bool cwnd_limited);
   bool Retransmit(Tcb& t, uint32_t index, Nanos now);
   bool Transmit(Tcb& t, TcpSeq seq, uint32_t payload, uint8_t flags, bool ect, Nanos now);
   void SendAck(Tcb& t, Nanos now) { Transmit(t, t.snd_nxt, 0, wire::kTcpAck, false, now); }
   void Flush(Tcb& t, Nanos now);
   void SendProbe(Tcb& t, Nanos now);
-  void SendReset(const Tuple& tuple, TcpSeq seq, std::optional<TcpSeq> ack, Nanos now);
+  void SendReset(const Tuple& tuple, TcpSeq seq, std::optional<TcpSeq> ack,
+                 const wire::TcpOptions& options, Nanos now);
   void ResetFor(const Segment& s, Nanos now);
   void ResetPeer(Tcb& t, Nanos now);
   uint32_t TsNow(const Tcb& t, Nanos now) const {
@@ -256,7 +287,13 @@ class Tcp {
   bool GivesUp(const Tcb& t, Nanos now) const;
   void StartKeepalive(Tcb& t, Nanos now);
 
-  // tcp_icmp.cc
+  // tcp_path_mtu.cc
+  uint32_t MssFor(const Tcb& t, uint32_t mtu) const;
+  void SearchPathMtu(Tcb& t, uint32_t high);
+  enum class ProbeStep : uint8_t { kNone, kSent, kWait };
+  ProbeStep SendPathProbe(Tcb& t, Nanos now);
+  void OnPathProbeArrived(Tcb& t);
+  void OnPathProbeLost(Tcb& t);
   void SetPathMtu(Tcb& t, uint32_t mtu, Nanos now);
   void UpdateMss(Tcb& t);
   void CheckPathMtuAge(Tcb& t, Nanos now);
@@ -288,6 +325,7 @@ class Tcp {
   }
   std::optional<uint16_t> ChoosePort(const Tuple& t, Nanos now);
   SocketError CheckSend(Tcb& t) const;
+  IoResult Write(TcpSocket socket, std::span<const uint8_t> data, bool more, Nanos now);
   uint32_t SendRoom(const Tcb& t) const;
 
   // A double list through Tcb::next_in_list, for TIME-WAIT and the accept queues.
@@ -320,6 +358,9 @@ class Tcp {
   uint32_t ready_first_ = 0;
   uint32_t ready_count_ = 0;
   std::vector<uint32_t> ready_listeners_;
+  // Connections that the burst has left for its end; each at most once.
+  std::vector<uint32_t> waiting_for_end_;
+  bool in_burst_ = false;
 
   // RFC 5961 section 7, with a limit that varies by second, so that it cannot be measured from
   // outside.

@@ -18,7 +18,15 @@ Tcp::Disposition Tcp::OnAck(Tcb& t, const Segment& s, Nanos now) {
   if (s.ack.After(t.snd_una)) {
     TakeCumulativeAck(t, s, news, now);
   } else if (s.ack.Before(t.snd_una)) {
-    return {};  // an old duplicate; its data may still be new
+    // Overtaken by a later one. What it has SACKed has arrived all the same; its data may be new.
+    if (!t.sack_enabled || s.options.sack_count == 0) return {};
+    TakeSack(t, s, news, now);
+    news.dsack = false;
+    if (!news.sacked_new) return {};
+    if (news.rtt > Nanos()) t.rtt.Sample(news.rtt, now);
+    AfterAck(t, s, news, now);
+    KeepRetransmitTimer(t, now);
+    return {};
   }
   if (t.sack_enabled && s.options.sack_count > 0) TakeSack(t, s, news, now);
   // RFC 5681 section 2's five conditions.
@@ -78,6 +86,7 @@ void Tcp::Delivered(Tcb& t, const TxSegment& x, const Segment& s, AckNews& news,
   t.rack.OnDelivered(x.sent, x.end(), again, ambiguous, now);
   t.rack.DetectReordering(x.end(), again);
   if (again) return;
+  if (x.Has(kTxProbe)) OnPathProbeArrived(t);
   if (news.rtt == Nanos()) news.rtt = std::max(elapsed, Nanos(1));
   news.rtt_last = std::max(elapsed, Nanos(1));
 }

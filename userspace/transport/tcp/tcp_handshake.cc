@@ -62,14 +62,14 @@ void Tcp::AgreeOnOptions(Tcb& t, const wire::TcpOptions& o) {
     t.snd_wnd_shift = t.rcv_wnd_shift = 0;
   }
   UpdateMss(t);
-  t.congestion.Start(t.options.congestion, t.mss);
+  t.congestion.Start(t.options.congestion, t.mss, t.options.pacing);
 }
 
 bool Tcp::SendSyn(Tcb& t, Nanos now) {
   t.iss = t.snd_una = t.snd_nxt;
   t.send.Start(t.iss + 1);
   t.rack.Start(t.iss);
-  t.snd_small_end = t.iss;
+  t.snd_small_end = t.push_seq = t.usage_end = t.iss;
   if (!t.scoreboard.Append(segments_, t.iss, 1, kTxSyn, now)) {
     counters_.no_segment.Add();
     return false;
@@ -216,7 +216,7 @@ Tcp::Disposition Tcp::OnCookieAck(uint32_t listener_index, Segment& s, Nanos now
   t->iss = s.ack - 1;
   t->snd_una = t->iss;
   t->snd_nxt = t->iss + 1;
-  t->snd_small_end = t->iss;
+  t->snd_small_end = t->push_seq = t->usage_end = t->iss;
   t->send.Start(t->snd_nxt);
   t->rack.Start(t->iss);
   t->scoreboard.Append(segments_, t->iss, 1, kTxSyn | kTxEverRetransmitted, now);

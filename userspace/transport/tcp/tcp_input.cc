@@ -37,14 +37,41 @@ Verdict Tcp::Receive(packet::Packet& p, Nanos now) {
   Tcb* t = index == kNoIndex ? nullptr : &tcbs_[index];
   const Disposition disposition =
       t != nullptr ? OnSegment(*t, s, now) : OnListenerSegment(listener, s, now, t);
-  // Programs first, so that an answer of theirs carries the acknowledgment.
-  const TcpSocket id = t != nullptr ? IdOf(*t) : TcpSocket{};
-  Dispatch(now);
-  if (t != nullptr && IdOf(*t) == id && t->state != TcpState::kClosed) Flush(*t, now);
+  if (in_burst_ && t != nullptr && !disposition && MayWait(*t, s)) {
+    if (!t->waits_for_end) waiting_for_end_.push_back(tcbs_.IndexOf(*t));
+    t->waits_for_end = true;
+  } else {
+    // Programs first, so that an answer of theirs carries the acknowledgment.
+    const TcpSocket id = t != nullptr ? IdOf(*t) : TcpSocket{};
+    Dispatch(now);
+    if (t != nullptr && IdOf(*t) == id && t->state != TcpState::kClosed) Flush(*t, now);
+  }
   if (s.taken) return Verdict::Local();
   if (disposition) return Verdict::Drop(*disposition);
   packet::FreePacket(frames_, p);
   return Verdict::Local();
+}
+
+// Whether what a segment asks for can be done at the burst's end. Not where a peer waits for a sign of
+// each segment (duplicate ACKs), and not for more than so many: a window grows by its ACKs.
+bool Tcp::MayWait(const Tcb& t, const Segment& s) const {
+  constexpr uint32_t kMostSegments = 16;
+  constexpr uint8_t kOdd = wire::kTcpSyn | wire::kTcpFin | wire::kTcpRst | wire::kTcpUrg;
+  return t.state == TcpState::kEstablished && t.owned && (s.flags & kOdd) == 0 &&
+         t.recovery == Recovery::kOpen && t.dup_acks == 0 && s.options.sack_count == 0 &&
+         !t.receive.has_gaps() && !t.ecn_echo && t.dsack.left == t.dsack.right &&
+         t.rcv_nxt - t.last_ack_sent < kMostSegments * t.rcv_mss;
+}
+
+void Tcp::EndBurst(Nanos now) {
+  in_burst_ = false;
+  Dispatch(now);
+  for (const uint32_t index : waiting_for_end_) {
+    Tcb& t = tcbs_[index];
+    t.waits_for_end = false;
+    if (t.state != TcpState::kClosed) Flush(t, now);
+  }
+  waiting_for_end_.clear();
 }
 
 Tcp::Disposition Tcp::OnSegment(Tcb& t, Segment& s, Nanos now) {
@@ -181,8 +208,9 @@ Tcp::Disposition Tcp::OnSynchronized(Tcb& t, Segment& s, Nanos now) {
       result = s.end().After(t.rcv_nxt) ? DropReason::kTcpOutsideWindow : DropReason::kTcpDuplicate;
       InvalidAck(t, now);
     } else if (!t.owned && t.listener == kNoIndex && s.end().After(t.rcv_nxt)) {
-      // Nobody will read it (RFC 9293 section 3.6.1): the peer is to know.
-      ResetPeer(t, now);
+      // Nobody will read it (RFC 9293 section 3.6.1): the peer is to know. What it acknowledges is the
+      // number that it believes at once (RFC 5961 section 3.2), which SND.NXT need not be.
+      ResetFor(s, now);
       Fail(t, SocketError::kReset);
       return DropReason::kTcpAfterClose;
     } else {

@@ -25,6 +25,7 @@ Tcp::Tcp(const TcpConfig& config, const HashKey& key, packet::FramePool& frames,
       ready_(config.limits.connections),
       next_port_(static_cast<uint32_t>(rng_.Next())) {
   ready_listeners_.reserve(config.limits.listeners);
+  waiting_for_end_.reserve(config.limits.connections);
 }
 
 void Tcp::PushBack(uint32_t& head, uint32_t& tail, Tcb& t) {
@@ -62,9 +63,11 @@ Tcb* Tcp::Make(const Tuple& tuple, const TcpSocketOptions& options, Nanos now) {
   Tcb& t = tcbs_[tcbs_.Alloc()];
   const uint32_t generation = t.generation;
   const bool queued = t.queued_for_events;
+  const bool waits = t.waits_for_end;
   t = Tcb{};
   t.generation = generation;
   t.queued_for_events = queued;
+  t.waits_for_end = waits;
   t.tuple = tuple;
   t.options = options;
   t.deadlines.fill(Nanos::Max());

@@ -12,6 +12,9 @@ namespace {
 
 constexpr uint8_t kEctZero = 2;  // RFC 3168's ECT(0)
 
+// As late as a timer may be: two ticks of the wheel.
+constexpr Nanos kPacingCredit = Millis(1);
+
 uint32_t SackBytes(uint32_t blocks) { return blocks == 0 ? 0 : 4 + 8 * blocks; }
 
 }  // namespace
@@ -22,21 +25,89 @@ void Tcp::Output(Tcb& t, Nanos now, bool force) {
   const bool more = t.Unsent() > 0 || (t.fin_queued && !t.fin_sent);
   if (!more && t.scoreboard.lost_bytes() == t.scoreboard.retransmitted_bytes()) return;
   CheckPathMtuAge(t, now);
-  if (t.EverythingAcked() && now - t.last_sent > t.rtt.rto()) {
+  if (config_.restart_after_idle && t.EverythingAcked() && now - t.last_sent > t.rtt.rto()) {
     t.congestion.OnIdle(t.last_sent, now);
   }
   Retransmissions(t, now);
   // Pipe() has taken off what SACK or duplicate ACKs have told of, so that each of the first signs of a
   // loss lets a new segment go (limited transmit, RFC 3042, RFC 6675 section 5 step 3).
   const uint32_t limit = t.congestion.cwnd();
-  t.cwnd_limited = false;
   const TcpSeq before = t.snd_nxt;
-  while (SendNew(t, limit, force, now)) force = false;
+  uint32_t burst = 0;  // known when there is more than one segment
+  uint32_t sent = 0;
+  Plan plan;
+  if (PacingHolds(t, now)) {
+    // The timer brings us back.
+  } else if (t.path_probe.high == 0 || SendPathProbe(t, now) != ProbeStep::kWait) {
+    plan = PlanSegment(t, limit, force, 0);
+  }
+  TcpSeq burst_begin = t.snd_nxt;
+  while (!plan.empty()) {
+    const Plan next = plan.fin ? Plan() : PlanSegment(t, limit, false, plan.length);
+    if (burst == 0 && !next.empty()) burst = BurstSize(t);
+    const bool ends = ++sent == burst || next.empty();
+    const bool push = ends && sent > 1 && (t.snd_nxt + plan.length).AtOrBefore(t.push_seq);
+    if (ends) sent = 0;
+    if (!SendNew(t, plan, push || (force && plan.length == t.Unsent()), now)) break;
+    plan = next;
+    if (!ends) continue;
+    PaceBurst(t, t.snd_nxt - burst_begin, now);
+    burst_begin = t.snd_nxt;
+    if (!plan.empty() && PacingHolds(t, now)) break;
+  }
+  NoteUsage(t, plan.cwnd_in_the_way || Pipe(t) + t.mss > limit);
   if (t.snd_nxt != before || !t.EverythingAcked()) {
     KeepRetransmitTimer(t, now);
   } else if (t.retransmit_timer == RetransmitTimer::kNone) {
     // The peer's window, or a want of frames: look again later (section 3.8.6.1).
     RestartRetransmitTimer(t, now);
+  }
+}
+
+// Bytes per second at which the window is spread over the round trip: twice as fast as it is now in slow
+// start, so that the window can grow, else a fifth faster. 0: not known yet.
+uint64_t Tcp::PacingRate(const Tcb& t) const {
+  if (!t.rtt.has_sample()) return 0;
+  const uint64_t percent = t.congestion.in_slow_start() ? 200 : 120;
+  const auto micros = std::max<uint64_t>(static_cast<uint64_t>(t.rtt.srtt() / Micros(1)), 1);
+  return uint64_t{t.congestion.cwnd()} * percent * 10'000 / micros;
+}
+
+// New data goes in bursts of what the pacing rate makes in a millisecond, at most half of the window
+// (Linux sizes what its NIC cuts by this rule). The last segment of a burst says so by PSH: a receiver
+// that collects segments need not wait for more.
+uint32_t Tcp::BurstSize(const Tcb& t) const {
+  const uint64_t segments = PacingRate(t) / 1000 / t.mss;
+  const uint32_t half = std::max(t.congestion.cwnd() / 2 / t.mss, 1u);
+  return static_cast<uint32_t>(
+      std::min<uint64_t>(std::max<uint64_t>(segments, config_.least_burst), half));
+}
+
+// Whether new data is to wait; the timer is set then.
+bool Tcp::PacingHolds(Tcb& t, Nanos now) {
+  if (!t.options.pacing || now >= t.pacing_next) return false;
+  SetTimer(t, TcpTimer::kPacing, t.pacing_next);
+  return true;
+}
+
+// After a burst: when the next may go. Over a path so short that half of the window is gone in a
+// millisecond, timers are too coarse, and ACKs pace well enough. A timer that was late is made up for.
+void Tcp::PaceBurst(Tcb& t, uint32_t bytes, Nanos now) {
+  if (!t.options.pacing) return;
+  const uint64_t rate = PacingRate(t);
+  if (rate / 1000 * 2 >= t.congestion.cwnd() || rate == 0) return;
+  const Nanos takes(static_cast<int64_t>(uint64_t{bytes} * 1'000'000'000 / rate));
+  t.pacing_next = std::max(t.pacing_next, now - std::min(takes, kPacingCredit)) + takes;
+}
+
+// RFC 9438 section 5.8 (RFC 7661): cwnd grows only while it is what limits. A flight of data counts as a
+// whole, since by its last ACKs little is out.
+void Tcp::NoteUsage(Tcb& t, bool cwnd_limited) {
+  if (t.snd_una.AtOrAfter(t.usage_end) || cwnd_limited ||
+      (!t.cwnd_limited && t.Flight() > t.most_out)) {
+    t.cwnd_limited = cwnd_limited;
+    t.most_out = t.Flight();
+    t.usage_end = t.snd_nxt;
   }
 }
 
@@ -81,42 +152,50 @@ bool Tcp::Retransmit(Tcb& t, uint32_t index, Nanos now) {
   return Transmit(t, x.seq, x.payload(), flags, false, now);
 }
 
-// One segment of new data, or a FIN; false when nothing may be sent (any more).
-bool Tcp::SendNew(Tcb& t, uint32_t limit, bool force, Nanos now) {
-  const uint32_t unsent = t.Unsent();
+Tcp::Plan Tcp::PlanSegment(const Tcb& t, uint32_t limit, bool force, uint32_t ahead) const {
+  const uint32_t unsent = t.Unsent() - ahead;
   const bool fin = t.fin_queued && !t.fin_sent;
-  if (unsent == 0 && !fin) return false;
+  if (unsent == 0 && !fin) return {};
   uint32_t mss = t.mss;
   if (t.receive.has_gaps()) {
     mss -= std::min(mss / 2, SackBytes(std::min(t.receive.range_count(), 3u)));
   }
   const TcpSeq edge = t.snd_una + t.snd_wnd;
-  const uint32_t window = edge.After(t.snd_nxt) ? edge - t.snd_nxt : 0;
-  uint32_t length = std::min({unsent, mss, window});
-  const bool with_fin = fin && length == unsent && window > length;
-  if (length == 0 && !with_fin) return false;
-  const uint32_t pipe = Pipe(t);
-  if (pipe > 0 && length > 0 && pipe + length > limit) {
-    t.cwnd_limited = true;
-    return false;
+  const TcpSeq from = t.snd_nxt + ahead;
+  const uint32_t window = edge.After(from) ? edge - from : 0;
+  Plan plan;
+  plan.length = std::min({unsent, mss, window});
+  plan.fin = fin && plan.length == unsent && window > plan.length;
+  if (plan.empty()) return plan;
+  const uint32_t pipe = Pipe(t) + ahead;
+  if (pipe > 0 && plan.length > 0 && pipe + plan.length > limit) {
+    return {.cwnd_in_the_way = true};
   }
-  const bool small = length < mss;
-  if (small && !with_fin && !force) {
-    if (length < unsent) {
-      // The window cuts it: wait for a better one, unless half of the largest is there (the sender's
-      // part against the silly window, section 3.8.6.2.1).
-      if (length < t.max_snd_wnd / 2) return false;
-    } else if (!t.options.no_delay && t.snd_small_end.After(t.snd_una) && !t.fin_queued) {
-      return false;  // Nagle (RFC 896), as of RFC 9293 3.7.4 with one small segment in flight
-    }
+  plan.small = plan.length < mss;
+  if (!plan.small || plan.fin || force) return plan;
+  if (plan.length < unsent) {
+    // The window cuts it: wait for a better one, unless half of the largest is there (the sender's
+    // part against the silly window, section 3.8.6.2.1).
+    if (plan.length < t.max_snd_wnd / 2) return {};
+  } else if (!t.fin_queued) {
+    if (t.options.cork || t.more_to_come) return {};
+    // Nagle (RFC 896), as of RFC 9293 3.7.4 with one small segment in flight.
+    if (!t.options.no_delay && t.snd_small_end.After(t.snd_una)) return {};
   }
+  return plan;
+}
+
+// One segment of new data, or a FIN; false when there is no memory for it.
+bool Tcp::SendNew(Tcb& t, const Plan& plan, bool push, Nanos now) {
+  const uint32_t length = plan.length;
+  const bool with_fin = plan.fin;
   if (frames_.size() == 0) {
     counters_.no_frame.Add();
     return false;
   }
-  uint8_t marks = 0;
+  uint8_t marks = plan.probe ? kTxProbe : 0;
   if (with_fin) marks |= kTxFin;
-  if (length > 0 && length == unsent) marks |= kTxPush;
+  if (length > 0 && length == t.Unsent() && t.push_seq == t.write_end()) marks |= kTxPush;
   if (!t.scoreboard.Append(segments_, t.snd_nxt, length + (with_fin ? 1 : 0), marks, now)) {
     counters_.no_segment.Add();
     return false;
@@ -125,11 +204,11 @@ bool Tcp::SendNew(Tcb& t, uint32_t limit, bool force, Nanos now) {
   if (t.EverythingAcked()) t.first_unanswered = now;
   t.snd_nxt += length + (with_fin ? 1 : 0);
   if (with_fin) t.fin_sent = true;
-  if (small) t.snd_small_end = t.snd_nxt;
+  if (plan.small) t.snd_small_end = t.snd_nxt;
   if (t.recovery == Recovery::kRecovery || t.recovery == Recovery::kReduced) t.prr.OnSent(length);
   uint8_t flags = wire::kTcpAck;
   if (with_fin) flags |= wire::kTcpFin;
-  if ((marks & kTxPush) != 0) flags |= wire::kTcpPsh;
+  if ((marks & kTxPush) != 0 || (push && length > 0)) flags |= wire::kTcpPsh;
   if (t.send_cwr && length > 0) {
     flags |= wire::kTcpCwr;
     t.send_cwr = false;
@@ -207,21 +286,22 @@ void Tcp::SendProbe(Tcb& t, Nanos now) {
   Transmit(t, t.snd_una - 1, 0, wire::kTcpAck, false, now);
 }
 
-void Tcp::SendReset(const Tuple& tuple, TcpSeq seq, std::optional<TcpSeq> ack, Nanos now) {
+void Tcp::SendReset(const Tuple& tuple, TcpSeq seq, std::optional<TcpSeq> ack,
+                    const wire::TcpOptions& options, Nanos now) {
   packet::Packet p;
-  if (!BeginDatagram(frames_, tuple, wire::kProtocolTcp, wire::TcpView::kMinSize,
-                     {.ttl = config_.ttl}, p)) {
+  const auto size =
+      static_cast<uint32_t>(wire::TcpView::kMinSize + wire::TcpOptionsLength(options));
+  if (!BeginDatagram(frames_, tuple, wire::kProtocolTcp, size, {.ttl = config_.ttl}, p)) {
     counters_.no_frame.Add();
     return;
   }
   uint8_t flags = wire::kTcpRst;
   if (ack) flags |= wire::kTcpAck;
-  wire::EmitTcpHeader({p.l4(), wire::TcpView::kMinSize},
+  wire::EmitTcpHeader({p.l4(), size},
                       {tuple.local.port, tuple.remote.port, seq, ack.value_or(TcpSeq()), flags},
-                      {});
-  wire::FillTcpChecksum({p.l4(), wire::TcpView::kMinSize},
-                        PseudoSumOf(tuple.local.address, tuple.remote.address,
-                                    wire::kProtocolTcp, wire::TcpView::kMinSize));
+                      options);
+  wire::FillTcpChecksum({p.l4(), size}, PseudoSumOf(tuple.local.address, tuple.remote.address,
+                                                    wire::kProtocolTcp, size));
   counters_.resets_sent.Add();
   counters_.segments_sent.Add();
   ip_.Output(p, now);
@@ -232,9 +312,9 @@ void Tcp::ResetFor(const Segment& s, Nanos now) {
   if (s.Has(wire::kTcpRst)) return;
   counters_.resets_of_strangers.Add();
   if (s.Has(wire::kTcpAck)) {
-    SendReset(s.tuple, s.ack, {}, now);
+    SendReset(s.tuple, s.ack, {}, {}, now);
   } else {
-    SendReset(s.tuple, TcpSeq(), s.end(), now);
+    SendReset(s.tuple, TcpSeq(), s.end(), {}, now);
   }
 }
 
@@ -244,7 +324,12 @@ void Tcp::ResetPeer(Tcb& t, Nanos now) {
       t.state == TcpState::kTimeWait) {
     return;
   }
-  SendReset(t.tuple, t.snd_nxt, t.rcv_nxt, now);
+  // RFC 7323 section 3.2: timestamps in resets as well.
+  wire::TcpOptions o;
+  o.has_timestamps = t.ts_enabled;
+  o.ts_value = TsNow(t, now);
+  o.ts_echo_reply = t.ts_recent;
+  SendReset(t.tuple, t.snd_nxt, t.rcv_nxt, o, now);
 }
 
 }  // namespace sluice::transport

@@ -61,12 +61,13 @@ void Tcp::AfterAck(Tcb& t, const Segment& s, const AckNews& news, Nanos now) {
     t.congestion.set_cwnd(pipe + count);
     return;
   }
-  const bool in_use = t.cwnd_limited ||
-                      (t.congestion.in_slow_start() &&
-                       uint64_t{news.prior_pipe} * 2 >= t.congestion.cwnd()) ||
-                      t.recovery == Recovery::kLoss;
+  const bool in_use =
+      t.cwnd_limited ||
+      (t.congestion.in_slow_start() && uint64_t{t.most_out} * 2 > t.congestion.cwnd()) ||
+      t.recovery == Recovery::kLoss;
   if (news.acked > 0 && in_use && t.was_established) {
-    t.congestion.OnAck({news.acked, t.snd_una, t.snd_nxt, news.rtt_last, t.rtt.srtt(), now});
+    // What SACK or duplicate ACKs have told of before has let new data go by then (RFC 3042).
+    t.congestion.OnAck({std::min(news.acked, delivered), t.snd_una, t.snd_nxt, news.rtt_last, t.rtt.srtt(), now});
   }
 }
 
@@ -100,8 +101,13 @@ bool Tcp::DetectLossesByRack(Tcb& t, Nanos now) {
     if (x.Has(kTxSacked) || (x.Has(kTxLost) && !x.Has(kTxRetransmitted))) continue;
     const Nanos left = x.sent + rack.rtt + window - now;
     if (left <= Nanos()) {
+      // The loss of a probe is no sign of congestion (RFC 4821 section 7.6.2).
+      if (x.Has(kTxProbe)) {
+        OnPathProbeLost(t);
+      } else {
+        lost = true;
+      }
       t.scoreboard.MarkLost(segments_, i);
-      lost = true;
     } else {
       wait = std::max(wait, left);
     }
@@ -133,9 +139,6 @@ void Tcp::EnterRecovery(Tcb& t, Nanos now) {
   } else {
     Reduce(t, Recovery::kRecovery, now);
   }
-  // The first retransmission does not wait for the window (RFC 6675 section 5, step 4.3).
-  const uint32_t first = t.scoreboard.NextLost(segments_);
-  if (first != kNoIndex) Retransmit(t, first, now);
   RestartRetransmitTimer(t, now);
 }
 
@@ -201,7 +204,8 @@ void Tcp::SendTailLossProbe(Tcb& t, Nanos now) {
   counters_.tail_loss_probes.Add();
   t.tlp_is_retransmission = false;
   const TcpSeq before = t.snd_nxt;
-  SendNew(t, CongestionControl::kInfinite, false, now);
+  const Plan plan = PlanSegment(t, CongestionControl::kInfinite, false, 0);
+  if (!plan.empty()) SendNew(t, plan, false, now);
   if (t.snd_nxt == before) {
     if (t.scoreboard.empty()) return;
     t.tlp_is_retransmission = true;
@@ -228,6 +232,7 @@ void Tcp::OnRto(Tcb& t, Nanos now) {
     Retransmit(t, t.scoreboard.head(), now);
     return RestartRetransmitTimer(t, now);
   }
+  OnPathProbeLost(t);
   OnBlackHole(t, now);
   const bool again = t.timeouts_in_a_row > 1;
   t.scoreboard.MarkAllLost(segments_);

@@ -66,6 +66,11 @@ SocketError Tcp::Accept(TcpListenerId id, TcpHandler* handler, TcpSocket& socket
   return SocketError::kNone;
 }
 
+bool Tcp::Acceptable(TcpListenerId id) const {
+  const TcpListener* const listener = const_cast<Tcp*>(this)->Resolve(id);
+  return listener != nullptr && listener->accept_head != kNoIndex;
+}
+
 // RFC 6056 section 3.3.3: from an offset that depends on the peer, on by a counter.
 std::optional<uint16_t> Tcp::ChoosePort(const Tuple& wanted, Nanos now) {
   const uint32_t count = uint32_t{config_.last_port} - config_.first_port + 1;
@@ -141,6 +146,14 @@ SocketError Tcp::CheckSend(Tcb& t) const {
 }
 
 IoResult Tcp::Send(TcpSocket socket, std::span<const uint8_t> data, Nanos now) {
+  return Write(socket, data, false, now);
+}
+
+IoResult Tcp::SendMore(TcpSocket socket, std::span<const uint8_t> data, Nanos now) {
+  return Write(socket, data, true, now);
+}
+
+IoResult Tcp::Write(TcpSocket socket, std::span<const uint8_t> data, bool more, Nanos now) {
   Tcb* const t = Resolve(socket);
   if (t == nullptr) return {SocketError::kBadSocket};
   if (const SocketError error = CheckSend(*t); error != SocketError::kNone) return {error};
@@ -149,7 +162,12 @@ IoResult Tcp::Send(TcpSocket socket, std::span<const uint8_t> data, Nanos now) {
   const uint32_t taken = t->send.Write(send_pool_, data.first(wanted));
   if (taken < wanted) counters_.no_send_buffer.Add();
   if (taken < data.size()) t->wants_writable = true;
-  if (taken > 0) Output(*t, now);
+  if (!more) t->push_seq = t->write_end();
+  if (taken > 0) {
+    t->more_to_come = more;
+    Output(*t, now);
+    t->more_to_come = false;
+  }
   if (taken == 0 && !data.empty()) return {SocketError::kWouldBlock};
   return {SocketError::kNone, taken};
 }
@@ -168,6 +186,7 @@ IoResult Tcp::SendOwned(TcpSocket socket, const OwnedBuffer& buffer, Nanos now) 
     t->wants_writable = true;
     return {SocketError::kWouldBlock};
   }
+  t->push_seq = t->write_end();
   Output(*t, now);
   return {SocketError::kNone, buffer.length};
 }
@@ -182,6 +201,7 @@ IoResult Tcp::SendReceived(TcpSocket socket, const ReceivedData& data, Nanos now
     t->wants_writable = true;
     return {SocketError::kWouldBlock};
   }
+  t->push_seq = t->write_end();
   Output(*t, now);
   return {SocketError::kNone, data.length};
 }
@@ -271,6 +291,13 @@ SocketError Tcp::SetOptions(TcpSocket socket, const TcpSocketOptions& options, N
     UpdateMss(*t);
     Output(*t, now);  // what Nagle holds back
   }
+  return SocketError::kNone;
+}
+
+SocketError Tcp::SetListenerOptions(TcpListenerId id, const TcpSocketOptions& options) {
+  TcpListener* const listener = Resolve(id);
+  if (listener == nullptr) return SocketError::kBadSocket;
+  listener->options = options;
   return SocketError::kNone;
 }
 

@@ -51,6 +51,10 @@ void Tcp::Fire(Tcb& t, Nanos now) {
         if (DetectLosses(t, now) && t.recovery != Recovery::kRecovery &&
             t.recovery != Recovery::kLoss) {
           EnterRecovery(t, now);
+          // PRR: the first retransmission goes for what the ACK has told of that set the timer.
+          const uint32_t pipe = Pipe(t);
+          t.congestion.set_cwnd(
+              pipe + t.prr.OnAck(t.mss, pipe, t.congestion.ssthresh(), t.mss, false));
         }
         Output(t, now);
         break;
@@ -62,6 +66,9 @@ void Tcp::Fire(Tcb& t, Nanos now) {
         break;
       case TcpTimer::kState:
         OnStateTimer(t, now);
+        break;
+      case TcpTimer::kPacing:
+        Output(t, now);
         break;
     }
     if (t.generation != generation || t.state == TcpState::kClosed) return;
@@ -112,15 +119,17 @@ void Tcp::RestartRetransmitTimer(Tcb& t, Nanos now) {
   } else {
     wait = t.rtt.rto();
     t.retransmit_timer = RetransmitTimer::kRto;
-    if (t.was_established && t.sack_enabled && t.recovery == Recovery::kOpen &&
-        !t.tlp_in_flight && t.rtt.has_sample() && t.scoreboard.sacked_bytes() == 0 &&
+    if (config_.tail_loss_probes && t.was_established && t.sack_enabled &&
+        t.recovery == Recovery::kOpen && !t.tlp_in_flight && t.scoreboard.sacked_bytes() == 0 &&
         t.scoreboard.lost_bytes() == 0) {
-      Nanos probe = t.rtt.srtt() * 2;
-      probe += t.scoreboard.count() == 1 ? kMaxAckDelay : kLeastProbeTimeout;
-      if (probe < wait) {
-        wait = probe;
-        t.retransmit_timer = RetransmitTimer::kProbe;
+      // RFC 8985 section 7.2, TLP_calc_PTO: at the latest when the RTO would be.
+      Nanos probe = Seconds(1);
+      if (t.rtt.has_sample()) {
+        probe = t.rtt.srtt() * 2 +
+                (t.scoreboard.count() == 1 ? kMaxAckDelay : kLeastProbeTimeout);
       }
+      wait = std::min(wait, probe);
+      t.retransmit_timer = RetransmitTimer::kProbe;
     }
   }
   Nanos deadline = now + wait;

@@ -28,6 +28,7 @@ Udp::Udp(const UdpConfig& config, const HashKey& key, packet::FramePool& frames,
       table_(config.sockets, {key.k1, key.k0}),
       frames_left_(config.receive_frames) {
   ready_.reserve(config.sockets);
+  members_.reserve(config.memberships);
 }
 
 uint32_t Udp::Find(const Tuple& t) const {
@@ -41,23 +42,95 @@ uint32_t Udp::Find(const Tuple& t) const {
   return index;
 }
 
+// Whether a socket that has joined the group wants a datagram to `t.local` from `t.remote`.
+bool Udp::IsMember(const Membership& m, const Tuple& t) const {
+  if (m.group != t.local.address) return false;
+  const Socket& s = sockets_[m.socket];
+  const IpAddress& bound = s.tuple.local.address;
+  return s.tuple.local.port == t.local.port && (IsAny(bound) || bound == m.group) &&
+         (!s.connected || s.tuple.remote == t.remote);
+}
+
+bool Udp::ClaimsMulticast(const Tuple& t) const {
+  return std::any_of(members_.begin(), members_.end(),
+                     [&](const Membership& m) { return IsMember(m, t); });
+}
+
+SocketError Udp::Join(UdpSocket socket, const IpAddress& group) {
+  Socket* const s = Resolve(socket);
+  if (s == nullptr) return SocketError::kBadSocket;
+  const bool same_family = s->tuple.local.address.family == group.family;
+  if (!IsMulticast(group) || !same_family) return SocketError::kInvalid;
+  const Membership m{group, socket.index};
+  if (std::find(members_.begin(), members_.end(), m) != members_.end()) return SocketError::kNone;
+  if (members_.size() == config_.memberships) return SocketError::kNoMemory;
+  members_.push_back(m);
+  return SocketError::kNone;
+}
+
+SocketError Udp::Leave(UdpSocket socket, const IpAddress& group) {
+  if (Resolve(socket) == nullptr) return SocketError::kBadSocket;
+  return std::erase(members_, Membership{group, socket.index}) > 0 ? SocketError::kNone
+                                                                   : SocketError::kInvalid;
+}
+
 Verdict Udp::Receive(packet::Packet& p, Nanos now) {
   const auto view = wire::UdpView::Parse(FirstPieceOf(p));
   if (!view) return Verdict::Continue();
   const IpEnds ends = EndsOf(p);
-  const uint32_t index = Find(
-      {{ends.destination, view->destination_port()}, {ends.source, view->source_port()}});
-  if (index == kNoIndex) return Verdict::Continue();
+  const Tuple tuple{{ends.destination, view->destination_port()},
+                    {ends.source, view->source_port()}};
+  const bool multicast = IsMulticast(ends.destination);
+  const uint32_t index = multicast ? kNoIndex : Find(tuple);
+  if (multicast ? !ClaimsMulticast(tuple) : index == kNoIndex) return Verdict::Continue();
   if (!view->LengthFits(L4LengthOf(p))) return Verdict::Drop(DropReason::kUdpHeader);
   packet::TrimPacket(frames_, p, uint32_t{p.l4_offset} + view->length());
   // On IPv6 a checksum must be there (RFC 8200 section 8.1).
   if (!view->has_checksum() ? !ends.source.is_v4() : !L4ChecksumOf(frames_.arena(), p, ends)) {
     return Verdict::Drop(DropReason::kChecksum);
   }
+  const bool queued = multicast ? QueueForMembers(tuple, p) : Queue(index, p);
+  Dispatch(now);
+  return queued ? Verdict::Local() : Verdict::Drop(DropReason::kUdpQueueFull);
+}
+
+// Each member gets one: copies for all but the last. False: nobody has taken the packet itself.
+bool Udp::QueueForMembers(const Tuple& tuple, const packet::Packet& p) {
+  uint32_t last = kNoIndex;
+  for (const Membership& m : members_) {
+    if (!IsMember(m, tuple)) continue;
+    packet::Packet copy;
+    if (last != kNoIndex && Copy(p, copy) && !Queue(last, copy)) {
+      packet::FreePacket(frames_, copy);
+    }
+    last = m.socket;
+  }
+  return Queue(last, p);
+}
+
+// Into one frame; false when none is free, or the datagram is larger.
+bool Udp::Copy(const packet::Packet& p, packet::Packet& copy) {
+  const uint32_t room = frames_.arena().chunk_size() - packet::kHeadroom;
+  const packet::FrameIndex frame = p.length <= room ? frames_.Alloc() : packet::kNoFrame;
+  if (frame == packet::kNoFrame) {
+    counters_.no_frame.Add();
+    return false;
+  }
+  copy = p;
+  copy.frame = frame;
+  copy.segment_count = 1;
+  copy.segment_length = static_cast<uint16_t>(p.length);
+  copy.data = frames_.arena().Chunk(frame) + packet::kHeadroom;
+  packet::CopyOut(frames_.arena(), p, 0, copy.data, p.length);
+  return true;
+}
+
+// False: a limit, and the packet is the caller's.
+bool Udp::Queue(uint32_t index, const packet::Packet& p) {
   Socket& s = sockets_[index];
   if (s.queued >= config_.queue || frames_left_ < p.segment_count) {
     counters_.queue_full.Add();
-    return Verdict::Drop(DropReason::kUdpQueueFull);
+    return false;
   }
   frames_left_ -= p.segment_count;
   HeldOf(frames_.arena(), p.frame) = {p, packet::kNoFrame};
@@ -71,8 +144,7 @@ Verdict Udp::Receive(packet::Packet& p, Nanos now) {
   counters_.datagrams_received.Add();
   s.readable = true;
   Raise(index);
-  Dispatch(now);
-  return Verdict::Local();
+  return true;
 }
 
 bool Udp::OnIcmpError(const Tuple& tuple, bool hard, Nanos now) {
@@ -214,57 +286,12 @@ SocketError Udp::Close(UdpSocket socket) {
   Endpoint from;
   while (Pop(*s, data, from)) Release(data);
   table_.Erase(s->tuple, socket.index);
+  std::erase_if(members_, [&](const Membership& m) { return m.socket == socket.index; });
   s->open = false;
   s->handler = nullptr;
   ++s->generation;
   sockets_.Free(socket.index);
   return SocketError::kNone;
-}
-
-IoResult Udp::Transmit(Socket& s, const Endpoint& remote, std::span<const uint8_t> data,
-                       Nanos now) {
-  if (s.error != SocketError::kNone) {
-    const SocketError error = s.error;
-    s.error = SocketError::kNone;
-    return {error};
-  }
-  if (remote.port == 0 || IsAny(remote.address)) return {SocketError::kInvalid};
-  IpLayer::Path path;
-  if (!ip_.FindPath(remote.address, path)) return {SocketError::kUnreachable};
-  Tuple tuple{s.tuple.local, remote};
-  if (IsAny(tuple.local.address)) tuple.local.address = path.source;
-  if (tuple.local.address.family != remote.address.family) return {SocketError::kInvalid};
-  const size_t size = wire::UdpView::kSize + data.size();
-  const uint32_t ip_size = IpHeaderSize(tuple.is_v4());
-  const uint32_t room = frames_.arena().chunk_size() - packet::kHeadroom -
-                        wire::kEthernetHeaderSize;
-  if (size + ip_size > std::min(path.mtu, room)) return {SocketError::kTooLong};
-  packet::Packet p;
-  if (!BeginDatagram(frames_, tuple, wire::kProtocolUdp, static_cast<uint32_t>(size),
-                     {.ttl = config_.ttl, .dont_fragment = false}, p)) {
-    counters_.no_frame.Add();
-    return {SocketError::kWouldBlock};
-  }
-  wire::EmitUdp({p.l4(), size}, tuple.local.port, remote.port, data,
-                PseudoSumOf(tuple.local.address, remote.address, wire::kProtocolUdp,
-                            static_cast<uint32_t>(size)));
-  counters_.datagrams_sent.Add();
-  ip_.Output(p, now);
-  return {SocketError::kNone, static_cast<uint32_t>(data.size())};
-}
-
-IoResult Udp::Send(UdpSocket socket, std::span<const uint8_t> data, Nanos now) {
-  Socket* const s = Resolve(socket);
-  if (s == nullptr) return {SocketError::kBadSocket};
-  if (!s->connected) return {SocketError::kNotConnected};
-  return Transmit(*s, s->tuple.remote, data, now);
-}
-
-IoResult Udp::SendTo(UdpSocket socket, const Endpoint& remote, std::span<const uint8_t> data,
-                     Nanos now) {
-  Socket* const s = Resolve(socket);
-  if (s == nullptr) return {SocketError::kBadSocket};
-  return Transmit(*s, remote, data, now);
 }
 
 bool Udp::Pop(Socket& s, ReceivedData& out, Endpoint& from) {

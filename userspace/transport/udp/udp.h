@@ -6,8 +6,12 @@
 // bound to the address, else to the one bound to the port.
 //
 // Received datagrams wait in their frames, at most `queue` per socket; beyond, the new ones are
-// dropped, and counted. A datagram to be sent is copied into a frame and must fit the interface's
-// MTU: there is no fragmentation (kTooLong).
+// dropped, and counted. A datagram to be sent is copied into a frame of its own; one that does not fit
+// the interface's MTU is sent in fragments. (Received fragments the layer below puts together.)
+//
+// Multicast: a socket bound to the port, and to no address or the group's, gets what is sent to groups
+// that it has joined; if several have, each gets a copy. Joining is a matter of this table alone: that
+// the network sends the group here (IGMP, MLD, the NIC's filter) is the kernel's to do.
 //
 // Call backs are as those of TCP (transport/tcp/events.h): at the end of Receive, never within a call
 // of the program's. Everything is allocated at construction. Thread: the worker's.
@@ -49,6 +53,8 @@ class UdpHandler {
 
 struct UdpConfig {
   uint32_t sockets = 1024;          // Bind fails with kNoMemory
+  uint32_t memberships = 64;        // of all sockets in groups: Join fails with kNoMemory
+  uint32_t max_datagram = 65507 + 8;  // with its header: more is kTooLong
   uint32_t queue = 256;             // datagrams per socket: more are dropped
   uint32_t receive_frames = 4096;   // of all sockets: likewise
   uint8_t ttl = 64;
@@ -59,6 +65,7 @@ struct UdpConfig {
 struct UdpCounters {
   Counter datagrams_received;
   Counter datagrams_sent;
+  Counter fragments_sent;
   Counter queue_full;     // dropped: the socket's or the worker's limit
   Counter errors;         // ICMP errors told to a socket
   Counter no_frame;
@@ -70,7 +77,9 @@ class Udp {
 
   // A whole UDP datagram for an address of ours. As Tcp::Receive.
   packet::Verdict Receive(packet::Packet& p, Nanos now);
-  bool Claims(const Tuple& t) const { return Find(t) != kNoIndex; }
+  bool Claims(const Tuple& t) const {
+    return IsMulticast(t.local.address) ? ClaimsMulticast(t) : Find(t) != kNoIndex;
+  }
   // An ICMP error about a datagram that was sent from `tuple`; false: no socket of ours.
   bool OnIcmpError(const Tuple& tuple, bool hard, Nanos now);
 
@@ -83,6 +92,9 @@ class Udp {
   SocketError Open(const Endpoint& local, const Endpoint& remote, UdpHandler* handler,
                    UdpSocket& socket);
   SocketError Close(UdpSocket socket);
+  // From now on what is sent to the group as well. Twice is once; Close leaves.
+  SocketError Join(UdpSocket socket, const IpAddress& group);
+  SocketError Leave(UdpSocket socket, const IpAddress& group);
 
   // To the peer of a connected socket, or (SendTo) to anybody. An error that ICMP has told of since
   // the last call is returned once, and nothing is sent.
@@ -127,6 +139,22 @@ class Udp {
     bool queued_for_events = false;
   };
 
+  struct Membership {
+    IpAddress group;
+    uint32_t socket = 0;
+    bool operator==(const Membership&) const = default;
+  };
+
+  bool IsMember(const Membership& m, const Tuple& t) const;
+  bool ClaimsMulticast(const Tuple& t) const;
+  bool Queue(uint32_t index, const packet::Packet& p);
+  bool QueueForMembers(const Tuple& tuple, const packet::Packet& p);
+  bool Copy(const packet::Packet& p, packet::Packet& copy);
+  IoResult TransmitFragments(const Tuple& tuple, std::span<const uint8_t> data, uint32_t mtu,
+                             Nanos now);
+  // RFC 6864 section 4.3: datagrams that may be fragmented on their way must differ; RFC 7739: in a way
+  // that nobody can guess.
+  uint32_t NewId() { return static_cast<uint32_t>(TableHash(port_key_, {++ids_, 0x6964})); }
   Socket* Resolve(UdpSocket socket);
   uint32_t Find(const Tuple& t) const;
   uint32_t FindExact(const Tuple& t) const {
@@ -146,9 +174,11 @@ class Udp {
   IpLayer& ip_;
   const HashKey port_key_;
   uint64_t ports_chosen_ = 0;
+  uint64_t ids_ = 0;  // identifications given
   Slab<Socket> sockets_;
   TupleTable table_;
   std::vector<uint32_t> ready_;
+  std::vector<Membership> members_;  // few: looked through
   uint32_t frames_left_;
   UdpCounters counters_;
 };
