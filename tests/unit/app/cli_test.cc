@@ -177,10 +177,26 @@ TEST_F(CliTest, ShowRoutesPassesTheFilterOn) {
   EXPECT_EQ(Ask({"show", "routes", "--limit", "0"}).code, 2);
 }
 
-TEST_F(CliTest, WhatBelongsToLaterVersionsSaysSo) {
-  const Outcome outcome = Ask({"show", "sockets"});
-  EXPECT_EQ(outcome.code, 2);
-  EXPECT_THAT(outcome.err, HasSubstr("not in this version"));
+TEST_F(CliTest, ShowSockets) {
+  StartServer();
+  const Outcome sockets = Ask({"show", "sockets", "--limit", "7"});
+  EXPECT_EQ(sockets.code, 0) << sockets.err;
+  EXPECT_EQ(views_.last_socket_limit, 7u);
+  EXPECT_THAT(sockets.out, HasSubstr("10.0.0.2:40000"));
+  EXPECT_EQ(Ask({"show", "sockets"}).code, 0);
+  EXPECT_EQ(views_.last_socket_limit, 1000u);
+  EXPECT_EQ(Ask({"show", "sockets", "--limit", "0"}).code, 2);
+  EXPECT_THAT(Ask({"show", "sockets", "--json"}).out, HasSubstr("\"state\": \"ESTABLISHED\""));
+}
+
+TEST_F(CliTest, ShowServices) {
+  StartServer();
+  const Outcome services = Ask({"show", "services"});
+  EXPECT_EQ(services.code, 0) << services.err;
+  EXPECT_THAT(services.out, HasSubstr("10.1.0.2:8080"));
+  const Outcome misplaced = Ask({"show", "services", "--limit", "7"});
+  EXPECT_EQ(misplaced.code, 2);
+  EXPECT_THAT(misplaced.err, HasSubstr("--limit belongs to: show routes, flows, nat, sockets"));
 }
 
 TEST_F(CliTest, WaitReady) {

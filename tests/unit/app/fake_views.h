@@ -54,6 +54,26 @@ class FakeViews : public telemetry::ViewSource {
     return {{"lan0", "no_route", "no route", 3}, {"lan0", "checksum", "wrong", 0}};
   }
 
+  uint64_t last_socket_limit = 0;
+  telemetry::SocketsView Sockets(uint64_t limit) override {
+    last_socket_limit = limit;
+    telemetry::SocketsView view;
+    view.total = 1;
+    view.sockets = {{.protocol = "tcp",
+                     .state = "ESTABLISHED",
+                     .local = "10.0.0.1:80",
+                     .remote = "10.0.0.2:40000",
+                     .service = "web"}};
+    return view;
+  }
+  std::vector<telemetry::ServiceView> Services() override {
+    return {{.name = "web",
+             .kind = "tcp_proxy",
+             .state = "listening",
+             .listen = {"10.0.0.1:80"},
+             .backends = {{.address = "10.1.0.2:8080", .health = "up"}}}};
+  }
+
   telemetry::FlowQuery last_flow_query;
   telemetry::NatQuery last_nat_query;
   telemetry::ExplainRequest last_explain;
