@@ -424,7 +424,8 @@ def test_backend_has_forgotten(rig, sluice):
 
 
 # A client that has restarted connects from the same port while the old connection still stands here:
-# its SYN is challenged (RFC 5961, section 4.2), it resets the old one, and its next SYN is as any.
+# its SYN is answered with an ACK of that one (RFC 5961, section 4.2; RFC 9293, section 3.10.7.4), which
+# it resets, and its next SYN is as any.
 def test_restarted_client_uses_the_same_port(rig, sluice):
     backend, server = serve(rig, "echo")
     with server:
@@ -433,7 +434,8 @@ def test_restarted_client_uses_the_same_port(rig, sluice):
                 s.sendall(b"x")
                 assert s.recv(100) == b"x"
                 s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-        with growing(sluice, "sluice_tcp_events_total", 1, event="challenge_ack"):
+        with growing(sluice, "sluice_service_failures_total", 1, service="raw",
+                     reason="client_reset"):
             with connected(rig, 81, source_port=45454) as s:
                 s.sendall(b"again")
                 assert s.recv(100) == b"again"
@@ -448,7 +450,7 @@ def test_handshake_that_is_left_half_open(rig, sluice):
     with inside(rig.namespace("h1")):
         raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
     def half_open():
-        return sluice.get("sluice_tcp_connections", state="SYN_RECEIVED")
+        return sluice.get("sluice_tcp_connections", state="SYN-RECEIVED")
     with raw, cut_off(rig, "h1", ("out", "flags rst")):
         raw.sendto(syn("10.77.1.2", 40404, ROUTER[4], 81), (ROUTER[4], 0))
         with growing(sluice, "sluice_tcp_retransmits_total", 1):
