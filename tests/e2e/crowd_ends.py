@@ -4,11 +4,11 @@
     crowd_ends.py syns DEVICE DESTINATION_MAC ADDRESS PORT
     crowd_ends.py resets DEVICE DESTINATION_MAC ADDRESS PORT
 
-The echo has any number of connections at a time. It answers what it reads, and reads no more from whom
-it still has something to answer.
+The echo has any number of connections at a time. It answers what it reads, and reads no more from
+whom it still has something to answer.
 
-The SYNs come from 65,536 strangers (198.18.0.0/16), again and again, as fast as they can be sent, until
-the process is ended. The resets belong to them: each names the number behind that of its SYN.
+The SYNs come from 65,536 strangers (198.18.0.0/16), again and again, as fast as they can be sent,
+until the process is ended. The resets belong to them: each names the number behind that of its SYN.
 """
 
 import ctypes

@@ -1,5 +1,5 @@
-"""Many at once, through tcp_proxy: ten thousand idle connections, a thousand busy ones, and a flood of
-SYNs while clients are served. Memory stays within what the README says, and comes back.
+"""Many at once, through tcp_proxy: ten thousand idle connections, a thousand busy ones, and a flood
+of SYNs while clients are served. Memory stays within what the README says, and comes back.
 
 Two workers, veth with its defaults. Every test ends with the conservation law, all frames accounted
 for, and no connection left but in TIME-WAIT.
@@ -151,7 +151,7 @@ def test_ten_thousand_idle_connections(rig, sluice):
 def test_thousand_busy_connections(rig, sluice):
     with Crowd(rig) as crowd:
         crowd.connect(1000)
-        for size in [2 << 10] * 10 + [32 << 10]:
+        for size in [2 << 10] * 10 + [16 << 10]:
             crowd.exchange({d: os.urandom(size) for d in crowd.sockets})
         assert sluice.get("sluice_service_active", service="crowd") == 1000
 
@@ -214,8 +214,8 @@ def ask(rig):
     assert hashlib.sha256(got).digest() == hashlib.sha256(text).digest()
 
 
-# Half-open connections are as many as the backlog allows, of all others only cookies tell; with rules,
-# the table of connections is at its limit as well.
+# Half-open connections are as many as the backlog allows, of all others only cookies tell; with
+# rules, the table of connections is at its limit as well.
 @pytest.mark.parametrize("rules", ["", TRACKED], ids=["open", "tracked"])
 def test_syn_flood(rig, sluice, rules):
     before = resident(sluice)
