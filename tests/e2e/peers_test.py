@@ -1,5 +1,5 @@
 """Real programs on either side of the services, and peers that end abruptly: nginx as a server and
-as a client, ssh, kxdpgun, nmap; connections that one end has forgotten, and ends that have vanished.
+as a client, ssh, kxdpgun, nmap; connections that one end has forgotten, ends that have vanished.
 
 Two workers, veth with its defaults. Every test ends with the conservation law, all frames accounted
 for, and none of them kept by a socket.

@@ -286,7 +286,9 @@ def test_a_backend_is_lost_and_not_a_request(rig, sluice, how):
         stop.set()
         for client in clients:
             client.join()
-    assert [r for r in results if r[0] != 0] == []
+    assert [r for r in results if r[0] != 0] == [], [
+        (labels, value) for name, labels, value in sluice.metrics().series
+        if name == "sluice_service_failures_total" and labels["service"] == "web" and value]
     assert failed(sluice, "web", "connect_failed") == lost
 
 
