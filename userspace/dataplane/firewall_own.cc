@@ -58,7 +58,8 @@ Judgement Firewall::OfOurOwn(Packet& message, const Packet* connection_of, IpAdd
             .in = nullptr,
             .out = &snapshot.at(message.out),
             .next_hop = next_hop,
-            .now = now};
+            .now = now,
+            .of_socket = connection_of != nullptr && connection_of->Has(packet::kFlagSocket)};
   if (connection_of != nullptr && connection_of->flow != packet::kNoFlowIndex) {
     // nf_ct_attach: it goes the other way of the same connection, which may not be confirmed yet.
     message.flow = connection_of->flow;
@@ -98,7 +99,8 @@ Judgement Firewall::OfSocket(Packet& p, IpAddress& next_hop, const Snapshot& sna
             .in = nullptr,
             .out = &snapshot.at(p.out),
             .next_hop = next_hop,
-            .now = now};
+            .now = now,
+            .of_socket = true};
   Judgement judgement = Run(HookPoint::kOutputRaw, pass);
   if (!judgement.accepted()) return judgement;
   if (tracks(family)) {

@@ -1,5 +1,7 @@
 // Packets for this machine: to its sockets, answered, or the kernel's; and what its sockets send.
 #include "dataplane/pipeline.h"
+#include "stages/fragment/fragment.h"
+#include "stages/fragment/fragment6.h"
 #include "stages/icmp/echo.h"
 #include "wire/ipv4.h"
 #include "wire/ipv6.h"
@@ -16,7 +18,10 @@ void Pipeline::Local4(Packet& p, const Interface& in, const Snapshot& snapshot, 
   if (sockets_.active() && ReachesSocket(p, Family::kIpv4, in, snapshot, now)) [[unlikely]] return;
   const bool answers = !snapshot.input_firewall4 && !firewall_.JudgesAnswers(Family::kIpv4) &&
                        !snapshot.icmp.echo_ignore_all4;
-  if (!answers || !stages::IsEchoRequest4(p)) return Punt(p, PuntReason::kLocal, snapshot);
+  if (!answers || !stages::IsEchoRequest4(p)) {
+    if (p.flow != packet::kNoFlowIndex) firewall_.LeaveTranslatedToKernel(p, now);
+    return Punt(p, PuntReason::kLocal, snapshot);
+  }
   const Ipv4 requester = wire::Ipv4View(p.l3()).source();
   switch (stages::ValidateSource4(requester, in, IfaceSlot::None(), snapshot, tables_)) {
     case stages::SourceCheck::kMartian:
@@ -44,7 +49,10 @@ void Pipeline::Local6(Packet& p, const Interface& in, const Snapshot& snapshot, 
   if (sockets_.active() && ReachesSocket(p, Family::kIpv6, in, snapshot, now)) [[unlikely]] return;
   const bool answers = !snapshot.input_firewall6 && !firewall_.JudgesAnswers(Family::kIpv6) &&
                        !snapshot.icmp.echo_ignore_all6;
-  if (!answers || !stages::IsEchoRequest6(p)) return Punt(p, PuntReason::kLocal, snapshot);
+  if (!answers || !stages::IsEchoRequest6(p)) {
+    if (p.flow != packet::kNoFlowIndex) firewall_.LeaveTranslatedToKernel(p, now);
+    return Punt(p, PuntReason::kLocal, snapshot);
+  }
   if (!stages::EchoChecksumIsRight6(outbox_.pool().arena(), p)) {
     return Drop(p, DropReason::kChecksum);
   }
@@ -113,15 +121,16 @@ bool Pipeline::ReachesSocket(Packet& p, Family family, const Interface& in,
         break;
     }
   }
+  CompleteChecksum(p, snapshot);  // before rules: a reset answers only what is right
   if (firewall_.active(family)) {
     WatchRules(p, snapshot);
     const Judgement judgement = firewall_.ToSocket(p, in, snapshot, now);
     if (!judgement.accepted()) {
+      if (judgement.drop == DropReason::kUnsupportedRule && judgement.reset) sockets_.Sever(p, now);
       Carry(p, judgement, family, snapshot, now);
       return true;
     }
   }
-  CompleteChecksum(p, snapshot);
   const Packet arrived = p;
   const Verdict verdict = sockets_.Receive(p, now);
   switch (verdict.kind()) {
@@ -144,11 +153,26 @@ void Pipeline::FromSocket(Packet& p, const IpAddress& way, Nanos now) {
   if (!p.out.valid()) return Drop(p, DropReason::kNoRoute);
   const Family family = p.l3()[0] >> 4 == 4 ? Family::kIpv4 : Family::kIpv6;
   IpAddress next_hop = way;
-  if (firewall_.active(family) &&
-      !firewall_.OfSocket(p, next_hop, snapshot, now).accepted()) {
-    return Drop(p, DropReason::kFirewallRule);
+  if (firewall_.active(family)) {
+    const Judgement judgement = firewall_.OfSocket(p, next_hop, snapshot, now);
+    if (!judgement.accepted()) [[unlikely]] return RefuseOfSocket(p, judgement);
   }
-  Output(p, family, next_hop, snapshot, now);
+  if (p.fragment_size == 0) return Output(p, family, next_hop, snapshot, now);
+  if (family == Family::kIpv4) {
+    return Fragment<stages::Ipv4Fragmenter>(p, family, next_hop, p.fragment_size, snapshot, now);
+  }
+  Fragment<stages::Ipv6Fragmenter>(p, family, next_hop, p.fragment_size, snapshot, now);
+}
+
+// Who is rejected by rules of OUTPUT is told by an ICMP error or a reset, in Linux: here by what such
+// an error would say.
+void Pipeline::RefuseOfSocket(Packet& p, const Judgement& judgement) {
+  if (judgement.kind == Judgement::Kind::kReject) {
+    counters_.sockets_refused.Add();
+    firewall_.RestoreOriginal(p);
+    sockets_.Refuse(p);
+  }
+  Drop(p, judgement.drop);
 }
 
 }  // namespace sluice::dataplane

@@ -221,6 +221,7 @@ class Pipeline : private LocalSockets::Exit {
   bool ReachesSocket(Packet& p, Family family, const tables::Interface& in,
                      const Snapshot& snapshot, Nanos now);
   void FromSocket(Packet& p, const IpAddress& next_hop, Nanos now) override;
+  void RefuseOfSocket(Packet& p, const Judgement& judgement);
   bool IsLocal(const Packet& p, Family family) const;
   void RefuseStray(Packet& p, Family family, const tables::Interface& in, const Snapshot& snapshot,
                    Nanos now);

@@ -120,6 +120,23 @@ bool Transport::Claims(const packet::Packet& p) const {
   }
 }
 
+void Transport::OnRefused(uint8_t protocol, const Tuple& tuple, uint32_t sequence, Nanos now) {
+  if (protocol == wire::kProtocolTcp) {
+    tcp_.OnIcmpError({tuple, wire::TcpSeq(sequence), TcpIcmpError::Kind::kHard, 0}, now);
+  } else {
+    udp_.OnIcmpError(tuple, true, now);
+  }
+}
+
+void Transport::OnSevered(const packet::Packet& p, Nanos now) {
+  const auto segment = wire::TcpView::Parse(FirstPieceOf(p));
+  if (!segment) return;
+  const IpEnds ends = EndsOf(p);
+  tcp_.OnSevered({{ends.destination, segment->destination_port()},
+                  {ends.source, segment->source_port()}},
+                 wire::TcpSeq(segment->sequence()), now);
+}
+
 Verdict Transport::ReceiveIcmp(packet::Packet& p, Nanos now) {
   const std::span<const uint8_t> message = FirstPieceOf(p);
   if (message.size() < wire::IcmpView::kSize) return Verdict::Continue();

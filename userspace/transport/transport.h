@@ -65,6 +65,12 @@ class Transport {
   //   kDrop      the caller frees it and counts the reason
   packet::Verdict Receive(packet::Packet& p, Nanos now);
 
+  // What a socket has sent was refused on its way out (rules for output): as an ICMP error would say
+  // that it is prohibited. Not from within IpLayer::Output.
+  void OnRefused(uint8_t protocol, const Tuple& tuple, uint32_t sequence, Nanos now);
+  // A TCP packet for an address of ours was refused on its way in, and its sender reset.
+  void OnSevered(const packet::Packet& p, Nanos now);
+
   // Around the Receives of a burst, if the caller likes (tcp.h): one answer for several segments.
   void BeginBurst() { tcp_.BeginBurst(); }
   void EndBurst(Nanos now) { tcp_.EndBurst(now); }

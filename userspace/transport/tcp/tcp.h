@@ -93,6 +93,9 @@ class Tcp {
   }
   // False: it concerns none of our connections.
   bool OnIcmpError(const TcpIcmpError& error, Nanos now);
+  // The layer below has refused a segment and reset its sender: the connection ends, kReset, if the
+  // segment lies in its window (others are not believed to be the peer's).
+  void OnSevered(const Tuple& tuple, wire::TcpSeq sequence, Nanos now);
   void OnTimer(Nanos now);
   // When OnTimer wants to be called at the latest.
   Nanos NextDeadline() const {

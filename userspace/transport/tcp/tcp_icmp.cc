@@ -71,4 +71,15 @@ bool Tcp::OnIcmpError(const TcpIcmpError& error, Nanos now) {
   return true;
 }
 
+void Tcp::OnSevered(const Tuple& tuple, wire::TcpSeq sequence, Nanos now) {
+  const uint32_t index = FindConnection(tuple);
+  if (index == kNoIndex) return;
+  Tcb& t = tcbs_[index];
+  if (t.state == TcpState::kTimeWait || sequence.Before(t.rcv_nxt) || sequence.After(t.rcv_adv)) {
+    return;
+  }
+  Fail(t, SocketError::kReset);
+  Dispatch(now);
+}
+
 }  // namespace sluice::transport
