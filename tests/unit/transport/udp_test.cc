@@ -227,6 +227,20 @@ TEST_F(Udp, LargeDatagramsAreSentInFragments) {
   EXPECT_EQ(udp().counters().fragments_sent.Read(), 3u);
 }
 
+// RFC 768 and RFC 791: 65535 bytes with both headers.
+TEST_F(Udp, TheLargestDatagramOfAll) {
+  const UdpSocket s = Bind({Ipv4(), 5000});
+  const Bytes data(65507, 'z');
+  EXPECT_EQ(udp().SendTo(s, {Ipv4(10, 0, 0, 2), 53}, data, Seconds(1)).bytes, 65507u);
+  ASSERT_EQ(sent_.size(), 45u);
+  size_t bytes = 0;
+  for (const Bytes& f : sent_) bytes += f.size() - 20;
+  EXPECT_EQ(bytes, 65515u);
+  EXPECT_EQ(udp().SendTo(s, {Ipv4(10, 0, 0, 2), 53}, Bytes(65508, 'z'), Seconds(1)).error,
+            SocketError::kTooLong);
+  EXPECT_TRUE(host_.FramesBalance());
+}
+
 // RFC 8200 section 4.5.
 TEST_F(Udp, LargeDatagramsAreSentInFragmentsV6) {
   const UdpSocket s = Bind({Ipv6(), 5000});
@@ -249,11 +263,11 @@ TEST_F(Udp, LargeDatagramsAreSentInFragmentsV6) {
   EXPECT_EQ(whole, Bytes(wanted.begin() + 40, wanted.end()));
 }
 
-// All fragments or none: too few frames, and nothing is sent.
+// All fragments or none: too few frames for the datagram and its three fragments, and nothing is sent.
 TEST_F(Udp, FragmentsWantFramesForAll) {
   const UdpSocket s = Bind({Ipv4(), 5000});
   std::vector<packet::FrameIndex> taken;
-  while (host_.pool().size() > 2) taken.push_back(host_.pool().Alloc());
+  while (host_.pool().size() > 5) taken.push_back(host_.pool().Alloc());
   EXPECT_EQ(udp().SendTo(s, {Ipv4(10, 0, 0, 2), 53}, Bytes(4000, 'x'), Seconds(1)).error,
             SocketError::kWouldBlock);
   EXPECT_TRUE(sent_.empty());

@@ -27,6 +27,10 @@ class IpLayer {
 
   // Takes the packet in every case. It has an IP header with its checksum, l3_offset and l4_offset
   // are set, and before the IP header there is room for a link header, which `data` points to.
+  //
+  // With a fragment_size it is a whole UDP datagram, in several pieces if need be, that is to leave in
+  // fragments of at most so many bytes (IPv4: RFC 791; IPv6: RFC 8200 section 4.5, with the
+  // identification that its FragmentNote has; RFC 7739 wants one that cannot be guessed).
   virtual void Output(packet::Packet& p, Nanos now) = 0;
 
   // The way to `remote`; false when there is none.

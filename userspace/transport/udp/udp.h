@@ -7,7 +7,8 @@
 //
 // Received datagrams wait in their frames, at most `queue` per socket; beyond, the new ones are
 // dropped, and counted. A datagram to be sent is copied into a frame of its own; one that does not fit
-// the interface's MTU is sent in fragments. (Received fragments the layer below puts together.)
+// the path's MTU goes to the layer below as a whole, which sends it in fragments. (Received ones it puts
+// together.)
 //
 // Multicast: a socket bound to the port, and to no address or the group's, gets what is sent to groups
 // that it has joined; if several have, each gets a copy. Joining is a matter of this table alone: that
@@ -150,8 +151,7 @@ class Udp {
   bool Queue(uint32_t index, const packet::Packet& p);
   bool QueueForMembers(const Tuple& tuple, const packet::Packet& p);
   bool Copy(const packet::Packet& p, packet::Packet& copy);
-  IoResult TransmitFragments(const Tuple& tuple, std::span<const uint8_t> data, uint32_t mtu,
-                             Nanos now);
+  IoResult TransmitLarge(const Tuple& tuple, std::span<const uint8_t> data, uint32_t mtu, Nanos now);
   // RFC 6864 section 4.3: datagrams that may be fragmented on their way must differ; RFC 7739: in a way
   // that nobody can guess.
   uint32_t NewId() { return static_cast<uint32_t>(TableHash(port_key_, {++ids_, 0x6964})); }
