@@ -193,6 +193,42 @@ TEST_F(Udp, IcmpErrorReachesConnectedSocket) {
       PacketBuilder().Ipv4("10.0.0.2", "10.0.0.1").Icmp(3, 3).Payload(other).Build(), Seconds(1)));
 }
 
+// RFC 8201 section 4: what a router tells holds for all that is sent to the destination afterwards. A router
+// tells it of a first fragment, too.
+TEST_F(Udp, PacketTooBigMakesSmallerFragments) {
+  const UdpSocket s = Bind({Ipv6(), 5000});
+  const Endpoint there{*ParseIpAddress("2001:db8:7::2"), 53};
+  const auto sizes = [&] {
+    sent_.clear();
+    EXPECT_TRUE(udp().SendTo(s, there, Bytes(3000, 'x'), Seconds(1)).ok());
+    size_t largest = 0;
+    for (const Bytes& f : sent_) largest = std::max(largest, f.size());
+    return largest;
+  };
+  const auto too_big = [&](uint32_t mtu) {
+    const Bytes quoted(sent_[0].begin(), sent_[0].begin() + 200);
+    return host_.Deliver(PacketBuilder().Ipv6("2001:db8:9::9", "2001:db8::1").Icmpv6(2, 0, mtu)
+                             .Payload(quoted).Build(), Seconds(1));
+  };
+  EXPECT_EQ(sizes(), 1496u);
+  EXPECT_TRUE(too_big(1400));
+  EXPECT_EQ(sizes(), 1400u);
+  EXPECT_TRUE(too_big(1000));  // RFC 8201 section 4: below 1280 is not believed
+  EXPECT_EQ(sizes(), 1400u);
+  EXPECT_TRUE(too_big(1480));  // larger again is not believed before its time
+  EXPECT_EQ(sizes(), 1400u);
+  EXPECT_EQ(host_.stack().path_mtus().counters().entries.Read(), 1u);
+}
+
+// Datagrams of IPv4 may be fragmented on their way: nobody has a reason to say that one was too big.
+TEST_F(Udp, FragmentationNeededIsNotBelievedWithoutDontFragment) {
+  const UdpSocket s = Bind({Ipv4(), 5000});
+  EXPECT_TRUE(udp().SendTo(s, {Ipv4(10, 0, 0, 2), 53}, Bytes(1000, 'x'), Seconds(1)).ok());
+  EXPECT_TRUE(host_.Deliver(PacketBuilder().Ipv4("10.0.0.9", "10.0.0.1").Icmp(3, 4, 600)
+                                .Payload(sent_[0]).Build(), Seconds(1)));
+  EXPECT_EQ(host_.stack().path_mtus().counters().learned.Read(), 0u);
+}
+
 // RFC 6864 section 4.3: datagrams without Don't Fragment must not share an identification.
 TEST_F(Udp, IdentificationsDiffer) {
   const UdpSocket s = Bind({Ipv4(), 5000});

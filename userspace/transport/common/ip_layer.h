@@ -20,7 +20,7 @@ class IpLayer {
   // What is known about the way to an address.
   struct Path {
     IpAddress source;     // the address of ours that is used towards it
-    uint32_t mtu = 1500;  // of the interface, as far as known here (not the path's)
+    uint32_t mtu = 1500;  // of the route and its interface; the path's is the stack's to know
   };
 
   virtual ~IpLayer() = default;

@@ -34,6 +34,7 @@
 #include "packet/verdict.h"
 #include "tables/timer_wheel.h"
 #include "transport/common/ip_layer.h"
+#include "transport/common/path_mtu_cache.h"
 #include "transport/common/slab.h"
 #include "transport/common/tuple_table.h"
 #include "transport/tcp/config.h"
@@ -72,7 +73,7 @@ struct TcpUsage {
 class Tcp {
  public:
   Tcp(const TcpConfig& config, const HashKey& key, packet::FramePool& frames, IpLayer& ip,
-      Nanos start);
+      PathMtuCache& path_mtus, Nanos start);
   Tcp(const Tcp&) = delete;
   Tcp& operator=(const Tcp&) = delete;
 
@@ -337,6 +338,7 @@ class Tcp {
 
   const TcpConfig config_;
   const TcpSecrets secrets_;
+  PathMtuCache& path_mtus_;
   packet::FramePool& frames_;
   IpLayer& ip_;
   Rng rng_;  // where unpredictable is not needed, or the key seeds it (challenge ACKs)

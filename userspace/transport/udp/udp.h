@@ -31,6 +31,7 @@
 #include "packet/verdict.h"
 #include "transport/common/errors.h"
 #include "transport/common/ip_layer.h"
+#include "transport/common/path_mtu_cache.h"
 #include "transport/common/received_data.h"
 #include "transport/common/slab.h"
 #include "transport/common/tuple_table.h"
@@ -74,7 +75,8 @@ struct UdpCounters {
 
 class Udp {
  public:
-  Udp(const UdpConfig& config, const HashKey& key, packet::FramePool& frames, IpLayer& ip);
+  Udp(const UdpConfig& config, const HashKey& key, packet::FramePool& frames, IpLayer& ip,
+      PathMtuCache& path_mtus);
 
   // A whole UDP datagram for an address of ours. As Tcp::Receive.
   packet::Verdict Receive(packet::Packet& p, Nanos now);
@@ -83,6 +85,8 @@ class Udp {
   }
   // An ICMP error about a datagram that was sent from `tuple`; false: no socket of ours.
   bool OnIcmpError(const Tuple& tuple, bool hard, Nanos now);
+  // Of a datagram that must not be fragmented (all of IPv6): likewise.
+  bool OnTooBig(const Tuple& tuple, uint32_t mtu, Nanos now);
 
   // `local` may have no address (all), and no port (one is chosen at random, RFC 6056 section 3.3.1).
   SocketError Bind(const Endpoint& local, UdpHandler* handler, UdpSocket& socket);
@@ -172,6 +176,7 @@ class Udp {
   const UdpConfig config_;
   packet::FramePool& frames_;
   IpLayer& ip_;
+  PathMtuCache& path_mtus_;
   const HashKey port_key_;
   uint64_t ports_chosen_ = 0;
   uint64_t ids_ = 0;  // identifications given
