@@ -497,29 +497,6 @@ Judgement Firewall::BeforeRoutingForReal(Pass& pass, const Key& key, bool of_tra
 
 // --- After it ---
 
-Judgement Firewall::Input(Packet& p, const Interface& in, const Snapshot& snapshot, Nanos now) {
-  Pass pass{.p = p, .family = FamilyOf(p), .snapshot = snapshot, .in = &in, .now = now};
-  return Run(HookPoint::kInput, pass);
-}
-
-Judgement Firewall::ToSocket(Packet& p, const Interface& in, const Snapshot& snapshot, Nanos now) {
-  Pass pass{.p = p,
-            .family = FamilyOf(p),
-            .snapshot = snapshot,
-            .in = &in,
-            .now = now,
-            .of_socket = true};
-  Judgement judgement = Run(HookPoint::kInput, pass);
-  if (judgement.accepted()) {
-    judgement = Translate(HookPoint::kInputNat, NatManip::kSource, pass);
-  }
-  // Answers begin at this worker's socket, so nobody else will see them.
-  if (Flow* const flow = FlowOf(p)) flow->status &= ~uint32_t{tables::kFlowForeignReply};
-  if (judgement.accepted()) judgement = Confirm(pass);
-  if (judgement.accepted()) p.flow = packet::kNoFlowIndex;
-  return judgement;
-}
-
 Judgement Firewall::Forwarding(Packet& p, const Interface& in, const Interface& out,
                                const Snapshot& snapshot, Nanos now) {
   Pass pass{

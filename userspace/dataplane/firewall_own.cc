@@ -1,5 +1,5 @@
-// Netfilter's hooks for what Sluice says itself: errors, resets and what sockets send go through the
-// output and postrouting chains.
+// Netfilter's hooks for what is this machine's: packets for sockets go through the input chains; errors,
+// resets and what sockets send through the output and postrouting chains.
 #include "dataplane/firewall_pass.h"
 
 namespace sluice::dataplane {
@@ -7,8 +7,10 @@ namespace sluice::dataplane {
 using packet::Packet;
 using stages::NatManip;
 using tables::CtState;
+using tables::Flow;
 using tables::FlowDirection;
 using tables::HookPoint;
+using tables::Interface;
 using tables::RouteType;
 using tables::Snapshot;
 
@@ -89,6 +91,29 @@ Judgement Firewall::Output(Pass& pass) {
     judgement = Judgement::Drop(DropReason::kNoRoute);
   }
   return judgement.accepted() ? ToTheWire(pass) : judgement;
+}
+
+Judgement Firewall::Input(Packet& p, const Interface& in, const Snapshot& snapshot, Nanos now) {
+  Pass pass{.p = p, .family = FamilyOf(p), .snapshot = snapshot, .in = &in, .now = now};
+  return Run(HookPoint::kInput, pass);
+}
+
+Judgement Firewall::ToSocket(Packet& p, const Interface& in, const Snapshot& snapshot, Nanos now) {
+  Pass pass{.p = p,
+            .family = FamilyOf(p),
+            .snapshot = snapshot,
+            .in = &in,
+            .now = now,
+            .of_socket = true};
+  Judgement judgement = Run(HookPoint::kInput, pass);
+  if (judgement.accepted()) {
+    judgement = Translate(HookPoint::kInputNat, NatManip::kSource, pass);
+  }
+  // Answers begin at this worker's socket, so nobody else will see them.
+  if (Flow* const flow = FlowOf(p)) flow->status &= ~uint32_t{tables::kFlowForeignReply};
+  if (judgement.accepted()) judgement = Confirm(pass);
+  if (judgement.accepted()) p.flow = packet::kNoFlowIndex;
+  return judgement;
 }
 
 Judgement Firewall::OfSocket(Packet& p, IpAddress& next_hop, const Snapshot& snapshot, Nanos now) {
