@@ -416,6 +416,35 @@ def test_large_datagrams_are_judged_before_fragmentation():
             sluice.check_accounts()
 
 
+def test_what_routers_tell_of_a_path_is_remembered():
+    with Rig(queues=2) as rig, Sluice(rig, services=SERVICES, workers={"count": 1}) as sluice:
+        with connected(rig, 6, ECHO, kind=socket.SOCK_DGRAM) as s:
+            s.sendall(b"ping")
+            assert s.recv(100) == b"ping"
+            mine, port = s.getsockname()[:2]
+            # As a router on the way back would say it of the answer (RFC 4443 section 3.2).
+            quoted = (struct.pack("!IHBB", 6 << 28, 12, socket.IPPROTO_UDP, 64) +
+                      socket.inet_pton(socket.AF_INET6, ROUTER[6]) +
+                      socket.inet_pton(socket.AF_INET6, mine) +
+                      struct.pack("!HHHH", ECHO, port, 12, 0) + b"ping")
+            with inside(rig.namespace("h1")):
+                raw = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+            with raw, growing(sluice, "sluice_tcp_events_total", event="path_mtu_learned"):
+                raw.sendto(struct.pack("!BBHI", 2, 0, 0, 1300) + quoted, (ROUTER[6], 0))
+        with connected(rig, 6, ECHO) as s:
+            s.sendall(b"hello")
+            assert s.recv(100) == b"hello"
+            (found,) = sockets(sluice, state="ESTABLISHED", service="echo")
+            assert found["path_mtu"] == 1300 and found["mss"] == 1300 - 40 - 20 - 12
+        with connected(rig, 4, ECHO) as s:  # another destination
+            s.sendall(b"hello")
+            assert s.recv(100) == b"hello"
+            (found,) = sockets(sluice, state="ESTABLISHED", service="echo")
+            assert found["path_mtu"] == 1500
+        assert sluice.get("sluice_table_used", table="path_mtus") == 1
+        sluice.check_accounts()
+
+
 def counted_rules(sluice):
     metrics = sluice.metrics()
     return [{"rule": labels["rule"], "packets": value} for name, labels, value in metrics.series
