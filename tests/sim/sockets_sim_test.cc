@@ -172,6 +172,79 @@ TEST_P(SocketsSimTest, DatagramsInFragmentsArePutTogether) {
   EXPECT_EQ(r->Punted(PuntReason::kLocal), 0u);
 }
 
+// RFC 1112: the members get it, as does the kernel, which keeps the groups.
+class MulticastSimTest : public SocketsSimTest {
+ protected:
+  static constexpr uint16_t kGroupPort = 5353;
+
+  // On each worker, of both families.
+  void JoinEverywhere() {
+    for (size_t w = 0; w < r->worker_count(); ++w) {
+      transport::Udp& udp = r->worker(w).pipeline().sockets().stack()->udp();
+      for (const char* group : {"239.1.2.3", "ff05::1:3"}) {
+        const IpAddress to = *ParseIpAddress(group);
+        transport::UdpSocket socket;
+        EXPECT_EQ(udp.Bind({to.is_v4() ? IpAddress(Ipv4()) : IpAddress(Ipv6()), kGroupPort},
+                           udp_servers[w].get(), socket),
+                  SocketError::kNone);
+        EXPECT_EQ(udp.Join(socket, to), SocketError::kNone);
+      }
+    }
+  }
+  void SendTo(const char* group4, const char* group6, uint16_t port) {
+    for (uint16_t source = 6000; source < 6010; ++source) {
+      h->link().SendFrame(PacketBuilder().Ethernet("02:00:00:00:0a:00", "01:00:5e:01:02:03")
+                              .Ipv4("10.0.0.2", group4).Udp(source, port).Payload(size_t{100})
+                              .Build());
+      h->link().SendFrame(PacketBuilder().Ethernet("02:00:00:00:0a:00", "33:33:00:01:00:03")
+                              .Ipv6("2001:db8::2", group6).Udp(source, port).Payload(size_t{100})
+                              .Build());
+    }
+    net.Run(Millis(100));
+  }
+  size_t Got() const {
+    size_t got = 0;
+    for (const auto& server : udp_servers) got += server->sizes.size();
+    return got;
+  }
+  size_t KernelGot() const {
+    return static_cast<size_t>(std::count_if(r->punted.begin(), r->punted.end(), [](const Bytes& b) {
+      return b[0] == 1 || (b[0] == 0x33 && b[14 + 6] == 17);
+    }));
+  }
+};
+
+TEST_P(MulticastSimTest, MembersAndTheKernelGetEachDatagramOnce) {
+  JoinEverywhere();
+  SendTo("239.1.2.3", "ff05::1:3", kGroupPort);
+  EXPECT_EQ(Got(), 20u);
+  EXPECT_EQ(KernelGot(), 20u);
+  EXPECT_EQ(h->unclaimed.size(), 20u) << "answers, from an address of the router's own";
+  EXPECT_EQ(r->Dropped(), 0u);
+}
+
+TEST_P(MulticastSimTest, OtherGroupsAndPortsAreTheKernelsAlone) {
+  JoinEverywhere();
+  SendTo("239.1.2.4", "ff05::1:4", kGroupPort);
+  SendTo("239.1.2.3", "ff05::1:3", kGroupPort + 1);
+  EXPECT_EQ(Got(), 0u);
+  EXPECT_EQ(r->Punted(PuntReason::kMulticast), 40u);
+}
+
+TEST_P(MulticastSimTest, InputRulesStandBeforeMembers) {
+  JoinEverywhere();
+  RulesetModel m(nft::TableFamily::kInet);
+  m.Base("in", kInput, 0, 1).Rule(L4Proto(17) + Exprs{Ct(0), And(Host32(8)), Cmp(kNeq, Host32(0)),
+                                                      nft::CounterExpr{}, Drop()});
+  Use(m);
+  SendTo("239.1.2.3", "ff05::1:3", kGroupPort);
+  EXPECT_EQ(Got(), 0u);
+  EXPECT_EQ(ruleset->RuleCount(0).packets, 20u);
+  EXPECT_EQ(r->Dropped(DropReason::kFirewallRule), 20u);
+  EXPECT_EQ(KernelGot(), 20u) << "it judges its own copy";
+}
+
+INSTANTIATE_TEST_SUITE_P(Workers, MulticastSimTest, testing::Values(1, 2, 3));
 INSTANTIATE_TEST_SUITE_P(Workers, SocketsSimTest, testing::Values(1, 2, 3));
 
 }  // namespace

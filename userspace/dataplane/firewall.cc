@@ -368,7 +368,10 @@ bool Firewall::IsKernelsWithoutFlow(Pass& pass, const Key& key, PuntReason& reas
   const bool kernels = IsKernels(DestinationOf(pass.p, pass.family), pass.snapshot, reason);
   stages::Nat::Destination translated;
   if (!ForeseesDestination(pass, key, translated)) {
-    if (kernels && reason == PuntReason::kLocal && IsSockets(pass.p)) [[unlikely]] return false;
+    if (kernels && (reason == PuntReason::kLocal || reason == PuntReason::kMulticast) &&
+        IsSockets(pass.p)) [[unlikely]] {
+      return false;
+    }
     // Its later packets are not asked again, whatever the rules would say to them.
     if (kernels && ruleset_->Has(HookPoint::kPreroutingNat, pass.family) && BeginsFlow(pass, key)) {
       Claim(pass, key);

@@ -2,6 +2,7 @@
 #include "dataplane/pipeline.h"
 #include "stages/fragment/fragment.h"
 #include "stages/fragment/fragment6.h"
+#include "stages/fragment/refragment.h"
 #include "stages/icmp/echo.h"
 #include "wire/ipv4.h"
 #include "wire/ipv6.h"
@@ -144,6 +145,62 @@ bool Pipeline::ReachesSocket(Packet& p, Family family, const Interface& in,
       tracer_.End(arrived, TraceOutcome::kLocal);
       return true;
   }
+}
+
+// For the kernel as well. False: there is no room for it.
+bool Pipeline::PuntCopy(const Packet& p, PuntReason reason, const Snapshot& snapshot) {
+  const auto punt = [&](Packet& piece) {
+    Packet judged = piece;
+    firewall_.TakeBackCounts(judged, snapshot, now_);
+    if (outbox_.Punt(piece, reason, /*copy=*/true)) return true;
+    packet::FreePacket(outbox_.pool(), piece);
+    return false;
+  };
+  if (p.fragment_size != 0) {
+    bool all = true;
+    return stages::Refragment(p, outbox_, [&](Packet& piece, bool) { all &= punt(piece); }) && all;
+  }
+  const packet::FrameArena& arena = outbox_.pool().arena();
+  Packet copy;
+  if (p.length > arena.chunk_size() - packet::kHeadroom || !outbox_.NewPacket(p.length, copy)) {
+    return false;
+  }
+  packet::CopyOut(arena, p, 0, copy.data, p.length);
+  copy.in = p.in;
+  copy.l3_offset = p.l3_offset;
+  copy.l4_offset = p.l4_offset;
+  copy.l4_protocol = p.l4_protocol;
+  copy.flags = p.flags;
+  return punt(copy);
+}
+
+// A datagram for a group: to the sockets that have joined it and, in any case, to the kernel. If one of
+// them only can have it, that is the kernel.
+void Pipeline::ToGroup(Packet& p, Family family, const Interface& in, const Snapshot& snapshot,
+                       Nanos now) {
+  if (sockets_.MayBeMembers(p)) {
+    const WorkerId owner = sockets_.OwnerOf(p);
+    if (owner != worker_) return HandOver(owner, p);
+    if (sockets_.Claims(p)) {
+      CompleteChecksum(p, snapshot);
+      if (!PuntCopy(p, PuntReason::kMulticast, snapshot)) {
+        return Punt(p, PuntReason::kMulticast, snapshot);
+      }
+      if (firewall_.active(family)) {
+        Firewall::Key key;
+        firewall_.Prepare(p, family, key);
+        const Judgement judgement = firewall_.BeforeRouting(p, key, in, snapshot, now);
+        if (judgement.kind == Judgement::Kind::kPunt) {
+          return Drop(p, DropReason::kUnsupportedRule);  // the kernel has its copy
+        }
+        if (!judgement.accepted()) return Carry(p, judgement, family, snapshot, now);
+      }
+      // DNAT may have made another destination of it.
+      if (!ReachesSocket(p, family, in, snapshot, now)) Drop(p, DropReason::kMartianDestination);
+      return;
+    }
+  }
+  Punt(p, PuntReason::kMulticast, snapshot);
 }
 
 void Pipeline::FromSocket(Packet& p, const IpAddress& way, Nanos now) {

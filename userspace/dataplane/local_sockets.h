@@ -5,7 +5,10 @@
 // the pipeline asks active() where it has found a packet to be for this machine, and nowhere else.
 //
 // Which packets. TCP and UDP to an address of ours, and ICMP errors about what sockets have sent;
-// neither to nor from link-local addresses, since no table says by which link they are, nor to groups.
+// neither to nor from link-local addresses, since no table says by which link they are. Datagrams to
+// groups go to sockets that have joined them, and to the kernel as well, which has the groups' state and
+// may have members too; who wants a group joins it on each worker. (XDP passes groups to the kernel
+// only: on real interfaces none comes here yet.)
 // All of them go to the worker that tables::OwnerOf names, where the connection is or would be made;
 // what no socket there wants is the kernel's, as if there were none.
 //
@@ -30,6 +33,7 @@
 #include "stages/route/route.h"
 #include "tables/snapshot.h"
 #include "transport/transport.h"
+#include "wire/protocol.h"
 
 namespace sluice::dataplane {
 
@@ -76,6 +80,10 @@ class LocalSockets final : public transport::IpLayer {
   bool IsClaimed(const packet::Packet& p) const { return active() && MayConcern(p) && Claims(p); }
   // The same of a TCP or UDP packet as if it were for this address and port.
   bool IsClaimed(const packet::Packet& p, const IpAddress& address, uint16_t port) const;
+  // Of a packet for a group: whether sockets of this worker have joined any, so that it must be asked.
+  bool MayBeMembers(const packet::Packet& p) const {
+    return stack_->udp().has_members() && p.l4_protocol == wire::kProtocolUdp && MayConcern(p);
+  }
   // The worker whose sockets the packet is for.
   WorkerId OwnerOf(const packet::Packet& p) const;
   // transport::Transport::Receive.

@@ -97,6 +97,7 @@ class Udp {
   SocketError Open(const Endpoint& local, const Endpoint& remote, UdpHandler* handler,
                    UdpSocket& socket);
   SocketError Close(UdpSocket socket);
+  bool has_members() const { return !members_.empty(); }
   // From now on what is sent to the group as well. Twice is once; Close leaves.
   SocketError Join(UdpSocket socket, const IpAddress& group);
   SocketError Leave(UdpSocket socket, const IpAddress& group);
