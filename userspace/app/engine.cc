@@ -348,6 +348,7 @@ void Engine::Reload() {
     PublishSnapshot();
     ReconcileInterfaces();
     services_->Apply(config_.services);
+    firewall_->UseServices(!config_.services.services.empty());
     LogInfo("reloaded {}", options_.config_path);
   }
   NotifyReady();

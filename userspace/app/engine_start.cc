@@ -190,6 +190,7 @@ absl::Status Engine::StartForwarding() {
   // Not before frames come: a service that asked for a neighbour would miss the answer, and nobody asks
   // again for a second.
   services_->Apply(config_.services);
+  firewall_->UseServices(!config_.services.services.empty());
   forwarding_ = true;
   TakeOverConnections();  // those that began in the kernel until now
   NotifyReady();

@@ -102,6 +102,8 @@ void SampleStack(const transport::Transport& stack, MetricSample::Worker& w) {
   event("time_wait_reused", c.time_wait_reused);
   event("ecn_reduction", c.ecn_reductions);
   event("path_mtu_change", c.path_mtu_changes);
+  event("path_mtu_learned", stack.path_mtus().counters().learned);
+  event("path_mtu_evicted", stack.path_mtus().counters().evicted);
   event("black_hole", c.black_holes);
   event("limit_connections", c.no_connection);
   event("limit_time_wait", c.time_wait_evicted);
@@ -334,7 +336,11 @@ uint64_t ServiceControl::Frames(WorkerId worker) const {
 std::vector<telemetry::TableUse> ServiceControl::TableUses() const {
   uint64_t connections = 0;
   uint64_t sessions = 0;
+  uint64_t path_mtus = 0;
+  uint64_t path_mtus_limit = transport::TransportConfig().path_mtus;
   for (const Of& of : sets_) {
+    path_mtus = std::max(path_mtus, of.stack->path_mtus().counters().entries.Read());
+    path_mtus_limit = of.stack->path_mtus().capacity();
     uint64_t n = 0;
     const transport::TcpCounters& c = of.stack->tcp().counters();
     for (size_t i = 1; i < transport::kTcpStateCount; ++i) n += c.states[i].Read();
@@ -349,7 +355,8 @@ std::vector<telemetry::TableUse> ServiceControl::TableUses() const {
     sessions = std::max(sessions, udp);
   }
   return {{"connections", connections, limits_.connections},
-          {"udp_sessions", sessions, limits_.udp_sessions}};
+          {"udp_sessions", sessions, limits_.udp_sessions},
+          {"path_mtus", path_mtus, path_mtus_limit}};
 }
 
 }  // namespace sluice::app

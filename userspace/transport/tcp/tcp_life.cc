@@ -7,9 +7,10 @@
 namespace sluice::transport {
 
 Tcp::Tcp(const TcpConfig& config, const HashKey& key, packet::FramePool& frames, IpLayer& ip,
-         Nanos start)
+         PathMtuCache& path_mtus, Nanos start)
     : config_(config),
       secrets_(key),
+      path_mtus_(path_mtus),
       frames_(frames),
       ip_(ip),
       rng_(SecretHash(key, {0})),
@@ -74,6 +75,11 @@ Tcb* Tcp::Make(const Tuple& tuple, const TcpSocketOptions& options, Nanos now) {
   t.ts_offset = secrets_.TimestampOffset(tuple);
   t.rtt.Start(config_.times.initial_rto, config_.times.min_rto, config_.times.max_rto);
   t.link_mtu = t.path_mtu = path.mtu;
+  if (const auto* const known = path_mtus_.Find(tuple.remote.address, now);
+      known != nullptr && known->mtu < path.mtu) [[unlikely]] {
+    t.path_mtu = known->mtu;
+    t.path_mtu_expires = known->expires;
+  }
   const uint32_t headers = IpHeaderSize(tuple.is_v4()) + wire::TcpView::kMinSize;
   t.advertised_mss = static_cast<uint16_t>(std::min<uint32_t>(path.mtu, 65535) - headers);
   if (options.max_segment != 0) {
