@@ -20,6 +20,7 @@ using transport::TcpSocket;
 constexpr uint16_t kPort = 7;
 constexpr uint32_t kInput = 1;
 constexpr uint32_t kOutput = 3;
+constexpr uint32_t kFlowsPerSource = 4;  // of a worker
 
 // Sends `size` bytes and keeps what comes back.
 class Client final : public transport::TcpHandler {
@@ -108,6 +109,7 @@ class SocketsSimTest : public SimTest, public testing::WithParamInterface<uint32
     SimRouter::Options options;
     options.workers = GetParam();
     options.frames = 4096;
+    options.flows_per_source = kFlowsPerSource;
     r = &net.AddRouter("r", options);
     r->AddInterface("left", "02:00:00:00:00:01", {"10.0.0.1/24", "2001:db8::1/64"});
     r->Publish();
@@ -300,6 +302,37 @@ TEST_P(SocketsSimTest, AnswersPassInputByTheirConnection) {
   EXPECT_EQ(ruleset->RuleCount(1).packets, 0u);
   EXPECT_GT(ruleset->RuleCount(2).packets, 10u) << "OUTPUT";
   EXPECT_EQ(r->Dropped(), 0u);
+}
+
+// What one source may have is for others: connections from here all have the same.
+TEST_P(SocketsSimTest, ConnectionsFromHereDoNotCountAsOneSources) {
+  Use(Guarded(kPort));
+  examples::EchoServer server(h->sockets().tcp());
+  ASSERT_EQ(server.Listen({IpAddress(Ipv4()), 80}), SocketError::kNone);
+  std::vector<std::unique_ptr<Client>> clients;
+  for (size_t i = 0; i < r->worker_count() * 3 * kFlowsPerSource; ++i) {
+    clients.push_back(std::make_unique<Client>(
+        r->worker(i % r->worker_count()).pipeline().sockets().stack()->tcp(), 1000));
+  }
+  r->OnWorkers([&](SimRouter::Worker& worker) {
+    for (size_t i = worker.id().value; i < clients.size(); i += r->worker_count()) {
+      EXPECT_EQ(clients[i]->Connect("10.0.0.2", 80, worker.now()), SocketError::kNone);
+    }
+  });
+  net.Run(Seconds(20));
+  for (const auto& client : clients) EXPECT_TRUE(client->done()) << client->received;
+  EXPECT_EQ(r->Dropped(), 0u);
+
+  // ... and those of others are counted as ever.
+  std::vector<std::unique_ptr<Client>> of_one;
+  for (size_t i = 0; i < 10 * r->worker_count() * kFlowsPerSource; ++i) {
+    of_one.push_back(std::make_unique<Client>(h->sockets().tcp(), 1));
+    ASSERT_EQ(of_one.back()->Connect("10.0.0.1", kPort, net.now()), SocketError::kNone);
+  }
+  net.Run(Seconds(1));
+  EXPECT_LE(Accepted(), r->worker_count() * kFlowsPerSource);
+  EXPECT_GT(r->Dropped(DropReason::kConntrackPerSource), 0u);
+  net.Run(Seconds(300));
 }
 
 TEST_P(SocketsSimTest, OutputRulesStandBehindSockets) {

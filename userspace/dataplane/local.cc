@@ -144,9 +144,12 @@ void Pipeline::FromSocket(Packet& p, const IpAddress& way, Nanos now) {
   if (!p.out.valid()) return Drop(p, DropReason::kNoRoute);
   const Family family = p.l3()[0] >> 4 == 4 ? Family::kIpv4 : Family::kIpv6;
   IpAddress next_hop = way;
-  if (firewall_.active(family) &&
-      !firewall_.OfSocket(p, next_hop, snapshot, now).accepted()) {
-    return Drop(p, DropReason::kFirewallRule);
+  if (firewall_.active(family)) {
+    const Judgement judgement = firewall_.OfSocket(p, next_hop, snapshot, now);
+    // Nobody is told of a rejection; what a rule leaves to the kernel, which knows of no such
+    // socket, the rule has dropped.
+    if (judgement.kind == Judgement::Kind::kReject) return Drop(p, DropReason::kFirewallReject);
+    if (!judgement.accepted()) return Drop(p, judgement.drop);
   }
   Output(p, family, next_hop, snapshot, now);
 }
