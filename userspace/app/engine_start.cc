@@ -161,7 +161,7 @@ absl::Status Engine::CreateFrames() {
   for (const auto& thread : workers_) {
     for (uint32_t i = 0; i < each; ++i) thread->pool().Free(spare_->Alloc());
   }
-  services_ = std::make_unique<ServiceControl>(config_.limits, workers_, each, seed_ + 13);
+  services_ = std::make_unique<ServiceControl>(config_.limits, workers_, each);
   return absl::OkStatus();
 }
 

@@ -11,14 +11,13 @@
 #include "app/clock.h"
 #include "app/log.h"
 #include "app/service_program.h"
-#include "base/rng.h"
+#include "base/random_bytes.h"
 
 namespace sluice::app {
 
 namespace {
 
-transport::TransportConfig StackConfig(const control::LimitsConfig& limits, uint32_t frames,
-                                       Rng& rng) {
+transport::TransportConfig StackConfig(const control::LimitsConfig& limits, uint32_t frames) {
   transport::TransportConfig config;
   transport::TcpLimits& tcp = config.tcp.limits;
   tcp.connections = limits.connections;
@@ -32,7 +31,7 @@ transport::TransportConfig StackConfig(const control::LimitsConfig& limits, uint
   // A session may have a socket on either side.
   config.udp.sockets = 2 * limits.udp_sessions + tcp.listeners;
   config.udp.receive_frames = frames / 8;
-  config.key = {rng.Next(), rng.Next()};
+  config.key = RandomValue<transport::HashKey>();
   config.start = MonotonicNow();
   return config;
 }
@@ -49,11 +48,10 @@ services::ServiceLimits LimitsOf(const control::LimitsConfig& limits, uint32_t w
 }  // namespace
 
 ServiceControl::ServiceControl(const control::LimitsConfig& limits, Workers workers,
-                               uint32_t frames, uint64_t seed)
+                               uint32_t frames)
     : limits_(limits),
       workers_(workers),
       frames_(frames),
-      seed_(seed),
       fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
   if (fd_ < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
 }
@@ -67,10 +65,9 @@ void ServiceControl::Install() {
   }
   const auto count = static_cast<uint32_t>(workers_.size());
   for (const auto& thread : workers_) {
-    Rng rng(seed_ + 77'777 * (thread->worker().id().value + 1));
     auto stack = std::make_unique<transport::Transport>(
-        StackConfig(limits_, frames_, rng), thread->pool(), thread->worker().pipeline().sockets());
-    auto program = std::make_unique<Program>(*stack, LimitsOf(limits_, count), rng.Next(), fd_);
+        StackConfig(limits_, frames_), thread->pool(), thread->worker().pipeline().sockets());
+    auto program = std::make_unique<Program>(*stack, LimitsOf(limits_, count), fd_);
     sets_.push_back({thread.get(), stack.get(), program.get()});
     thread->Call([&](WorkerThread::Worker& worker) {
       worker.pipeline().sockets().Install(std::move(stack), std::move(program));

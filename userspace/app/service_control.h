@@ -37,8 +37,7 @@ class ServiceControl {
   using Workers = std::span<const std::unique_ptr<WorkerThread>>;
 
   // `frames`: of a worker.
-  ServiceControl(const control::LimitsConfig& limits, Workers workers, uint32_t frames,
-                 uint64_t seed);
+  ServiceControl(const control::LimitsConfig& limits, Workers workers, uint32_t frames);
   ~ServiceControl();
 
   // In force on all workers when it returns.
@@ -75,7 +74,6 @@ class ServiceControl {
   const control::LimitsConfig limits_;
   const Workers workers_;
   const uint32_t frames_;
-  const uint64_t seed_;
   const int fd_;
   control::ReservedPorts reserved_;
   tables::ServiceSlots slots_;

@@ -36,6 +36,12 @@ struct ServiceLimits {
   uint32_t http_connections = 256;       // a client of one more is reset
   uint32_t endpoint_connections = 1024;  // echo, discard, chargen: likewise
 };
+// `seed`: what only has to be even (turns, jitter); the same one gives the same run. `key`: of tables
+// that strangers fill; secret, and of each worker its own.
+struct Randomness {
+  uint64_t seed = 1;
+  transport::HashKey key;
+};
 // Services that there can be at a time, with those that drain; of one more, the oldest that drains is
 // ended at once.
 inline constexpr uint32_t kServiceTimers = 4 * tables::kMaxServices;
@@ -143,7 +149,8 @@ struct HttpConnection {
 };
 
 struct Context {
-  Context(transport::Transport& t, const ServiceLimits& l, PageSource& p, uint64_t seed, Nanos now);
+  Context(transport::Transport& t, const ServiceLimits& l, PageSource& p, const Randomness& random,
+          Nanos now);
 
   transport::Transport& transport;
   const ServiceLimits limits;

@@ -26,8 +26,8 @@ bool CountsAt(const ServiceConfig& service, uint32_t service_slot, uint32_t back
 }  // namespace
 
 ServiceSet::ServiceSet(transport::Transport& transport, const ServiceLimits& limits,
-                       PageSource& pages, uint64_t seed, Nanos now)
-    : context_(transport, limits, pages, seed, now),
+                       PageSource& pages, const Randomness& random, Nanos now)
+    : context_(transport, limits, pages, random, now),
       by_timer_(kServiceTimers),
       slot_names_(tables::ServiceSlots::kServices),
       backend_slot_names_(tables::ServiceSlots::kBackends) {}

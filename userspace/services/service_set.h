@@ -34,7 +34,7 @@ class ServiceSet {
   // All of the arguments must outlive it; destroy it before the transport stack, which must not be
   // given anything in between. It comes without services.
   ServiceSet(transport::Transport& transport, const ServiceLimits& limits, PageSource& pages,
-             uint64_t seed, Nanos now);
+             const Randomness& random, Nanos now);
   ~ServiceSet();
   ServiceSet(const ServiceSet&) = delete;
   ServiceSet& operator=(const ServiceSet&) = delete;
