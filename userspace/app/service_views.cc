@@ -311,7 +311,8 @@ void ServiceControl::Sample(MetricSample& sample) const {
                             .connections = of_backend(&Backend::connections),
                             .failures = of_backend(&Backend::failures),
                             .checks_passed = of_backend(&Backend::checks_passed),
-                            .checks_failed = of_backend(&Backend::checks_failed)});
+                            .checks_failed = of_backend(&Backend::checks_failed),
+                            .checks_skipped = of_backend(&Backend::checks_skipped)});
     }
     sample.services.push_back(std::move(s));
   }

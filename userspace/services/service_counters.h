@@ -72,6 +72,7 @@ struct BackendStats {
   Counter went_down;
   Counter checks_passed;
   Counter checks_failed;
+  Counter checks_skipped;  // not made, for want of memory or ports of our own
 };
 
 // For a slot that another name takes over. On the worker's thread.
