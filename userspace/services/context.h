@@ -168,6 +168,7 @@ struct Context {
   transport::Slab<Probe> probes;
   transport::Slab<HttpConnection> http;
   transport::Slab<EndpointConnection> endpoints;
+  std::vector<UdpProxy*> udp_proxies;  // all of them: who has most sessions makes room
   std::vector<uint8_t> scratch;  // the largest datagram
 
   uint32_t FindSession(const transport::Tuple& t) const {
