@@ -35,13 +35,31 @@ TcpProxy::~TcpProxy() {
 }
 
 transport::TcpSocketOptions TcpProxy::ListenOptions() const {
+  std::vector<tables::ServiceAddress> before;
+  for (const Backend* const b : pool_.current()) before.push_back(b->config.address);
   // Data is passed on as it comes: whoever wrote it has decided on its pieces.
   return {.no_delay = true};
 }
 
 void TcpProxy::OnReconfigured(Nanos now) {
   ProxyService::OnReconfigured(now);
-  full_ = 0;  // indices have changed
+  // Indices have changed.
+  full_ = 0;
+  for (uint32_t i = 0; i < context_.relays.capacity() && active() > 0; ++i) {
+    Relay& r = context_.relays[i];
+    if (r.owner == this && !r.connected) r.tried = Renumber(r.tried, before);
+  }
+}
+
+BackendMask TcpProxy::Renumber(BackendMask mask,
+                               const std::vector<tables::ServiceAddress>& before) const {
+  BackendMask after = 0;
+  for (const Backend* const b : pool_.current()) {
+    const auto was = std::find(before.begin(), before.end(), b->config.address);
+    if (was == before.end()) continue;
+    after |= (mask >> (was - before.begin()) & 1) << b->index;
+  }
+  return after;
 }
 
 void TcpProxy::OnAcceptable(transport::TcpListenerId listener, Nanos now) {

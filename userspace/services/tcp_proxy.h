@@ -14,6 +14,8 @@
 #ifndef SLUICE_SERVICES_TCP_PROXY_H_
 #define SLUICE_SERVICES_TCP_PROXY_H_
 
+#include <vector>
+
 #include "services/proxy_service.h"
 
 namespace sluice::services {
@@ -63,6 +65,8 @@ class TcpProxy final : public ProxyService {
   void Break(Relay& r, ServiceFailure why, Nanos now);     // reset both
   void Free(Relay& r);
   void CountConnectTime(Nanos took);
+  // Of indices among the backends `before` a reload: those of the same ones now.
+  BackendMask Renumber(BackendMask mask, const std::vector<tables::ServiceAddress>& before) const;
   uint32_t Undelivered(const Relay& r) const;
 
   // Backends towards which there was no free port, which costs much to find out.
