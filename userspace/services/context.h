@@ -63,7 +63,7 @@ struct BackendView {
   bool removed = false;   // by a reload; the rest of its connections lives on
   uint32_t connections = 0;
   Nanos since;            // when it last went up or down
-  const BackendStats* stats = nullptr;
+  const BackendStats* stats = nullptr;  // null: not counted
 };
 using BackendVisitor = std::function<void(const BackendView&)>;
 

@@ -78,7 +78,7 @@ class ServiceSet {
   void Drain(ServicePtr service, Nanos now);
   void Forget();
   void ResetSlots(const tables::ServicesConfig& config, Nanos now);
-  void EndUsers(uint32_t service_slot, uint32_t backend_slot, Nanos now);
+  void EndUsers(uint32_t slot, Nanos now);
 
   Context context_;
   transport::Slab<Service*> by_timer_;
