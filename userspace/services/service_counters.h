@@ -29,7 +29,7 @@ enum class ServiceFailure : uint8_t {
   kDrainTimeout,   // the service was taken away, and this one did not end in time
   kMemory,         // the worker's buffers
   kBadRequest,     // http
-  kEvicted,        // a UDP session that made room for a new one
+  kEvicted,        // a UDP session, or an idle HTTP connection, that made room for a new one
   kSendFailed,     // a datagram that could not be passed on (too long, no route)
   kLoop,           // a datagram from a port that would answer the answer
   kListen,         // an address could not be listened on
