@@ -10,8 +10,8 @@
 
 #include "app/clock.h"
 #include "app/log.h"
+#include "app/random_bytes.h"
 #include "app/service_program.h"
-#include "base/random_bytes.h"
 
 namespace sluice::app {
 

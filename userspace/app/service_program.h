@@ -10,8 +10,8 @@
 #include <utility>
 
 #include "app/clock.h"
+#include "app/random_bytes.h"
 #include "app/service_control.h"
-#include "base/random_bytes.h"
 #include "base/spsc_ring.h"
 #include "dataplane/local_sockets.h"
 

@@ -1,4 +1,4 @@
-#include "base/random_bytes.h"
+#include "app/random_bytes.h"
 
 #include <gtest/gtest.h>
 
@@ -7,7 +7,7 @@
 #include <set>
 #include <vector>
 
-namespace sluice {
+namespace sluice::app {
 namespace {
 
 TEST(FillRandom, FillsAllOfIt) {
@@ -29,4 +29,4 @@ TEST(RandomValue, IsAnotherEachTime) {
 }
 
 }  // namespace
-}  // namespace sluice
+}  // namespace sluice::app

@@ -1,11 +1,11 @@
-#include "base/random_bytes.h"
+#include "app/random_bytes.h"
 
 #include <sys/random.h>
 
 #include <cerrno>
 #include <system_error>
 
-namespace sluice {
+namespace sluice::app {
 
 void FillRandom(std::span<uint8_t> bytes) {
   while (!bytes.empty()) {
@@ -16,4 +16,4 @@ void FillRandom(std::span<uint8_t> bytes) {
   }
 }
 
-}  // namespace sluice
+}  // namespace sluice::app

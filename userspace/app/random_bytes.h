@@ -2,14 +2,14 @@
 // what only has to be even, and the same with the same seed, there is base/rng.h.
 //
 // Thread: any. A system call, which waits where the kernel has not been seeded since it started.
-#ifndef SLUICE_BASE_RANDOM_BYTES_H_
-#define SLUICE_BASE_RANDOM_BYTES_H_
+#ifndef SLUICE_APP_RANDOM_BYTES_H_
+#define SLUICE_APP_RANDOM_BYTES_H_
 
 #include <cstdint>
 #include <span>
 #include <type_traits>
 
-namespace sluice {
+namespace sluice::app {
 
 // getrandom(2); throws std::system_error where there is none.
 void FillRandom(std::span<uint8_t> bytes);
@@ -23,6 +23,6 @@ T RandomValue() {
   return value;
 }
 
-}  // namespace sluice
+}  // namespace sluice::app
 
-#endif  // SLUICE_BASE_RANDOM_BYTES_H_
+#endif  // SLUICE_APP_RANDOM_BYTES_H_
