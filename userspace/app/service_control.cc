@@ -59,10 +59,6 @@ ServiceControl::ServiceControl(const control::LimitsConfig& limits, Workers work
 ServiceControl::~ServiceControl() { close(fd_); }
 
 void ServiceControl::Install() {
-  if (const absl::Status reserved = reserved_.Reserve(limits_.socket_ports); !reserved.ok()) {
-    LogWarning("limits.socket_ports cannot be reserved, so the kernel's own connections may use "
-               "them too: {}", std::string(reserved.message()));
-  }
   const auto count = static_cast<uint32_t>(workers_.size());
   for (const auto& thread : workers_) {
     auto stack = std::make_unique<transport::Transport>(
@@ -75,8 +71,22 @@ void ServiceControl::Install() {
   }
 }
 
+// The kernel's own connections must have none of the ports that belong to sockets here: their answers
+// would come to those.
+void ServiceControl::ReservePorts(const tables::ServicesConfig& config) {
+  std::vector<control::PortRange> ports{limits_.socket_ports};
+  for (const tables::ServiceConfig& service : config.services) {
+    for (const tables::ServiceAddress& a : service.listen) ports.push_back({a.port, a.port});
+  }
+  if (const absl::Status reserved = reserved_.Reserve(std::move(ports)); !reserved.ok()) {
+    LogWarning("limits.socket_ports and the ports of services cannot be reserved, so the kernel's "
+               "own connections may use them too: {}", std::string(reserved.message()));
+  }
+}
+
 void ServiceControl::Apply(const tables::ServicesConfig& config) {
   if (config.services.empty() && !active()) return;
+  ReservePorts(config);
   if (!active()) Install();
   tables::ServicesConfig assigned = config;
   if (!slots_.Assign(assigned)) {

@@ -70,6 +70,7 @@ class ServiceControl {
 
   void Install();
   void WarnOfListens() const;
+  void ReservePorts(const tables::ServicesConfig& config);
 
   const control::LimitsConfig limits_;
   const Workers workers_;
