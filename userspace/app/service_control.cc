@@ -113,19 +113,17 @@ void ServiceControl::WarnOfListens() const {
 void ServiceControl::AnswerPages(const std::function<std::string()>& render) {
   eventfd_t count;
   if (eventfd_read(fd_, &count) != 0) return;
-  std::shared_ptr<const std::string> page;
+  const Nanos now = MonotonicNow();
   for (const Of& of : sets_) {
     uint64_t token;
     while (of.program->pages.TryPop(token)) {
-      if (page == nullptr) page = std::make_shared<const std::string>(render());
+      const PageCache::Page page = pages_.Get(render, now);
       of.thread->Call([&](WorkerThread::Worker& worker) {
         of.program->set.OnPage(token, page, worker.now());
       });
     }
   }
-  // Kept until no worker has it, so that a worker frees none.
-  if (page != nullptr) pages_.push_back(std::move(page));
-  std::erase_if(pages_, [](const auto& p) { return p.use_count() == 1; });
+  pages_.Forget();
 }
 
 bool ServiceControl::Drained() {
