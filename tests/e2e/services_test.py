@@ -316,6 +316,30 @@ for i in range(4):
         assert reserved() == ["8000"]
 
 
+# Limits change at the next start only, so a reload is judged by those that hold, not by the file's.
+def test_reload_with_ports_that_overlap_is_refused():
+    with Rig(hosts=1) as rig:
+        with Sluice(rig, limits={"nat_ports": "20000-29999"}) as sluice:  # those of sockets, too
+            sluice.configure(rig.hosts, services=SERVICES)
+            sluice.hang_up()
+            wait_for(lambda: "the running configuration stays" in sluice.log(), "refused")
+            assert "limits.nat_ports must have no port of them" in sluice.log()
+            assert not sockets(sluice)
+            # One that fits is taken as ever; the first services lack frames of their own, and say so.
+            sluice.configure(rig.hosts, limits={"nat_ports": "20000-29999"})
+            sluice.hang_up()
+            wait_for(lambda: "reloaded" in sluice.log(), "taken")
+        with Sluice(rig) as sluice:
+            sluice.configure(rig.hosts, services=SERVICES)
+            sluice.hang_up()
+            wait_for(lambda: sockets(sluice, state="LISTEN", service="echo"), "it listens")
+            assert "frames for data of services" in sluice.log()
+        with Sluice(rig, services=SERVICES) as sluice:
+            sluice.hang_up()
+            wait_for(lambda: "reloaded" in sluice.log(), "taken")
+            assert "frames for data of services" not in sluice.log()
+
+
 # A home router with a proxy: its connections to the backend are masqueraded as others are, and OUTPUT
 # lets nothing else out.
 HOME = """

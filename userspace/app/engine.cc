@@ -350,6 +350,10 @@ void Engine::Reload() {
     mirror_->OnSlotsChanged();
     PublishSnapshot();
     ReconcileInterfaces();
+    if (!services_->active() && !config_.services.services.empty() && !service_frames_) {
+      LogWarning("reload: the frames for data of services come at the next start only; until then "
+                 "they have a part of those for forwarding");
+    }
     services_->Apply(config_.services);
     LogInfo("reloaded {}", options_.config_path);
   }
