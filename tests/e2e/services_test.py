@@ -281,6 +281,65 @@ def test_end_drains_and_is_bounded():
                 "router", "cat", "/proc/sys/net/ipv4/ip_local_reserved_ports").stdout.strip()
 
 
+# The kernel's own connections keep off the ports that services listen on, as long as they do: answers
+# to them would come to the service.
+def test_ports_of_services_are_kept_from_the_kernel():
+    def at(port):
+        return [{"echo": "echo", "listen": [f"{ROUTER[4]}:{port}"]}]
+
+    def reserved():
+        return rig.run("router", "cat",
+                       "/proc/sys/net/ipv4/ip_local_reserved_ports").stdout.strip().split(",")
+
+    def own_ports():
+        return rig.run("router", "/usr/bin/python3", "-c", """
+import socket
+for i in range(4):
+    with socket.create_connection(("10.77.1.2", 8000)) as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\\1\\0\\0\\0\\0\\0\\0\\0")
+        print(s.getsockname()[1])
+""").stdout.split()
+
+    with Rig(hosts=1) as rig:
+        rig.serve("h1", 8000, "/usr/bin/python3", "-m", "http.server", "8000")
+        rig.sysctl("router", "net.ipv4.ip_local_port_range=40000 40001",
+                   "net.ipv4.ip_local_reserved_ports=8000")
+        with Sluice(rig, services=at(40000)) as sluice:
+            assert "40000" in reserved()
+            assert set(own_ports()) == {"40001"}
+            sluice.configure(rig.hosts, services=at(40001))
+            sluice.hang_up()
+            wait_for(lambda: "40000" not in reserved(), "the port is given back")
+            assert "40001" in reserved()
+            assert set(own_ports()) == {"40000"}
+            assert sluice.stop() == 0
+        assert reserved() == ["8000"]
+
+
+# Limits change at the next start only, so a reload is judged by those that hold, not by the file's.
+def test_reload_with_ports_that_overlap_is_refused():
+    with Rig(hosts=1) as rig:
+        with Sluice(rig, limits={"nat_ports": "20000-29999"}) as sluice:  # those of sockets, too
+            sluice.configure(rig.hosts, services=SERVICES)
+            sluice.hang_up()
+            wait_for(lambda: "the running configuration stays" in sluice.log(), "refused")
+            assert "limits.nat_ports must have no port of them" in sluice.log()
+            assert not sockets(sluice)
+            # One that fits is taken as ever; the first services lack frames of their own, and say so.
+            sluice.configure(rig.hosts, limits={"nat_ports": "20000-29999"})
+            sluice.hang_up()
+            wait_for(lambda: "reloaded" in sluice.log(), "taken")
+        with Sluice(rig) as sluice:
+            sluice.configure(rig.hosts, services=SERVICES)
+            sluice.hang_up()
+            wait_for(lambda: sockets(sluice, state="LISTEN", service="echo"), "it listens")
+            assert "frames for data of services" in sluice.log()
+        with Sluice(rig, services=SERVICES) as sluice:
+            sluice.hang_up()
+            wait_for(lambda: "reloaded" in sluice.log(), "taken")
+            assert "frames for data of services" not in sluice.log()
+
+
 # A home router with a proxy: its connections to the backend are masqueraded as others are, and OUTPUT
 # lets nothing else out.
 HOME = """

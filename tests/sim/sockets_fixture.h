@@ -22,6 +22,7 @@ using transport::TcpSocket;
 inline constexpr uint16_t kPort = 7;
 inline constexpr uint32_t kInput = 1;
 inline constexpr uint32_t kOutput = 3;
+inline constexpr uint32_t kFlowsPerSource = 4;  // of a worker
 
 // Sends `size` bytes and keeps what comes back.
 class Client final : public transport::TcpHandler {
@@ -115,6 +116,7 @@ class SocketsSimTest : public SimTest, public testing::WithParamInterface<uint32
     SimRouter::Options options;
     options.workers = GetParam();
     options.frames = 4096;
+    options.flows_per_source = kFlowsPerSource;
     r = &net.AddRouter("r", options);
     r->AddInterface("left", "02:00:00:00:00:01", {"10.0.0.1/24", "2001:db8::1/64"});
     r->Publish();

@@ -136,6 +136,37 @@ TEST_P(SocketsSimTest, AnswersPassInputByTheirConnection) {
   EXPECT_EQ(r->Dropped(), 0u);
 }
 
+// What one source may have is for others: connections from here all have the same.
+TEST_P(SocketsSimTest, ConnectionsFromHereDoNotCountAsOneSources) {
+  Use(Guarded(kPort));
+  examples::EchoServer server(h->sockets().tcp());
+  ASSERT_EQ(server.Listen({IpAddress(Ipv4()), 80}), SocketError::kNone);
+  std::vector<std::unique_ptr<Client>> clients;
+  for (size_t i = 0; i < r->worker_count() * 3 * kFlowsPerSource; ++i) {
+    clients.push_back(std::make_unique<Client>(
+        r->worker(i % r->worker_count()).pipeline().sockets().stack()->tcp(), 1000));
+  }
+  r->OnWorkers([&](SimRouter::Worker& worker) {
+    for (size_t i = worker.id().value; i < clients.size(); i += r->worker_count()) {
+      EXPECT_EQ(clients[i]->Connect("10.0.0.2", 80, worker.now()), SocketError::kNone);
+    }
+  });
+  net.Run(Seconds(20));
+  for (const auto& client : clients) EXPECT_TRUE(client->done()) << client->received;
+  EXPECT_EQ(r->Dropped(), 0u);
+
+  // ... and those of others are counted as ever.
+  std::vector<std::unique_ptr<Client>> of_one;
+  for (size_t i = 0; i < 10 * r->worker_count() * kFlowsPerSource; ++i) {
+    of_one.push_back(std::make_unique<Client>(h->sockets().tcp(), 1));
+    ASSERT_EQ(of_one.back()->Connect("10.0.0.1", kPort, net.now()), SocketError::kNone);
+  }
+  net.Run(Seconds(1));
+  EXPECT_LE(Accepted(), r->worker_count() * kFlowsPerSource);
+  EXPECT_GT(r->Dropped(DropReason::kConntrackPerSource), 0u);
+  net.Run(Seconds(300));
+}
+
 TEST_P(SocketsSimTest, OutputRulesStandBehindSockets) {
   RulesetModel m;
   m.Base("out", kOutput, 0, 1).Rule(L4Proto(6) + Exprs{nft::CounterExpr{}, Drop()});

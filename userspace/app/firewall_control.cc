@@ -215,7 +215,7 @@ bool FirewallControl::Accept(const tables::Ruleset& ruleset) {
   announced_ = unsupported;
   WarnServices();
   if (ruleset.has_nat(Family::kIpv4) || ruleset.has_nat(Family::kIpv6)) {
-    if (const absl::Status reserved = reserved_.Reserve(nat_ports_); !reserved.ok()) {
+    if (const absl::Status reserved = reserved_.Reserve({nat_ports_}); !reserved.ok()) {
       LogWarning("the ports of NAT cannot be reserved, so the kernel's own connections may use "
                  "the same: {}",
                  std::string(reserved.message()));

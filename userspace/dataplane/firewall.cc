@@ -81,6 +81,7 @@ void Firewall::UseSnapshot(const Snapshot& snapshot, Nanos now) {
   if (flows_.size() > 0) next_stale_ = 0;
   own_settings_ = snapshot.conntrack;
   own_settings_.checksum = false;
+  own_settings_.limits_sources = false;
   const uint32_t max = snapshot.conntrack.max;
   flows_.SetLimit(max == 0 ? flows_.capacity() : std::max(max / worker_count_, 1u));
   if (snapshot.ruleset == ruleset_) return;

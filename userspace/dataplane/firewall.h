@@ -249,7 +249,7 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
   stages::Nat nat_;
   const tables::Ruleset* ruleset_ = nullptr;
   const LocalSockets* sockets_ = nullptr;
-  tables::ConntrackSettings own_settings_;  // for packets of our own, whose checksums are right
+  tables::ConntrackSettings own_settings_;  // for packets of our own: checksums are right, one source
   stages::TraceSink* watcher_ = nullptr;
   stages::FlowPath* recorder_ = nullptr;
   bool active_[2] = {false, false};  // by IPv4, IPv6

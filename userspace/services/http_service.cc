@@ -14,6 +14,8 @@ using State = HttpConnection::State;
 
 constexpr Nanos kPageTimeout = Seconds(10);   // the control thread is not asked twice
 constexpr Nanos kGoodbyeTimeout = Seconds(2);  // for the client to close
+constexpr Nanos kRetryMemory = Millis(4);      // how often answers that wait for it are looked at
+constexpr size_t kPiece = 8 * 1024;            // given to the stack between two looks at its memory
 
 struct StatusText {
   uint16_t status;
@@ -48,14 +50,14 @@ void HttpService::SetTimer(const HttpConnection& c, Nanos deadline) {
 void HttpService::OnAcceptable(transport::TcpListenerId listener, Nanos now) {
   transport::TcpSocket socket;
   while (tcp().Accept(listener, this, socket) == SocketError::kNone) {
-    const uint32_t index = HasRoom() ? context_.http.Alloc() : transport::kNoIndex;
+    const uint32_t index = Place(now);
     if (index == transport::kNoIndex) {
       stats_->Fail(ServiceFailure::kLimit);
       tcp().Abort(socket, now);
       continue;
     }
     HttpConnection& c = context_.http[index];
-    c.Start(this, socket);
+    c.Start(this, socket, now);
     context_.item_of_tcp[socket.index] = index;
     SetTimer(c, now + config_->idle_timeout);
     Begin();
@@ -70,9 +72,31 @@ void HttpService::OnReadable(transport::TcpSocket socket, Nanos now) {
 
 void HttpService::OnWritable(transport::TcpSocket socket, Nanos now) {
   HttpConnection& c = Of(socket);
-  if (c.state != State::kSending) return;
-  SetTimer(c, now + config_->idle_timeout);
-  Advance(c, now);
+  if (c.state == State::kSending) Advance(c, now);
+}
+
+// A place for one connection more; kNoIndex: none.
+uint32_t HttpService::Place(Nanos now) {
+  if (!HasRoom() && !MakeRoom(/*of_this=*/true, now)) return transport::kNoIndex;
+  const uint32_t index = context_.http.Alloc();
+  if (index != transport::kNoIndex || !MakeRoom(/*of_this=*/false, now)) return index;
+  return context_.http.Alloc();
+}
+
+// Ends the connection, of this service or of any, that has been without a request longest.
+bool HttpService::MakeRoom(bool of_this, Nanos now) {
+  HttpConnection* idlest = nullptr;
+  for (uint32_t i = 0; i < context_.http.capacity(); ++i) {
+    HttpConnection& c = context_.http[i];
+    if (c.owner == nullptr || (of_this && c.owner != this)) continue;
+    const bool idle = c.state == State::kGoodbye ||
+                      (c.state == State::kReading && !c.reader.in_request());
+    if (idle && (idlest == nullptr || c.idle_since < idlest->idle_since)) idlest = &c;
+  }
+  if (idlest == nullptr) return false;
+  idlest->owner->stats_->Fail(ServiceFailure::kEvicted);
+  idlest->owner->Finish(*idlest, false, now);
+  return true;
 }
 
 void HttpService::OnError(transport::TcpSocket socket, SocketError, Nanos now) {
@@ -92,6 +116,7 @@ void HttpService::Advance(HttpConnection& c, Nanos now) {
         if (!SendAnswer(c, now)) return;
         if (!c.keep_alive) return SayGoodbye(c, now);
         c.state = State::kReading;
+        c.idle_since = now;
         SetTimer(c, now + config_->idle_timeout);
         break;
       case State::kWaiting:
@@ -195,9 +220,15 @@ void HttpService::Answer(HttpConnection& c, uint16_t status,
 bool HttpService::SendAnswer(HttpConnection& c, Nanos now) {
   const size_t all = c.head_size + c.body.size();
   while (c.sent < all) {
+    // A head, or a short answer, is little, and may use what is kept back: /healthz answers.
+    if (c.sent >= c.head_size && !MemoryFor(c.socket)) {
+      c.short_of_memory = waiting_ = true;
+      WantWork(now + kRetryMemory);
+      return false;
+    }
     const std::string_view rest =
         c.sent < c.head_size ? std::string_view(c.head.data(), c.head_size).substr(c.sent)
-                             : c.body.substr(c.sent - c.head_size);
+                             : c.body.substr(c.sent - c.head_size, kPiece);
     const auto result = tcp().Send(
         c.socket, {reinterpret_cast<const uint8_t*>(rest.data()), rest.size()}, now);
     if (!result.ok()) return false;  // OnWritable comes, or OnError, or the timer
@@ -209,8 +240,20 @@ bool HttpService::SendAnswer(HttpConnection& c, Nanos now) {
   return true;
 }
 
+// Those that wait for memory.
+Nanos HttpService::OnWork(Nanos now) {
+  if (!std::exchange(waiting_, false)) return Nanos::Max();
+  for (uint32_t i = 0; i < context_.http.capacity(); ++i) {
+    HttpConnection& c = context_.http[i];
+    if (c.owner != this || !std::exchange(c.short_of_memory, false)) continue;
+    if (c.state == State::kSending) Advance(c, now);
+  }
+  return waiting_ ? now + kRetryMemory : Nanos::Max();
+}
+
 void HttpService::SayGoodbye(HttpConnection& c, Nanos now) {
   tcp().Shutdown(c.socket, now);
+  c.idle_since = now;
   c.state = State::kGoodbye;
   SetTimer(c, now + kGoodbyeTimeout);
   Discard(c, now);

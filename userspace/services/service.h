@@ -64,6 +64,8 @@ class Service : public transport::TcpHandler, public transport::UdpHandler {
 
   // Backends for views: empty for those without.
   virtual void ForEachBackend(const BackendVisitor&) const {}
+  // A backend's counters get another owner: those of a backend that is gone, or about to go.
+  virtual void GiveUpBackendSlot(uint32_t) {}
 
  protected:
   struct TcpListening {
@@ -97,6 +99,10 @@ class Service : public transport::TcpHandler, public transport::UdpHandler {
     stats_->active.Sub();
     if (active_ == 0 && draining()) SetTimer();  // it can be forgotten
   }
+
+  // Whether `out` may take more of the worker's memory for sending. While that runs short, each
+  // connection may use less and less of it, so that those that do not read leave some to the others.
+  bool MemoryFor(transport::TcpSocket out);
 
   transport::Tcp& tcp() { return context_.transport.tcp(); }
   transport::Udp& udp() { return context_.transport.udp(); }

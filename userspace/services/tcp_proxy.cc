@@ -17,11 +17,6 @@ using transport::TcpSocket;
 constexpr Nanos kPortsShort = Millis(20);
 // How often relays that wait for memory are looked at.
 constexpr Nanos kRetryMemory = Millis(4);
-// Kept for packets of many pieces, so that passing one on does not fail for want of memory.
-constexpr uint32_t kReserve = 64;
-// What a connection may have waiting to be sent when memory begins to run short (less than a quarter
-// is left); then less and less, with the square of what is left, down to one packet.
-constexpr uint64_t kShortOfMemory = 16 * 1024;
 
 }  // namespace
 
@@ -40,8 +35,26 @@ transport::TcpSocketOptions TcpProxy::ListenOptions() const {
 }
 
 void TcpProxy::OnReconfigured(Nanos now) {
+  std::vector<tables::ServiceAddress> before;
+  for (const Backend* const b : pool_.current()) before.push_back(b->config.address);
   ProxyService::OnReconfigured(now);
-  full_ = 0;  // indices have changed
+  // Indices have changed.
+  full_ = 0;
+  for (uint32_t i = 0; i < context_.relays.capacity() && active() > 0; ++i) {
+    Relay& r = context_.relays[i];
+    if (r.owner == this && !r.connected) r.tried = Renumber(r.tried, before);
+  }
+}
+
+BackendMask TcpProxy::Renumber(BackendMask mask,
+                               const std::vector<tables::ServiceAddress>& before) const {
+  BackendMask after = 0;
+  for (const Backend* const b : pool_.current()) {
+    const auto was = std::find(before.begin(), before.end(), b->config.address);
+    if (was == before.end()) continue;
+    after |= (mask >> (was - before.begin()) & 1) << b->index;
+  }
+  return after;
 }
 
 void TcpProxy::OnAcceptable(transport::TcpListenerId listener, Nanos now) {
@@ -147,16 +160,6 @@ void TcpProxy::OnReadable(TcpSocket socket, Nanos now) {
 void TcpProxy::OnWritable(TcpSocket socket, Nanos now) {
   Relay& r = Of(socket);
   if (r.connected) Pump(r, Other(SideOf(socket)), now);
-}
-
-// Whether `out` may take more of the worker's memory.
-bool TcpProxy::MemoryFor(TcpSocket out) {
-  const uint64_t left = tcp().SendMemory();
-  const uint64_t quarter = tcp().config().limits.send_frames / 4;
-  if (left >= quarter) return true;
-  if (left < kReserve) return false;
-  const transport::Tcb* const t = tcp().Find(out);
-  return t == nullptr || t->send.size() <= kShortOfMemory * left * left / (quarter * quarter);
 }
 
 // Passes on what has come from one end. The relay may be gone afterwards.

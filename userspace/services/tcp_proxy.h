@@ -14,6 +14,8 @@
 #ifndef SLUICE_SERVICES_TCP_PROXY_H_
 #define SLUICE_SERVICES_TCP_PROXY_H_
 
+#include <vector>
+
 #include "services/proxy_service.h"
 
 namespace sluice::services {
@@ -57,13 +59,14 @@ class TcpProxy final : public ProxyService {
   void OnAttemptFailed(Relay& r, Nanos now);
   bool Introduce(Relay& r, Nanos now);
   void Pump(Relay& r, Side from, Nanos now);
-  bool MemoryFor(transport::TcpSocket out);
   void Wait(Relay& r, Nanos now);
   void Finish(Relay& r, Nanos now);                        // both have ended
   void Break(Relay& r, ServiceFailure why, Nanos now);     // reset both
   void Free(Relay& r);
   void CountConnectTime(Nanos took);
   uint32_t Undelivered(const Relay& r) const;
+  // Of indices among the backends `before` a reload: those of the same ones now.
+  BackendMask Renumber(BackendMask mask, const std::vector<tables::ServiceAddress>& before) const;
 
   // Backends towards which there was no free port, which costs much to find out.
   BackendMask full_ = 0;
