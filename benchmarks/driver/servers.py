@@ -24,6 +24,12 @@ def moderate(namespace, interface, always=False):
     rig.sysfs(namespace, interface, "gro_flush_timeout", MODERATION_NS)
 
 
+def _no_segments(interface):
+    """No segment of 64 KB leaves where there is no network card to cut it; and only from such an
+    interface does a veth hand frames to its peer's NAPI, else to the core that sends."""
+    run(*in_namespace(DUT_NS, "ethtool", "-K", interface, "tso", "off"))
+
+
 class SluiceServer(SluiceDevice):
     """As it comes: `flow_offload` and limits are the defaults."""
 
@@ -46,13 +52,10 @@ class SluiceServer(SluiceDevice):
 
     def start(self):
         super().start()
-        for interface in (IN_IF, OUT_IF) if self.moderated else ():
-            moderate(DUT_NS, interface)
-
-
-class SluiceWithoutServices(SluiceServer):
-    name = "sluice-no-services"
-    settings = ""
+        for interface in (IN_IF, OUT_IF):
+            _no_segments(interface)
+            if self.moderated:
+                moderate(DUT_NS, interface)
 
 
 class KernelServer(Device):
@@ -75,8 +78,7 @@ class KernelServer(Device):
                 steer(DUT_NS, interface, DUT_CPU)
                 continue
             run(*in_namespace(DUT_NS, "ethtool", "-K", interface, "gro", "on"))
-            # So that no segment of 64 KB goes where there is no network card to cut it.
-            run(*in_namespace(DUT_NS, "ethtool", "-K", interface, "tso", "off"))
+            _no_segments(interface)
         if not self._offloads:
             rig.confine_napi((IN_IF, OUT_IF))
             for interface in (IN_IF, OUT_IF) if self._moderated else ():
@@ -115,7 +117,7 @@ class Haproxy(KernelServer):
                           f"    server one {BACK}:{back}\n"
                           for name, (port, back) in _PROXIES.items())
         config = self._write("haproxy.cfg", (
-            "global\n    nbthread 1\n    maxconn 9000\n"
+            "global\n    nbthread 1\n    maxconn 9000\n    maxpipes 64\n"
             f"defaults\n    mode tcp\n    maxconn 9000\n{self.splice}"
             "    option tcp-smart-accept\n    option tcp-smart-connect\n"
             "    timeout connect 3s\n    timeout client 5m\n    timeout server 5m\n" + proxies))

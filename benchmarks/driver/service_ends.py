@@ -13,8 +13,8 @@ from subprocess import DEVNULL, PIPE
 
 import rig
 from measure import thread_ns
-from rig import (DUT_CPU, DUT_NS, GEN_IF, GEN_NS, GROUP_NICE, RIG_CPU, SINK_IF, SINK_NS, Helper,
-                 RigError, in_namespace, run, steer)
+from rig import (DUT_CPU, DUT_NS, GEN_IF, GEN_NS, RIG_CPU, SINK_IF, SINK_NS, Helper, RigError,
+                 in_namespace, run, steer)
 from servers import BACK, DNS, FRONT, HTTP, HTTP_BACK, IPERF, moderate
 
 CONNECTIONS = 64
@@ -23,6 +23,8 @@ _TICK = os.sysconf("SC_CLK_TCK")
 # A program that hangs must not hang the run.
 _GRACE = 30
 _OFFLOADS = ("tso", "gso", "tx")
+# A veth has room for 256 frames: the hosts' NAPIs come before their programs, as interrupts do.
+_HOST_NICE = -19
 # Room for the connections of seconds, in all namespaces alike.
 _SYSCTLS = ("net.ipv4.ip_local_port_range=1024 65535", "net.core.somaxconn=65535",
             "net.ipv4.tcp_max_syn_backlog=65535", "net.ipv4.tcp_tw_reuse=1")
@@ -95,7 +97,7 @@ def _host(namespace, interface, address, offloads, moderated):
     if not offloads:
         for what in _OFFLOADS:
             run(*in_namespace(namespace, "ethtool", "-K", interface, what, "off"))
-    rig.confine_napi([interface], GROUP_NICE, namespace, RIG_CPU)
+    rig.confine_napi([interface], _HOST_NICE, namespace, RIG_CPU)
     steer(namespace, interface, RIG_CPU)  # what passes by the NAPI: segments of 64 KB
     if moderated:
         moderate(namespace, interface, always=True)
@@ -228,7 +230,7 @@ def dns(bench, server, seconds):
         file.writelines(f"host{i}.example.com A\n" for i in range(NAMES))
     def ask(length):
         said = _ask(length, "dnsperf", "-s", FRONT, "-p", str(DNS), "-d", path, "-c",
-                    str(CONNECTIONS), "-T", "1", "-q", "256", "-b", "4096", "-t", "1", "-l",
+                    str(CONNECTIONS), "-T", "1", "-q", "128", "-b", "4096", "-t", "1", "-l",
                     str(max(1, round(length))))
         found = [re.search(rf"Queries {what}:\s+(\d+)", said) for what in ("completed", "lost")]
         if not all(found):

@@ -8,6 +8,7 @@
     memory        of a connection on which nothing happens
 """
 
+import contextlib
 import dataclasses
 import itertools
 import re
@@ -15,11 +16,12 @@ import statistics
 
 import report
 import service_ends as ends
-from servers import Dnsdist, Haproxy, HaproxySplice, SluiceServer, SluiceWithoutServices
+from servers import Dnsdist, Haproxy, HaproxySplice, SluiceServer
 
 SLUICE, HAPROXY = SluiceServer.name, Haproxy.name
 IDLE = 8000  # a process of this machine may have some 20,000 descriptors
 HALF = 0.5
+_FEW = 512  # connections for those that make the load
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,17 +123,17 @@ def _haproxy_memory(bench):
 
 
 def _sluice_memory(bench):
-    """The room for connections is had at the start: what a Sluice with them is larger by than one that
-    has no services, where there is room for these connections and few more."""
-    server = SluiceWithoutServices(bench)
-    with ends.network(bench, server):
-        before = ends.resident(server)
-    server = SluiceServer(bench)
-    server.limits = f"limits:\n  connections: {2 * IDLE + 2 * ends.CONNECTIONS}\n"
-    with ends.network(bench, server):
-        with ends.idle_connections(bench, IDLE):
-            after = ends.resident(server)
-    return {"process": (after - before) / IDLE, "kernel": 0.0}
+    """The room for connections is had at the start. So: what one with room for these, and with these, is
+    larger by than one with hardly any room."""
+    sizes = []
+    for limit, idle in ((_FEW, 0), (2 * IDLE + _FEW, IDLE)):
+        server = SluiceServer(bench)
+        server.limits = f"limits:\n  connections: {limit}\n"
+        with ends.network(bench, server):
+            ends.http(server, 1, close=False)
+            with ends.idle_connections(bench, idle) if idle else contextlib.nullcontext():
+                sizes.append(ends.resident(server))
+    return {"process": (sizes[1] - sizes[0]) / IDLE, "kernel": 0.0}
 
 
 # --- What it comes to -----------------------------------------------------------------------------
