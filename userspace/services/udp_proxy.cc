@@ -1,5 +1,7 @@
 #include "services/udp_proxy.h"
 
+#include <algorithm>
+
 #include "services/datagrams.h"
 
 namespace sluice::services {
@@ -143,6 +145,7 @@ void UdpProxy::FromClient(UdpSession& s, std::span<const uint8_t> data, Nanos no
   stats_->messages_in.Add();
   stats_->bytes_in.Add(data.size());
   Touch(s, now);
+  s.replies_due += std::min(config_->replies, UINT32_MAX - s.replies_due);
   if (!udp().Send(s.server, data, now).ok()) stats_->Fail(ServiceFailure::kSendFailed);
 }
 
@@ -156,8 +159,9 @@ void UdpProxy::FromBackend(UdpSession& s, std::span<const uint8_t> data, Nanos n
   } else {
     stats_->Fail(ServiceFailure::kSendFailed);
   }
-  ++s.replies;
-  if (config_->replies != 0 && s.replies >= config_->replies) End(s);
+  // A client may ask again before it has its answer.
+  if (s.replies_due > 0) --s.replies_due;
+  if (config_->replies != 0 && s.replies_due == 0) End(s);
 }
 
 void UdpProxy::OnError(transport::UdpSocket socket, SocketError, Nanos now) {

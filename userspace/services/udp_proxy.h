@@ -2,7 +2,7 @@
 // of its own, so that answers are matched to clients by the port that they come to.
 //
 // A session ends when neither side has said anything for idle_timeout, after `replies` datagrams of
-// the backend's, when ICMP says that the backend is not there, or to make room for a new one: at
+// the backend's for each of the client's, when ICMP says that the backend is not there, or to make room for a new one: at
 // max_connections, or the worker's limit, the idlest of the service goes (kEvicted); where ports towards a
 // backend have run out, the new session has the port of the one that went. A client whose
 // backend is found down by a health check gets another one with its next datagram.
