@@ -8,8 +8,9 @@
 # sluice_install_packages; the Dockerfile runs it. Nothing is fetched, and apt is not even started,
 # when all is there.
 #
-# Several of these packages bring a daemon (nginx, bird, prometheus, ssh, haproxy, dnsdist). None of them is started
-# and none is left enabled for the next boot: here they are tools, run by hand inside namespaces.
+# Several of these packages bring a daemon (nginx, bird, prometheus, ssh, haproxy, dnsdist). None of
+# them is started and none is left enabled for the next boot: here they are tools, run by hand
+# inside namespaces.
 # A daemon that was installed before is left as it was, and no package is ever removed.
 
 # To compile everything, tests and benchmarks included.
@@ -143,7 +144,7 @@ sluice_disable_unit() {
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then
   set -euo pipefail
   if [ "$#" -eq 0 ] || [ "$1" = -h ] || [ "$1" = --help ]; then
-    sed -n '2,13s/^# \{0,1\}//p' "$0"
+    sed -n '2,14s/^# \{0,1\}//p' "$0"
     [ "$#" -gt 0 ] && exit 0 || exit 2
   fi
   if [ "$1" = --list ]; then
