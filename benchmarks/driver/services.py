@@ -204,9 +204,9 @@ def _aims_table(aims):
 def _works_table(summary):
     if not summary:
         return ""
-    lines = ["", "What each did, how busy its core was and how much of that were its own threads (the "
-             "rest is what interrupts did on an idle core, or \"disturbed\"), how busy the core of "
-             "clients and backend was, and what that is per second of the server's core.", "",
+    lines = ["", "What each did, how busy its core was and how much of that were its own threads "
+             "(\"disturbed\": others had a share of it), how busy the core of clients and backend "
+             "was, and what that is per second of the server's core.", "",
              "| case | server | done | range | unit | core busy | own | hosts' core | per core | "
              "failed |", "|---|---|---:|---:|---|---:|---:|---:|---:|---:|"]
     for case in summary:
