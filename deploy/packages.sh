@@ -8,8 +8,9 @@
 # sluice_install_packages; the Dockerfile runs it. Nothing is fetched, and apt is not even started,
 # when all is there.
 #
-# Several of these packages bring a daemon (nginx, bird, prometheus, ssh). None of them is started
-# and none is left enabled for the next boot: here they are tools, run by hand inside namespaces.
+# Several of these packages bring a daemon (nginx, bird, prometheus, ssh, haproxy, dnsdist). None of
+# them is started and none is left enabled for the next boot: here they are tools, run by hand
+# inside namespaces.
 # A daemon that was installed before is left as it was, and no package is ever removed.
 
 # To compile everything, tests and benchmarks included.
@@ -32,7 +33,9 @@ SLUICE_PACKAGES_TEST=(
   python3-pytest python3-scapy python3-yaml libclang-rt-14-dev
 )
 # What benchmarks/run.sh runs, and tests/vm/run.sh on the machine and inside the guest.
-SLUICE_PACKAGES_BENCH=(iproute2 ethtool procps python3 nftables conntrack iperf3)
+SLUICE_PACKAGES_BENCH=(
+  iproute2 ethtool procps python3 nftables conntrack iperf3 haproxy wrk dnsdist dnsperf
+)
 SLUICE_PACKAGES_VM=(
   qemu-system-x86 busybox-static cpio kmod xz-utils zstd python3
   iproute2 iputils-ping iperf3 curl ethtool util-linux
@@ -47,7 +50,7 @@ SLUICE_PACKAGES_RUNTIME=(
 )
 
 # Daemons that the packages above bring and would enable.
-SLUICE_PACKAGE_UNITS=(nginx bird prometheus ssh iperf3)
+SLUICE_PACKAGE_UNITS=(nginx bird prometheus ssh iperf3 haproxy dnsdist)
 
 sluice_require_root() {
   if [ "$(id -u)" -ne 0 ]; then
@@ -141,7 +144,7 @@ sluice_disable_unit() {
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then
   set -euo pipefail
   if [ "$#" -eq 0 ] || [ "$1" = -h ] || [ "$1" = --help ]; then
-    sed -n '2,13s/^# \{0,1\}//p' "$0"
+    sed -n '2,14s/^# \{0,1\}//p' "$0"
     [ "$#" -gt 0 ] && exit 0 || exit 2
   fi
   if [ "$1" = --list ]; then

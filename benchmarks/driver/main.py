@@ -22,6 +22,7 @@ import offload
 import profile_core
 import report
 import rig
+import services
 from measure import measure
 from rig import RIG_CPU, Rig, RigError
 
@@ -49,6 +50,8 @@ def parse_arguments():
                         help="measure rules and NAT instead of plain forwarding")
     parser.add_argument("--offload", action="store_true",
                         help="measure the flow tier instead of plain forwarding")
+    parser.add_argument("--services", action="store_true",
+                        help="measure proxies instead of plain forwarding")
     parser.add_argument("--study", nargs="?", const="", metavar="REGEX",
                         help="measure variations of the bare forwarder instead")
     parser.add_argument("--output", help="directory; default benchmarks/results for a full run")
@@ -171,6 +174,14 @@ def compare_offload(bench, options):
     print(f"Written to {options.output}: offload.md, offload.json, offload.svg")
 
 
+def compare_services(bench, options):
+    table = services.write(options, about_run(options), *services.compare(bench, options))
+    if options.publish:
+        report.update_readme(os.path.join(HERE, "README.md"), table, name="services")
+    print("\n" + table)
+    print(f"Written to {options.output}: services.md, services.json")
+
+
 def _in_turn(bench, options, load, sample, tested):
     print(load.name, flush=True)
     samples = {device.name: [] for device in tested}
@@ -234,6 +245,8 @@ def main():
                 compare_offload(bench, options)
             elif options.firewall:
                 compare_firewall(bench, options)
+            elif options.services:
+                compare_services(bench, options)
             else:
                 compare(bench, options)
         except RigError as error:

@@ -134,10 +134,11 @@ def write(directory, results, about, name="forwarding", title="Forwarding", more
                        markdown(cases, about) + text, svg(cases, about, title))
 
 
-def write_files(directory, name, data, text, picture):
+def write_files(directory, name, data, text, picture=None):
     os.makedirs(directory, exist_ok=True)
-    contents = {f"{name}.json": json.dumps(data, indent=1) + "\n", f"{name}.md": text,
-                f"{name}.svg": picture}
+    contents = {f"{name}.json": json.dumps(data, indent=1) + "\n", f"{name}.md": text}
+    if picture is not None:
+        contents[f"{name}.svg"] = picture
     for file_name, content in contents.items():
         with open(os.path.join(directory, file_name), "w", encoding="utf-8") as file:
             file.write(content)
@@ -157,11 +158,12 @@ def changes_markdown(changes):
     return "\n".join(lines) + "\n"
 
 
-def update_readme(path, table, picture, name="forwarding", title="Forwarding rates"):
-    """Puts the table between the README's markers."""
+def update_readme(path, table, picture=None, name="forwarding", title="Forwarding rates"):
+    """Puts the table, below its picture if there is one, between the README's markers."""
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    shown = f"![{title}]({picture})\n\n" if picture else ""
     with open(path, encoding="utf-8") as file:
         before, rest = file.read().split(begin)
     after = rest.split(end)[1]
     with open(path, "w", encoding="utf-8") as file:
-        file.write(f"{before}{begin}\n![{title}]({picture})\n\n{table}{end}{after}")
+        file.write(f"{before}{begin}\n{shown}{table}{end}{after}")

@@ -118,7 +118,8 @@ class Rig:
     def program(self, name):
         return os.path.join(self.build, name)
 
-    def build_network(self):
+    def build_network(self, sink=True):
+        """Without the sink the far end is a host like others."""
         self.remove()
         for namespace in (GEN_NS, DUT_NS, SINK_NS):
             run("ip", "netns", "add", namespace)
@@ -136,7 +137,8 @@ class Rig:
             for address in (f"{four}.2", f"{six}:2"):
                 run("ip", "-n", DUT_NS, "neigh", "replace", address, "lladdr", MACS[peer],
                     "dev", interface, "nud", "permanent")
-        self.open_sink()
+        if sink:
+            self.open_sink()
 
     def open_sink(self):
         self.sink = Helper(*in_namespace(SINK_NS, "taskset", "-c", str(RIG_CPU),

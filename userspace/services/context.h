@@ -107,7 +107,7 @@ struct UdpSession {
   Nanos last_activity;
   uint32_t next = transport::kNoIndex;
   uint32_t previous = transport::kNoIndex;
-  uint32_t replies = 0;
+  uint32_t replies_due = 0;  // to all that the client has said, where they are counted
   bool own_client_socket = false;  // `client` is this session's alone
 };
 

@@ -1,5 +1,6 @@
 #include "services/udp_proxy.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "services/datagrams.h"
@@ -160,6 +161,7 @@ void UdpProxy::FromClient(UdpSession& s, std::span<const uint8_t> data, Nanos no
   stats_->messages_in.Add();
   stats_->bytes_in.Add(data.size());
   Touch(s, now);
+  s.replies_due += std::min(config_->replies, UINT32_MAX - s.replies_due);
   if (!udp().Send(s.server, data, now).ok()) stats_->Fail(ServiceFailure::kSendFailed);
 }
 
@@ -173,8 +175,9 @@ void UdpProxy::FromBackend(UdpSession& s, std::span<const uint8_t> data, Nanos n
   } else {
     stats_->Fail(ServiceFailure::kSendFailed);
   }
-  ++s.replies;
-  if (config_->replies != 0 && s.replies >= config_->replies) End(s);
+  // A client may ask again before it has its answer.
+  if (s.replies_due > 0) --s.replies_due;
+  if (config_->replies != 0 && s.replies_due == 0) End(s);
 }
 
 void UdpProxy::OnError(transport::UdpSocket socket, SocketError, Nanos now) {

@@ -2,11 +2,11 @@
 // of its own, so that answers are matched to clients by the port that they come to.
 //
 // A session ends when neither side has said anything for idle_timeout, after `replies` datagrams of
-// the backend's, when ICMP says that the backend is not there, or to make room for a new one: at
-// max_connections the idlest of the service goes (kEvicted); at the worker's limit that of the service
-// with the most sessions, so that a flood of one leaves the others theirs; where ports towards a backend
-// have run out, the new session has the port of the one that went. A client whose backend is found down
-// by a health check gets another one with its next datagram.
+// the backend's for each of the client's, when ICMP says that the backend is not there, or to make room
+// for a new one: at max_connections the idlest of the service goes (kEvicted); at the worker's limit that
+// of the service with the most sessions, so that a flood of one leaves the others theirs; where ports
+// towards a backend have run out, the new session has the port of the one that went. A client whose
+// backend is found down by a health check gets another one with its next datagram.
 //
 // When an address is no longer listened on, its sessions get sockets of their own for their clients,
 // so that they live on to their end, and somebody else can have the address.

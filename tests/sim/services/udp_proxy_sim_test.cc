@@ -244,6 +244,22 @@ TEST(UdpProxy, SessionMayEndAfterItsReplies) {
   EXPECT_EQ(rig.Leftovers(), "");
 }
 
+// Each datagram of the client's has its replies: the first answer does not end what the second waits for.
+TEST(UdpProxy, RepliesAreOfEachDatagram) {
+  ServiceRig rig;
+  UdpServer server(rig, ServiceRig::Backend(5353), "s");
+  ServiceConfig config = Dns({5353});
+  config.replies = 1;
+  rig.Apply({config});
+  UdpClient client(rig);
+  client.Say(53, "a");
+  client.Say(53, "b");
+  rig.Run(Seconds(1));
+  EXPECT_THAT(client.got, ElementsAre("s:a", "s:b"));
+  EXPECT_EQ(rig.stats("dns").active.Read(), 0u);
+  EXPECT_EQ(rig.Leftovers(), "");
+}
+
 // The port of a session takes only what its backend says (RFC 5452 section 9.1 wants that of DNS).
 TEST(UdpProxy, StrangersAreNotHeard) {
   ServiceRig rig;
