@@ -54,7 +54,7 @@ void ProxyBulk(benchmark::State& state) {
   struct NoPages : services::PageSource {
     bool Request(uint64_t) override { return false; }
   } pages;
-  services::ServiceSet set(link.stack(1), {}, pages, 1, link.now());
+  services::ServiceSet set(link.stack(1), {}, pages, {}, link.now());
   Discard sink(link.tcp(0));
   Source source(link.tcp(0));
   transport::TcpListenerId id;

@@ -285,6 +285,22 @@ TEST(HealthCheck, ByHttp) {
   }
 }
 
+// The request cannot be sent for want of memory: no verdict, as in NoMemoryOfOurOwnIsNoVerdict.
+TEST(HealthCheck, ByHttpWithoutMemoryForTheRequest) {
+  ServiceRig::Options options;
+  options.link.hosts[1].config.tcp.limits.send_frames = 0;
+  ServiceRig rig(options);
+  HttpBackend backend(rig, 8081, "HTTP/1.1 200 OK\r\n\r\n");
+  ServiceConfig config = Checked({8081}, HealthCheckConfig::Kind::kHttp);
+  config.health.fall = 1;
+  rig.Apply({config});
+  rig.Run(Seconds(60));
+  EXPECT_EQ(backend.last, "");
+  EXPECT_EQ(rig.backend("web", 8081).checks_failed.Read(), 0u);
+  EXPECT_GT(rig.backend("web", 8081).checks_skipped.Read(), 10u);
+  EXPECT_TRUE(IsUp(rig, 8081));
+}
+
 // Another port, another host, other statuses, and no answer at all.
 TEST(HealthCheck, ByHttpAsConfigured) {
   ServiceRig rig;
