@@ -30,7 +30,7 @@ def services(**changes):
     known = {
         "web": {"tcp_proxy": "web", "listen": listen(80),
                 "backends": ["10.77.2.2:8080", "[fd77:0:0:3::2]:8080"],
-                "health_check": {"http": "/file", **FAST}, "connect_timeout": "300ms"},
+                "health_check": {"http": "/file", **FAST}, "connect_timeout": "1200ms"},
         # Host 2's, for programs of the tests' own.
         "raw": {"tcp_proxy": "raw", "listen": listen(81), "backends": "10.77.2.2:9000"},
         "told": {"tcp_proxy": "told", "listen": listen(82), "backends": "10.77.2.2:9001",
