@@ -234,5 +234,45 @@ TEST(Scoreboard, CountsAreRight) {
   }
 }
 
+// A search agrees with looking at all of them; going on from where the last one ended costs few steps,
+// and no search costs more than its budget.
+TEST(Scoreboard, FindsSegments) {
+  Rng rng(3);
+  TxSegments pool(4096);
+  Scoreboard board;
+  TcpSeq next(0u - 100000);
+  for (uint32_t i = 0; i < 4000; ++i) {
+    const auto length = static_cast<uint32_t>(1 + rng.Below(1400));
+    ASSERT_TRUE(board.Append(pool, next, length, 0, Nanos()));
+    next += length;
+  }
+  for (int step = 0; step < 300; ++step) {
+    for (uint64_t gone = rng.Below(3); gone > 0; --gone) board.PopFront(pool);
+    const TcpSeq first = pool[board.head()].seq;
+    const TcpSeq seq = first + static_cast<uint32_t>(rng.Below(next - first));
+    uint32_t budget = 4096;
+    const uint32_t found = board.Find(pool, seq, budget);
+    ASSERT_NE(found, kNoIndex);
+    ASSERT_TRUE(pool[found].seq.AtOrBefore(seq) && pool[found].end().After(seq));
+    budget = 10;
+    if (pool[found].next == kNoIndex) continue;
+    ASSERT_EQ(board.Find(pool, pool[found].end(), budget), pool[found].next);
+    ASSERT_GE(budget, 9u);
+  }
+  uint32_t budget = 4096;
+  EXPECT_EQ(board.Find(pool, next, budget), kNoIndex);
+  EXPECT_EQ(board.Find(pool, pool[board.head()].seq - 1, budget), kNoIndex);
+  EXPECT_EQ(budget, 4096u);
+  // Too little for the way: after a few searches it is there.
+  const TcpSeq middle = pool[board.head()].seq + (next - pool[board.head()].seq) / 2;
+  int searches = 0;
+  for (uint32_t found = kNoIndex; found == kNoIndex && searches < 100; ++searches) {
+    budget = 100;
+    found = board.Find(pool, middle, budget);
+  }
+  EXPECT_LT(searches, 40);
+  board.Clear(pool);
+}
+
 }  // namespace
 }  // namespace sluice::transport

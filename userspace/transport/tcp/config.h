@@ -21,6 +21,7 @@ struct TcpLimits {
   uint32_t time_wait = 2048;        // the oldest in TIME-WAIT goes
   uint32_t orphans = 1024;          // Close of a connection that still has to deliver resets it
   uint32_t segments = 65536;        // in flight, of all connections: sending waits for ACKs
+  uint32_t segments_per_connection = 8192;  // likewise; 16 while less than an eighth of all is left
   uint32_t send_buffers = 32768;    // pieces of data to be sent: Send takes less, or nothing
   uint32_t send_frames = 8192;      // frames among them: likewise
   uint32_t receive_frames = 8192;   // frames with data that nobody has read: segments out of order

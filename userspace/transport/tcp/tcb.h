@@ -165,6 +165,8 @@ struct Tcb {
   bool undo_possible = false;
   bool undo_ts_valid = false;
   uint32_t undo_ts = 0;           // TSval of the first retransmission since the reduction
+  // What the last ACK with SACK blocks has told, from segment to segment: what is told again costs nothing.
+  std::array<wire::TcpSackBlock, wire::TcpOptions::kMaxSackBlocks> sack_told{};
   uint32_t undo_retransmits = 0;  // of them, not yet shown by D-SACK to have been needless
   TcpSeq tlp_end_seq;
   bool tlp_in_flight = false;

@@ -217,6 +217,8 @@ class Tcp {
   Disposition OnAck(Tcb& t, const Segment& s, Nanos now);
   void TakeCumulativeAck(Tcb& t, const Segment& s, AckNews& news, Nanos now);
   void TakeSack(Tcb& t, const Segment& s, AckNews& news, Nanos now);
+  wire::TcpSackBlock TakeSackBlock(Tcb& t, wire::TcpSackBlock block, const Segment& s,
+                                   AckNews& news, uint32_t& budget, Nanos now);
   static bool HasDsack(const Segment& s);
   void Delivered(Tcb& t, const TxSegment& x, const Segment& s, AckNews& news, Nanos now);
   bool UpdateSendWindow(Tcb& t, const Segment& s);
@@ -250,6 +252,7 @@ class Tcp {
   };
   Plan PlanSegment(const Tcb& t, uint32_t limit, bool force, uint32_t ahead) const;
   bool SendNew(Tcb& t, const Plan& plan, bool push, Nanos now);
+  uint32_t SegmentLimit() const;
   uint64_t PacingRate(const Tcb& t) const;
   uint32_t BurstSize(const Tcb& t) const;
   bool PacingHolds(Tcb& t, Nanos now);

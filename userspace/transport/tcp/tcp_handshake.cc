@@ -10,7 +10,8 @@ namespace sluice::transport {
 
 namespace {
 
-constexpr uint16_t kLeastMss = 64;  // a peer that says less would have us send headers only
+// As Linux (TCP_MIN_MSS): a peer that says less would have us send headers only.
+constexpr uint16_t kLeastMss = 88;
 
 // RFC 9293 section 3.7.1, when the peer does not say.
 constexpr uint16_t DefaultMss(bool v4) { return v4 ? 536 : 1220; }

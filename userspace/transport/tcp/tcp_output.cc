@@ -185,6 +185,13 @@ Tcp::Plan Tcp::PlanSegment(const Tcb& t, uint32_t limit, bool force, uint32_t ah
   return plan;
 }
 
+// Connections with much in flight leave the last eighth of the places to those with little.
+uint32_t Tcp::SegmentLimit() const {
+  constexpr uint32_t kFewSegments = 16;
+  const bool scarce = segments_.capacity() - segments_.used() < segments_.capacity() / 8;
+  return scarce ? kFewSegments : config_.limits.segments_per_connection;
+}
+
 // One segment of new data, or a FIN; false when there is no memory for it.
 bool Tcp::SendNew(Tcb& t, const Plan& plan, bool push, Nanos now) {
   const uint32_t length = plan.length;
@@ -196,7 +203,8 @@ bool Tcp::SendNew(Tcb& t, const Plan& plan, bool push, Nanos now) {
   uint8_t marks = plan.probe ? kTxProbe : 0;
   if (with_fin) marks |= kTxFin;
   if (length > 0 && length == t.Unsent() && t.push_seq == t.write_end()) marks |= kTxPush;
-  if (!t.scoreboard.Append(segments_, t.snd_nxt, length + (with_fin ? 1 : 0), marks, now)) {
+  if (t.scoreboard.count() >= SegmentLimit() ||
+      !t.scoreboard.Append(segments_, t.snd_nxt, length + (with_fin ? 1 : 0), marks, now)) {
     counters_.no_segment.Add();
     return false;
   }

@@ -1,0 +1,115 @@
+// What a peer that means ill can cost: each of its ways comes to a limit, with a counter.
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "support/tcp_script.h"
+
+namespace sluice::test {
+namespace {
+
+constexpr char kSack[] = "<mss 1000,nop,nop,sackOK>";
+
+std::string Sack(const std::string& blocks) {
+  return ". 1:1(0) ack 1 win 64000 <nop,nop,sack " + blocks + ">";
+}
+std::string Block(int left, int right) {
+  return std::to_string(left) + ":" + std::to_string(right);
+}
+
+const transport::Tcb& Of(TcpScript& t) { return *t.tcp().Find(t.socket); }
+
+// A peer that says of every second byte that it has it does not make many segments of one.
+TEST(SackLimits, PartOfASegmentCountsForNothing) {
+  TcpScript t;
+  t.Establish(kSack);
+  t.Send(10000);
+  EXPECT_EQ(t.tcp().usage().segments, 10u);
+  for (int byte = 1002; byte < 5000; byte += 8) {
+    t.In(Sack(Block(byte, byte + 1) + " " + Block(byte + 2, byte + 3) + " " +
+              Block(byte + 4, byte + 5) + " " + Block(byte + 6, byte + 7)));
+  }
+  EXPECT_EQ(t.tcp().usage().segments, 10u);
+  EXPECT_EQ(Of(t).scoreboard.sacked_bytes(), 0u);
+  // Of a block over several the whole ones count, however often it is told.
+  for (int i = 0; i < 3; ++i) t.In(Sack(Block(1501, 3501)));
+  EXPECT_EQ(Of(t).scoreboard.sacked_bytes(), 1000u);
+  t.In(Sack(Block(1001, 4001)));
+  EXPECT_EQ(Of(t).scoreboard.sacked_bytes(), 3000u);
+  t.Discard();
+}
+
+// Growing to either side, and as one of several.
+TEST(SackLimits, BlocksGrow) {
+  TcpScript t;
+  t.Establish(kSack);
+  t.Send(10000);
+  t.In(Sack(Block(4001, 5001)));
+  t.In(Sack(Block(4001, 6001)));
+  t.In(Sack(Block(3001, 6001)));
+  EXPECT_EQ(Of(t).scoreboard.sacked_bytes(), 3000u);
+  t.In(Sack(Block(8001, 9001) + " " + Block(3001, 6001)));
+  EXPECT_EQ(Of(t).scoreboard.sacked_bytes(), 4000u);
+  t.In(Sack(Block(2001, 10001)));
+  EXPECT_EQ(Of(t).scoreboard.sacked_bytes(), 8000u);
+  t.In(". 1:1(0) ack 10001 win 64000");
+  EXPECT_EQ(t.tcp().usage().segments, 0u);
+  t.Discard();
+}
+
+// Receivers may leave a FIN out of their blocks.
+TEST(SackLimits, DataBeforeAFinCounts) {
+  TcpScript t;
+  t.Establish(kSack);
+  t.Send(1000);
+  t.tcp().SendMore(t.socket, std::vector<uint8_t>(500), t.now());
+  t.Shutdown();
+  t.Discard();
+  t.In(Sack(Block(1001, 1501)));
+  EXPECT_EQ(Of(t).scoreboard.sacked_bytes(), 500u);
+  EXPECT_EQ(Of(t).scoreboard.count(), 3u);
+  t.In(". 1:1(0) ack 1502 win 64000");
+  EXPECT_EQ(t.state(), transport::TcpState::kFinWait2);
+}
+
+TEST(SegmentLimits, PerConnection) {
+  TcpScript::Options o;
+  o.config.tcp.limits.segments_per_connection = 4;
+  TcpScript t(o);
+  t.Establish();
+  t.tcp().SetOptions(t.socket, {.no_delay = true}, t.now());
+  for (int i = 0; i < 6; ++i) EXPECT_EQ(t.Send(1), 1u);
+  EXPECT_EQ(t.pending(), 4u);
+  EXPECT_EQ(t.tcp().counters().no_segment.Read(), 2u);
+  t.Discard();
+  t.In(". 1:1(0) ack 3 win 64000");
+  t.Out("P. 5:7(2) ack 1");
+  t.Nothing();
+}
+
+// The last eighth is for connections with little in flight.
+TEST(SegmentLimits, AFewAreLeftForOthers) {
+  TcpScript::Options o;
+  o.config.tcp.limits.segments = 256;
+  TcpScript t(o);
+  t.Establish();
+  t.tcp().SetOptions(t.socket, {.no_delay = true}, t.now());
+  for (int i = 0; i < 300; ++i) t.Send(1);
+  EXPECT_LE(t.tcp().usage().segments, 225u);
+  t.Discard();
+  t.peer_port = 41000;
+  t.Establish();
+  t.Send(10000);
+  EXPECT_EQ(t.pending(), 10u);
+  t.Discard();
+}
+
+TEST(SegmentLimits, LeastSegmentSize) {
+  TcpScript t;
+  t.Establish("<mss 8>");
+  EXPECT_EQ(Of(t).mss, 88);
+}
+
+}  // namespace
+}  // namespace sluice::test
