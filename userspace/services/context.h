@@ -82,13 +82,11 @@ struct Relay {
   Backend* backend = nullptr;
   BackendMask tried = 0;
   Nanos last_activity;          // while connecting: when the attempt began
-  uint32_t next_waiting = transport::kNoIndex;
   uint32_t undelivered = 0;     // bytes, when the idle timer last looked
   uint8_t attempts_left = 0;
   bool connected = false;       // to the backend
   bool client_ended = false;    // has finished sending, and the backend was told
   bool server_ended = false;
-  bool waiting = false;         // for memory
 };
 
 // What a client and a backend say to each other by UDP.

@@ -15,24 +15,8 @@ using transport::TcpSocket;
 
 // How long a backend is left alone towards which there was no free port.
 constexpr Nanos kPortsShort = Millis(20);
-// How often relays that wait for memory are looked at.
-constexpr Nanos kRetryMemory = Millis(4);
-// Kept for packets of many pieces, so that passing one on does not fail for want of memory.
-constexpr uint32_t kReserve = 64;
-// What a connection may have waiting to be sent when memory begins to run short (less than a quarter
-// is left); then less and less, with the square of what is left, down to one packet.
-constexpr uint64_t kShortOfMemory = 16 * 1024;
 
 }  // namespace
-
-TcpProxy::~TcpProxy() {
-  // All have ended, but those that were waiting still have their places.
-  while (first_waiting_ != transport::kNoIndex) {
-    const uint32_t index = first_waiting_;
-    first_waiting_ = context_.relays[index].next_waiting;
-    context_.relays.Free(index);
-  }
-}
 
 transport::TcpSocketOptions TcpProxy::ListenOptions() const {
   // Data is passed on as it comes: whoever wrote it has decided on its pieces.
@@ -149,16 +133,6 @@ void TcpProxy::OnWritable(TcpSocket socket, Nanos now) {
   if (r.connected) Pump(r, Other(SideOf(socket)), now);
 }
 
-// Whether `out` may take more of the worker's memory.
-bool TcpProxy::MemoryFor(TcpSocket out) {
-  const uint64_t left = tcp().SendMemory();
-  const uint64_t quarter = tcp().config().limits.send_frames / 4;
-  if (left >= quarter) return true;
-  if (left < kReserve) return false;
-  const transport::Tcb* const t = tcp().Find(out);
-  return t == nullptr || t->send.size() <= kShortOfMemory * left * left / (quarter * quarter);
-}
-
 // Passes on what has come from one end. The relay may be gone afterwards.
 void TcpProxy::Pump(Relay& r, Side from, Nanos now) {
   const TcpSocket in = SocketOf(r, from);
@@ -167,10 +141,6 @@ void TcpProxy::Pump(Relay& r, Side from, Nanos now) {
   if (ended) return;
   uint64_t bytes = 0;
   while (tcp().SendRoom(out) > 0) {
-    if (!MemoryFor(out)) {
-      Wait(r, now);
-      break;
-    }
     transport::ReceivedData data;
     const SocketError error = tcp().ReceivePacket(in, data, now);
     if (error == SocketError::kNone) {
@@ -192,34 +162,6 @@ void TcpProxy::Pump(Relay& r, Side from, Nanos now) {
     r.last_activity = now;
   }
   if (r.client_ended && r.server_ended) Finish(r, now);
-}
-
-void TcpProxy::Wait(Relay& r, Nanos now) {
-  if (r.waiting) return;
-  r.waiting = true;
-  r.next_waiting = first_waiting_;
-  first_waiting_ = context_.relays.IndexOf(r);
-  WantWork(now + kRetryMemory);
-}
-
-Nanos TcpProxy::OnWork(Nanos now) {
-  uint32_t index = std::exchange(first_waiting_, transport::kNoIndex);
-  // First all are taken off the list, as they may come onto it again.
-  uint32_t count = 0;
-  for (uint32_t i = index; i != transport::kNoIndex; i = context_.relays[i].next_waiting) ++count;
-  for (; count > 0; --count) {
-    Relay& r = context_.relays[index];
-    index = r.next_waiting;
-    r.waiting = false;
-    if (r.owner == nullptr) {  // ended while it waited
-      context_.relays.Free(context_.relays.IndexOf(r));
-      continue;
-    }
-    const auto is_live = [&r, client = r.client] { return r.owner != nullptr && r.client == client; };
-    Pump(r, kClient, now);
-    if (is_live()) Pump(r, kServer, now);
-  }
-  return first_waiting_ == transport::kNoIndex ? Nanos::Max() : now + kRetryMemory;
 }
 
 void TcpProxy::OnError(TcpSocket socket, SocketError, Nanos now) {
@@ -276,7 +218,7 @@ void TcpProxy::Free(Relay& r) {
   if (r.backend != nullptr) Leave(*r.backend);
   r.owner = nullptr;
   r.backend = nullptr;
-  if (!r.waiting) context_.relays.Free(index);  // else when its turn comes
+  context_.relays.Free(index);
   End();
 }
 

@@ -171,6 +171,46 @@ TEST(SendBuffer, ReadsWhatWasWritten) {
   }
 }
 
+// Packets of a few bytes, passed on, share frames; also those behind a large one, and behind Write's.
+TEST(SendBuffer, SmallPacketsShareFrames) {
+  Frames f;
+  SendPool pool(64, 64, f.pool);
+  SendBuffer buffer;
+  TcpSeq end(100);
+  buffer.Start(end);
+  const auto pass = [&](uint32_t n) {
+    packet::Packet p;
+    p.frame = f.pool.Alloc();
+    p.data = f.arena->Chunk(p.frame) + packet::kHeadroom;
+    p.length = 54 + n;
+    p.segment_length = static_cast<uint16_t>(p.length);
+    for (uint32_t i = 0; i < n; ++i) p.data[54 + i] = ByteAt(end + i);
+    ASSERT_TRUE(buffer.TakePacket(pool, p, 54, n));
+    end += n;
+  };
+  for (int i = 0; i < 300; ++i) pass(1);
+  EXPECT_EQ(buffer.pieces(), 1u);
+  pass(1400);
+  for (int i = 0; i < 100; ++i) pass(3);
+  EXPECT_EQ(buffer.pieces(), 2u);
+  pass(1400);
+  pass(512);
+  pass(512);
+  EXPECT_EQ(buffer.pieces(), 4u);
+  const uint8_t one = ByteAt(end);
+  EXPECT_EQ(buffer.Write(pool, {&one, 1}), 1u);
+  end += 1;
+  EXPECT_EQ(buffer.pieces(), 4u);
+  EXPECT_EQ(64 - pool.frames_left, 4u);
+  EXPECT_EQ(f.pool.size(), 508u);
+  std::vector<uint8_t> out(buffer.size());
+  buffer.Read(pool, TcpSeq(100), out.data(), buffer.size());
+  for (uint32_t i = 0; i < out.size(); ++i) ASSERT_EQ(out[i], ByteAt(TcpSeq(100) + i)) << i;
+  buffer.Acknowledge(pool, end);
+  EXPECT_EQ(buffer.pieces(), 0u);
+  EXPECT_EQ(f.pool.size(), 512u);
+}
+
 // The counts that make up the pipe, against counting.
 TEST(Scoreboard, CountsAreRight) {
   for (uint64_t seed = 1; seed <= 100; ++seed) {

@@ -9,6 +9,8 @@
 namespace sluice::test {
 namespace {
 
+using transport::SocketError;
+
 constexpr char kSack[] = "<mss 1000,nop,nop,sackOK>";
 
 std::string Sack(const std::string& blocks) {
@@ -109,6 +111,69 @@ TEST(SegmentLimits, LeastSegmentSize) {
   TcpScript t;
   t.Establish("<mss 8>");
   EXPECT_EQ(Of(t).mss, 88);
+}
+
+// A peer that sends byte by byte, to a program that sends it all back, and acknowledges nothing.
+TEST(SendMemory, BytesThatArePassedOnShareFrames) {
+  TcpScript t;
+  t.Establish("<mss 1000>", 10);
+  for (int i = 1; i <= 500; ++i) {
+    t.In(". " + std::to_string(i) + ":" + std::to_string(i + 1) + "(1) ack 1 win 10");
+    transport::ReceivedData data;
+    ASSERT_EQ(t.tcp().ReceivePacket(t.socket, data, t.now()), SocketError::kNone);
+    ASSERT_TRUE(t.tcp().SendReceived(t.socket, data, t.now()).ok());
+  }
+  EXPECT_EQ(t.tcp().usage().send_frames, 1u);
+  t.Discard();
+}
+
+// Nothing of a connection's own is in flight whose ACK could tell of room: it is told when frames of
+// others come back.
+TEST(SendMemory, WaitingForOthersEnds) {
+  TcpScript::Options o;
+  o.config.tcp.limits.send_frames = 1;
+  TcpScript t(o);
+  t.Establish();
+  EXPECT_EQ(t.Send(100), 100u);
+  t.Discard();
+  const transport::TcpSocket other = t.socket;
+  t.peer_port = 41000;
+  t.Establish();
+  EXPECT_EQ(t.Send(100), 0u);
+  EXPECT_EQ(t.tcp().counters().no_send_buffer.Read(), 1u);
+  t.Wait(Millis(100));
+  EXPECT_EQ(t.writable, 0);
+  EXPECT_EQ(t.tcp().Abort(other, t.now()), SocketError::kNone);
+  t.Wait(Millis(10));
+  EXPECT_EQ(t.writable, 1);
+  EXPECT_EQ(t.Send(100), 100u);
+  t.Discard();
+  t.Wait(Millis(10));
+  EXPECT_EQ(t.writable, 1);
+  t.Discard();
+}
+
+// The last quarter is shared out, so that who has nothing gets some.
+TEST(SendMemory, LittleForThoseThatHaveMuch) {
+  TcpScript::Options o;
+  o.config.tcp.limits.send_frames = 400;
+  TcpScript t(o);
+  t.Establish("<mss 1000>", 10);
+  uint32_t port = 41000;
+  for (; t.tcp().usage().send_frames < 310; ++port) {
+    t.peer_port = static_cast<uint16_t>(port);
+    t.Establish("<mss 1000>", 10);
+    while (t.Send(5000) > 0) {
+    }
+    t.Discard();
+  }
+  EXPECT_LT(port, 41020u);
+  EXPECT_EQ(t.tcp().SendRoom(t.socket), 0u);
+  t.peer_port = 45000;
+  t.Establish("<mss 1000>", 10);
+  EXPECT_GT(t.tcp().SendRoom(t.socket), 0u);
+  EXPECT_EQ(t.Send(5000), 5000u);
+  t.Discard();
 }
 
 }  // namespace

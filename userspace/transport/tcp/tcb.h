@@ -85,6 +85,7 @@ struct Tcb {
   bool passive = false;               // began with a SYN from the peer
   bool was_established = false;
   bool wants_writable = false;        // Send has said kWouldBlock
+  bool waits_for_memory = false;      // and memory is what it wants
   bool in_accept_queue = false;
   bool orphan = false;                // closed by its program, and not done
 

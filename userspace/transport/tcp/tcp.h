@@ -96,7 +96,7 @@ class Tcp {
   void OnTimer(Nanos now);
   // When OnTimer wants to be called at the latest.
   Nanos NextDeadline() const {
-    return ready_count_ > 0 ? Nanos() : timers_.NextDeadline();
+    return ready_count_ > 0 ? Nanos() : std::min(timers_.NextDeadline(), memory_retry_);
   }
 
   // --- Programs (tcp_sockets.cc; the rules are in transport/transport.h) ---
@@ -119,7 +119,8 @@ class Tcp {
   IoResult Receive(TcpSocket socket, std::span<uint8_t> out, Nanos now);
   SocketError ReceivePacket(TcpSocket socket, ReceivedData& out, Nanos now);
   void Release(const ReceivedData& data) { packet::FreePacket(frames_, data.packet); }
-  // How much may be sent; after 0 OnWritable comes.
+  // How much may be sent; after 0 OnWritable comes. While less than a quarter of the memory for sending
+  // is left, connections may keep little of it, then less and less, down to one packet.
   uint32_t SendRoom(TcpSocket socket);
   SocketError Shutdown(TcpSocket socket, Nanos now);
   SocketError Close(TcpSocket socket, Nanos now);
@@ -223,6 +224,9 @@ class Tcp {
   void Delivered(Tcb& t, const TxSegment& x, const Segment& s, AckNews& news, Nanos now);
   bool UpdateSendWindow(Tcb& t, const Segment& s);
   void TellWritable(Tcb& t);
+  bool IsShortOfMemory(const Tcb& t) const;
+  void WaitForRoom(Tcb& t);
+  void RetryMemory(Nanos now);
 
   // tcp_recovery.cc
   void AfterAck(Tcb& t, const Segment& s, const AckNews& news, Nanos now);
@@ -364,6 +368,14 @@ class Tcp {
   // Connections that the burst has left for its end; each at most once.
   std::vector<uint32_t> waiting_for_end_;
   bool in_burst_ = false;
+
+  // Connections that memory for sending keeps waiting, a ring that holds each at most once, and when they
+  // are looked at again: frames also come back where the stack does not see it.
+  std::vector<uint32_t> wanting_;
+  uint32_t wanting_first_ = 0;
+  uint32_t wanting_count_ = 0;
+  Nanos memory_retry_ = Nanos::Max();
+  Nanos latest_;  // the last time that was told
 
   // RFC 5961 section 7, with a limit that varies by second, so that it cannot be measured from
   // outside.

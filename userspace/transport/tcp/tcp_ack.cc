@@ -213,6 +213,7 @@ void Tcp::TellWritable(Tcb& t) {
   if (!t.wants_writable || t.fin_queued) return;
   const uint32_t room = SendRoom(t);
   if (room < (room + t.send.size()) / 4) return;
+  if (IsShortOfMemory(t)) return WaitForRoom(t);
   t.wants_writable = false;
   Raise(t, kEventWritable);
 }

@@ -23,6 +23,8 @@ Tcp::Tcp(const TcpConfig& config, const HashKey& key, packet::FramePool& frames,
                     config.limits.receive_frames, frames),
       timers_(config.limits.connections, Micros(500), 4096, start),
       ready_(config.limits.connections),
+      wanting_(config.limits.connections),
+      latest_(start),
       next_port_(static_cast<uint32_t>(rng_.Next())) {
   ready_listeners_.reserve(config.limits.listeners);
   waiting_for_end_.reserve(config.limits.connections);
@@ -64,10 +66,12 @@ Tcb* Tcp::Make(const Tuple& tuple, const TcpSocketOptions& options, Nanos now) {
   const uint32_t generation = t.generation;
   const bool queued = t.queued_for_events;
   const bool waits = t.waits_for_end;
+  const bool wanting = t.waits_for_memory;
   t = Tcb{};
   t.generation = generation;
   t.queued_for_events = queued;
   t.waits_for_end = waits;
+  t.waits_for_memory = wanting;
   t.tuple = tuple;
   t.options = options;
   t.deadlines.fill(Nanos::Max());

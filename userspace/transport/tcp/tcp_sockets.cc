@@ -11,6 +11,13 @@ namespace {
 // two apart (RFC 6191 section 2).
 constexpr Nanos kReuseAfter = Seconds(1);
 
+// Memory for sending. The last of it is for packets of many pieces, so that passing one on does not fail.
+constexpr uint32_t kSendReserve = 64;
+constexpr uint64_t kPiecesWhenShort = 12;
+// How often connections that wait for memory are looked at, and how many of them.
+constexpr Nanos kMemoryRetry = Millis(4);
+constexpr uint32_t kMemoryRetries = 1024;
+
 }  // namespace
 
 SocketError Tcp::Listen(const Endpoint& local, const TcpSocketOptions& options, uint32_t backlog,
@@ -133,9 +140,45 @@ uint32_t Tcp::SendRoom(const Tcb& t) const {
 uint32_t Tcp::SendRoom(TcpSocket socket) {
   Tcb* const t = Resolve(socket);
   if (t == nullptr || CheckSend(*t) != SocketError::kNone) return 0;
-  const uint32_t room = SendRoom(*t);
-  if (room == 0) t->wants_writable = true;
+  const uint32_t room = IsShortOfMemory(*t) ? 0 : SendRoom(*t);
+  if (room == 0) WaitForRoom(*t);
   return room;
+}
+
+// Of the last quarter each may have so many pieces, by the square of what is left.
+bool Tcp::IsShortOfMemory(const Tcb& t) const {
+  const uint64_t left = SendMemory();
+  const uint64_t quarter = config_.limits.send_frames / 4;
+  if (left >= quarter) return left == 0;
+  if (left < kSendReserve) return true;
+  return t.send.pieces() > kPiecesWhenShort * left * left / (quarter * quarter);
+}
+
+// OnWritable is owed: when ACKs have made room, or, if memory is what is missing, when there is some.
+void Tcp::WaitForRoom(Tcb& t) {
+  t.wants_writable = true;
+  if (t.waits_for_memory || SendRoom(t) == 0) return;
+  t.waits_for_memory = true;
+  wanting_[(wanting_first_ + wanting_count_++) % wanting_.size()] = tcbs_.IndexOf(t);
+  memory_retry_ = std::min(memory_retry_, latest_ + kMemoryRetry);
+}
+
+void Tcp::RetryMemory(Nanos now) {
+  memory_retry_ = Nanos::Max();
+  for (uint32_t n = std::min(wanting_count_, kMemoryRetries); n > 0; --n) {
+    Tcb& t = tcbs_[wanting_[wanting_first_]];
+    wanting_first_ = static_cast<uint32_t>((wanting_first_ + 1) % wanting_.size());
+    --wanting_count_;
+    t.waits_for_memory = false;
+    if (!t.owned || !t.wants_writable || CheckSend(t) != SocketError::kNone) continue;
+    if (frames_.size() == 0 || IsShortOfMemory(t)) {
+      WaitForRoom(t);
+    } else if (SendRoom(t) > 0) {
+      t.wants_writable = false;
+      Raise(t, kEventWritable);
+    }
+  }
+  if (wanting_count_ > 0) memory_retry_ = now + kMemoryRetry;
 }
 
 SocketError Tcp::CheckSend(Tcb& t) const {
@@ -159,9 +202,10 @@ IoResult Tcp::Write(TcpSocket socket, std::span<const uint8_t> data, bool more, 
   if (const SocketError error = CheckSend(*t); error != SocketError::kNone) return {error};
   const uint32_t wanted =
       static_cast<uint32_t>(std::min<size_t>(data.size(), SendRoom(*t)));
-  const uint32_t taken = t->send.Write(send_pool_, data.first(wanted));
+  const uint32_t taken =
+      IsShortOfMemory(*t) ? 0 : t->send.Write(send_pool_, data.first(wanted));
   if (taken < wanted) counters_.no_send_buffer.Add();
-  if (taken < data.size()) t->wants_writable = true;
+  if (taken < data.size()) WaitForRoom(*t);
   if (!more) t->push_seq = t->write_end();
   if (taken > 0) {
     t->more_to_come = more;
@@ -181,9 +225,9 @@ IoResult Tcp::SendOwned(TcpSocket socket, const OwnedBuffer& buffer, Nanos now) 
   }
   // More than there is room for may be lent once, so that one buffer may be of any size.
   const bool room = SendRoom(*t) > 0 && t->send.size() <= CongestionControl::kMaxWindow;
-  if (!room || !t->send.Lend(send_pool_, buffer)) {
+  if (!room || IsShortOfMemory(*t) || !t->send.Lend(send_pool_, buffer)) {
     if (room) counters_.no_send_buffer.Add();
-    t->wants_writable = true;
+    WaitForRoom(*t);
     return {SocketError::kWouldBlock};
   }
   t->push_seq = t->write_end();
@@ -198,7 +242,7 @@ IoResult Tcp::SendReceived(TcpSocket socket, const ReceivedData& data, Nanos now
   const bool room = SendRoom(*t) > 0;
   if (!room || !t->send.TakePacket(send_pool_, data.packet, data.offset, data.length)) {
     if (room) counters_.no_send_buffer.Add();
-    t->wants_writable = true;
+    WaitForRoom(*t);
     return {SocketError::kWouldBlock};
   }
   t->push_seq = t->write_end();
