@@ -176,5 +176,78 @@ TEST(SendMemory, LittleForThoseThatHaveMuch) {
   t.Discard();
 }
 
+// A closed connection whose peer acknowledges a byte at a time holds its data for so long only.
+TEST(Orphans, HaveALifetime) {
+  TcpScript t;
+  t.Establish();
+  t.Send(10000);
+  t.Close();
+  for (int second = 1; second < 59; ++second) {
+    t.Wait(Seconds(1));
+    t.In(". 1:1(0) ack " + std::to_string(1 + second) + " win 64000");
+    t.Discard();
+  }
+  EXPECT_EQ(t.tcp().usage().orphans, 1u);
+  t.Wait(Seconds(2));
+  EXPECT_EQ(t.tcp().usage().orphans, 0u);
+  EXPECT_EQ(t.tcp().usage().send_frames, 0u);
+  EXPECT_EQ(t.tcp().counters().orphans_timed_out.Read(), 1u);
+  std::string last;
+  for (std::string next = t.Next(); !next.empty(); next = t.Next()) last = next;
+  EXPECT_EQ(last.substr(0, 2), "R.") << last;
+}
+
+// Whoever has much to deliver has the time that it takes at a slow but honest rate.
+TEST(Orphans, MuchDataHasMoreTime) {
+  TcpScript::Options o;
+  o.config.tcp.times.orphan_least_rate = 1000;
+  TcpScript t(o);
+  t.Establish();
+  t.Send(50000);
+  t.Close();
+  for (int second = 1; second < 100; ++second) {
+    t.Wait(Seconds(1));
+    t.In(". 1:1(0) ack " + std::to_string(1 + second * 500) + " win 64000");
+    t.Discard();
+  }
+  EXPECT_EQ(t.tcp().usage().orphans, 1u);
+  t.In(". 1:1(0) ack 50002 win 64000");
+  t.In("F. 1:1(0) ack 50002 win 64000");
+  EXPECT_EQ(t.tcp().usage().time_wait, 1u);
+  EXPECT_EQ(t.tcp().counters().orphans_timed_out.Read(), 0u);
+  t.Discard();
+}
+
+// While others wait for memory, orphans that hold some and get nowhere are reset, the oldest first.
+TEST(Orphans, MakeWayWhenMemoryIsShort) {
+  TcpScript::Options o;
+  o.config.tcp.limits.send_frames = 8;
+  TcpScript t(o);
+  t.Establish();
+  t.Send(4000);
+  t.Close();
+  t.Discard();
+  t.peer_port = 41000;
+  t.Establish();
+  t.Wait(Seconds(4));
+  t.Discard();
+  const transport::TcpSocket second = t.socket;
+  t.Send(12000);
+  t.tcp().Close(second, t.now());
+  t.Discard();
+  t.peer_port = 42000;
+  t.Establish();
+  while (t.Send(5000) > 0) {
+  }
+  t.Wait(Millis(100));
+  EXPECT_EQ(t.tcp().usage().orphans, 2u);  // not stalled for long enough
+  EXPECT_EQ(t.writable, 0);
+  t.Wait(Seconds(2));
+  EXPECT_EQ(t.tcp().usage().orphans, 1u);
+  EXPECT_EQ(t.tcp().counters().orphans_for_memory.Read(), 1u);
+  EXPECT_EQ(t.writable, 1);
+  t.Discard();
+}
+
 }  // namespace
 }  // namespace sluice::test

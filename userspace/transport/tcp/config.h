@@ -19,7 +19,8 @@ struct TcpLimits {
                                     // and Connect fails with kNoMemory
   uint32_t listeners = 64;          // Listen fails with kNoMemory
   uint32_t time_wait = 2048;        // the oldest in TIME-WAIT goes
-  uint32_t orphans = 1024;          // Close of a connection that still has to deliver resets it
+  uint32_t orphans = 1024;          // Close of a connection that still has to deliver resets it; by
+                                    // memory and time: TcpTimes::orphan
   uint32_t segments = 65536;        // in flight, of all connections: sending waits for ACKs
   uint32_t segments_per_connection = 8192;  // likewise; 16 while less than an eighth of all is left
   uint32_t send_buffers = 32768;    // pieces of data to be sent: Send takes less, or nothing
@@ -38,6 +39,9 @@ struct TcpTimes {
   Nanos delayed_ack = Millis(40);    // RFC 9293: below 500 ms
   Nanos time_wait = Seconds(60);     // 2 MSL, as Linux
   Nanos fin_wait_2 = Seconds(60);    // of a connection that its program has closed
+  Nanos orphan = Seconds(60);        // such a connection is reset after that, and after the time that
+  uint32_t orphan_least_rate = 16 * 1024;  // its data takes at so many bytes per second
+  Nanos orphan_stalled = Seconds(5);  // without progress: reset while memory for sending is short
   Nanos syn_give_up = Seconds(180);  // RFC 9293 section 3.8.3: at least 3 minutes
   Nanos syn_ack_give_up = Seconds(63);
   Nanos data_give_up = Seconds(924);  // what Linux' 15 retries amount to; at least 100 s

@@ -50,7 +50,9 @@ struct TcpCounters {
   // Limits.
   Counter no_connection;   // a SYN dropped, or Connect refused
   Counter time_wait_evicted;
-  Counter orphans_reset;
+  Counter orphans_reset;        // at the limit of their number,
+  Counter orphans_timed_out;    // ... of their time,
+  Counter orphans_for_memory;   // ... or while memory for sending was short
   Counter accept_queue_full;
   Counter no_segment;      // sending waited for a place in the scoreboard
   Counter no_send_buffer;

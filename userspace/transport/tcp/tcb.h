@@ -75,7 +75,7 @@ struct Tcb {
   TcpHandler* handler = nullptr;
   TcpSocketOptions options;
   uint32_t listener = kNoIndex;       // until accepted
-  uint32_t next_in_list = kNoIndex;   // accept queue; TIME-WAIT (both ways)
+  uint32_t next_in_list = kNoIndex;   // accept queue; TIME-WAIT; orphans (both ways)
   uint32_t previous_in_list = kNoIndex;
   SocketError error = SocketError::kNone;
   uint8_t events = 0;                 // TcbEvent, to be told
@@ -88,6 +88,7 @@ struct Tcb {
   bool waits_for_memory = false;      // and memory is what it wants
   bool in_accept_queue = false;
   bool orphan = false;                // closed by its program, and not done
+  Nanos orphan_progress;              // when it last got rid of something
 
   // Send sequence variables.
   TcpSeq iss;

@@ -320,6 +320,9 @@ class Tcp {
   void EnterTimeWait(Tcb& t, Nanos now);
   void LeaveLists(Tcb& t);
   void BecomeOrphan(Tcb& t, Nanos now);
+  void LeaveOrphans(Tcb& t);
+  void NoteOrphanProgress(Tcb& t, uint32_t acked, Nanos now);
+  void ResetStalledOrphans(Nanos now);
   void QueueForAccept(Tcb& t);
   void Raise(Tcb& t, uint8_t event);
   void Dispatch(Nanos now);
@@ -335,7 +338,7 @@ class Tcp {
   IoResult Write(TcpSocket socket, std::span<const uint8_t> data, bool more, Nanos now);
   uint32_t SendRoom(const Tcb& t) const;
 
-  // A double list through Tcb::next_in_list, for TIME-WAIT and the accept queues.
+  // A double list through Tcb::next_in_list, for TIME-WAIT, orphans and the accept queues.
   void PushBack(uint32_t& head, uint32_t& tail, Tcb& t);
   void Unlink(uint32_t& head, uint32_t& tail, Tcb& t);
 
@@ -358,7 +361,10 @@ class Tcp {
   uint32_t time_wait_head_ = kNoIndex;
   uint32_t time_wait_tail_ = kNoIndex;
   uint32_t time_wait_count_ = 0;
+  // Those closed by their programs with something left to do, in order of their last progress.
   uint32_t orphans_ = 0;
+  uint32_t orphan_head_ = kNoIndex;
+  uint32_t orphan_tail_ = kNoIndex;
 
   // Connections and listeners with something to tell: rings that hold each at most once.
   std::vector<uint32_t> ready_;

@@ -58,6 +58,7 @@ Tcp::Disposition Tcp::OnAck(Tcb& t, const Segment& s, Nanos now) {
   }
   AfterAck(t, s, news, now);
   if (news.acked > 0) {
+    if (t.orphan) NoteOrphanProgress(t, news.acked, now);
     RestartRetransmitTimer(t, now);
     TellWritable(t);
     if (t.fin_sent && t.EverythingAcked()) OnFinAcked(t, now);

@@ -145,17 +145,11 @@ void Tcp::LeaveLists(Tcb& t) {
     Unlink(time_wait_head_, time_wait_tail_, t);
     --time_wait_count_;
   }
-  if (t.orphan) {
-    t.orphan = false;
-    --orphans_;
-  }
+  if (t.orphan) LeaveOrphans(t);
 }
 
 void Tcp::EnterTimeWait(Tcb& t, Nanos now) {
-  if (t.orphan) {
-    t.orphan = false;
-    --orphans_;
-  }
+  if (t.orphan) LeaveOrphans(t);
   if (time_wait_count_ >= config_.limits.time_wait) {
     counters_.time_wait_evicted.Add();
     Finish(tcbs_[time_wait_head_]);
@@ -181,8 +175,41 @@ void Tcp::BecomeOrphan(Tcb& t, Nanos now) {
   }
   t.orphan = true;
   ++orphans_;
-  if (t.state == TcpState::kFinWait2) {
-    SetTimer(t, TcpTimer::kState, now + config_.times.fin_wait_2);
+  PushBack(orphan_head_, orphan_tail_, t);
+  t.orphan_progress = now;
+  Nanos life = config_.times.fin_wait_2;
+  if (t.state != TcpState::kFinWait2) {
+    life = config_.times.orphan + Seconds(t.send.size() / config_.times.orphan_least_rate);
+  }
+  SetTimer(t, TcpTimer::kState, now + life);
+}
+
+void Tcp::LeaveOrphans(Tcb& t) {
+  t.orphan = false;
+  --orphans_;
+  Unlink(orphan_head_, orphan_tail_, t);
+}
+
+// A segment's worth, or all there is: a peer that acknowledges byte by byte makes none.
+void Tcp::NoteOrphanProgress(Tcb& t, uint32_t acked, Nanos now) {
+  if (acked < t.mss && !t.EverythingAcked()) return;
+  t.orphan_progress = now;
+  Unlink(orphan_head_, orphan_tail_, t);
+  PushBack(orphan_head_, orphan_tail_, t);
+}
+
+// Others wait for the memory that they hold.
+void Tcp::ResetStalledOrphans(Nanos now) {
+  uint32_t next;
+  for (uint32_t i = orphan_head_; i != kNoIndex; i = next) {
+    Tcb& t = tcbs_[i];
+    next = t.next_in_list;
+    if (SendMemory() >= config_.limits.send_frames / 4 && SendMemory() > 0) return;
+    if (now - t.orphan_progress < config_.times.orphan_stalled) return;
+    if (t.send.pieces() == 0) continue;
+    counters_.orphans_for_memory.Add();
+    ResetPeer(t, now);
+    Fail(t, SocketError::kTimedOut);
   }
 }
 

@@ -165,6 +165,7 @@ void Tcp::WaitForRoom(Tcb& t) {
 
 void Tcp::RetryMemory(Nanos now) {
   memory_retry_ = Nanos::Max();
+  ResetStalledOrphans(now);
   for (uint32_t n = std::min(wanting_count_, kMemoryRetries); n > 0; --n) {
     Tcb& t = tcbs_[wanting_[wanting_first_]];
     wanting_first_ = static_cast<uint32_t>((wanting_first_ + 1) % wanting_.size());

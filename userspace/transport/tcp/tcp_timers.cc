@@ -188,8 +188,12 @@ void Tcp::OnKeepalive(Tcb& t, Nanos now) {
   SetTimer(t, TcpTimer::kKeepalive, now + t.options.keepalive_interval);
 }
 
-void Tcp::OnStateTimer(Tcb& t, Nanos) {
-  if (t.state == TcpState::kTimeWait || t.state == TcpState::kFinWait2) Finish(t);
+void Tcp::OnStateTimer(Tcb& t, Nanos now) {
+  if (t.state == TcpState::kTimeWait || t.state == TcpState::kFinWait2) return Finish(t);
+  if (!t.orphan) return;
+  counters_.orphans_timed_out.Add();
+  ResetPeer(t, now);
+  Fail(t, SocketError::kTimedOut);
 }
 
 }  // namespace sluice::transport
