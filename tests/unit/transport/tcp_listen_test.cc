@@ -47,6 +47,31 @@ TEST(Listen, CloseResetsTheUnaccepted) {
   EXPECT_EQ(t.host().unclaimed(), 1u);
 }
 
+// Half-open and finished ones of that listener, and no others.
+TEST(Listen, CloseLeavesOthersAlone) {
+  TcpScript t;
+  transport::TcpListenerId other;
+  ASSERT_EQ(t.tcp().Listen({Ipv4(), 8081}, {}, 8, nullptr, other), SocketError::kNone);
+  t.Establish();
+  for (uint16_t port = 1; port <= 5; ++port) {
+    t.peer_port = port;
+    t.In("S 0:0(0) win 1000");
+    t.Next();
+    if (port % 2 == 0) t.In(". 1:1(0) ack 1 win 1000");
+  }
+  const transport::TcpSocket kept = t.socket;
+  t.Accept();
+  EXPECT_EQ(t.tcp().CloseListener(other, t.now()), SocketError::kNone);
+  t.Nothing();
+  EXPECT_EQ(t.tcp().usage().connections, 6u);
+  EXPECT_EQ(t.tcp().CloseListener(t.listener, t.now()), SocketError::kNone);
+  EXPECT_EQ(t.pending(), 4u);  // resets
+  t.Discard();
+  EXPECT_EQ(t.tcp().usage().connections, 2u);
+  EXPECT_NE(t.tcp().Find(kept), nullptr);
+  EXPECT_NE(t.tcp().Find(t.socket), nullptr);
+}
+
 // A full accept queue drops SYNs, so that peers try again.
 TEST(Listen, AcceptQueueLimit) {
   TcpScript t;

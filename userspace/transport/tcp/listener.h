@@ -25,6 +25,8 @@ struct TcpListener {
   uint32_t backlog = 0;
   uint32_t half_open = 0;
   uint32_t waiting = 0;  // in the accept queue
+  uint32_t head = kNoIndex;  // of both
+  uint32_t tail = kNoIndex;
   uint32_t accept_head = kNoIndex;
   uint32_t accept_tail = kNoIndex;
   Nanos last_cookie = Nanos(INT64_MIN / 2);

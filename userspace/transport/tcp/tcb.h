@@ -62,6 +62,12 @@ enum TcbEvent : uint8_t {
   kEventError = 8,
 };
 
+// A place in a double list of connections.
+struct ListLinks {
+  uint32_t next = kNoIndex;
+  uint32_t previous = kNoIndex;
+};
+
 struct Tcb {
   using TcpSeq = wire::TcpSeq;
 
@@ -75,8 +81,8 @@ struct Tcb {
   TcpHandler* handler = nullptr;
   TcpSocketOptions options;
   uint32_t listener = kNoIndex;       // until accepted
-  uint32_t next_in_list = kNoIndex;   // accept queue; TIME-WAIT; orphans (both ways)
-  uint32_t previous_in_list = kNoIndex;
+  ListLinks of_listener;              // likewise: all that it has
+  ListLinks in_list;                  // one of: accept queue, TIME-WAIT, orphans
   SocketError error = SocketError::kNone;
   uint8_t events = 0;                 // TcbEvent, to be told
   bool queued_for_events = false;

@@ -323,6 +323,8 @@ class Tcp {
   void LeaveOrphans(Tcb& t);
   void NoteOrphanProgress(Tcb& t, uint32_t acked, Nanos now);
   void ResetStalledOrphans(Nanos now);
+  void JoinListener(Tcb& t, uint32_t listener);
+  void LeaveListener(Tcb& t);
   void QueueForAccept(Tcb& t);
   void Raise(Tcb& t, uint8_t event);
   void Dispatch(Nanos now);
@@ -338,9 +340,10 @@ class Tcp {
   IoResult Write(TcpSocket socket, std::span<const uint8_t> data, bool more, Nanos now);
   uint32_t SendRoom(const Tcb& t) const;
 
-  // A double list through Tcb::next_in_list, for TIME-WAIT, orphans and the accept queues.
-  void PushBack(uint32_t& head, uint32_t& tail, Tcb& t);
-  void Unlink(uint32_t& head, uint32_t& tail, Tcb& t);
+  // Double lists through Tcb::in_list, or another of its links.
+  using Links = ListLinks Tcb::*;
+  void PushBack(uint32_t& head, uint32_t& tail, Tcb& t, Links links = &Tcb::in_list);
+  void Unlink(uint32_t& head, uint32_t& tail, Tcb& t, Links links = &Tcb::in_list);
 
   const TcpConfig config_;
   const TcpSecrets secrets_;

@@ -109,10 +109,7 @@ Tcp::Disposition Tcp::OnSyn(uint32_t listener_index, const Segment& s,
     }
     return DropReason::kTcpBacklogFull;
   }
-  t->handler = listener.handler;
-  t->listener = listener_index;
-  t->passive = true;
-  ++listener.half_open;
+  JoinListener(*t, listener_index);
   SetState(*t, TcpState::kSynReceived);
   t->irs = s.seq;
   t->rcv_nxt = t->last_ack_sent = s.seq + 1;
@@ -193,10 +190,7 @@ Tcp::Disposition Tcp::OnCookieAck(uint32_t listener_index, Segment& s, Nanos now
   Tcb* const t = Make(s.tuple, listener.options, now);
   if (t == nullptr) return DropReason::kTcpBacklogFull;
   counters_.syn_cookies_accepted.Add();
-  t->handler = listener.handler;
-  t->listener = listener_index;
-  t->passive = true;
-  ++listener.half_open;
+  JoinListener(*t, listener_index);
   SetState(*t, TcpState::kSynReceived);
   t->irs = irs;
   t->rcv_nxt = t->last_ack_sent = s.seq;
@@ -284,10 +278,7 @@ void Tcp::Establish(Tcb& t, bool repeated, Nanos now) {
   }
   if (t.passive) {
     counters_.connections_accepted.Add();
-    if (t.listener != kNoIndex) {
-      --listeners_[t.listener].half_open;
-      QueueForAccept(t);
-    }
+    if (t.listener != kNoIndex) QueueForAccept(t);
   } else {
     counters_.connections_opened.Add();
     Raise(t, kEventConnected);

@@ -30,26 +30,24 @@ Tcp::Tcp(const TcpConfig& config, const HashKey& key, packet::FramePool& frames,
   waiting_for_end_.reserve(config.limits.connections);
 }
 
-void Tcp::PushBack(uint32_t& head, uint32_t& tail, Tcb& t) {
+void Tcp::PushBack(uint32_t& head, uint32_t& tail, Tcb& t, Links links) {
   const uint32_t index = tcbs_.IndexOf(t);
-  t.previous_in_list = tail;
-  t.next_in_list = kNoIndex;
-  (tail == kNoIndex ? head : tcbs_[tail].next_in_list) = index;
+  t.*links = {kNoIndex, tail};
+  (tail == kNoIndex ? head : (tcbs_[tail].*links).next) = index;
   tail = index;
 }
 
-void Tcp::Unlink(uint32_t& head, uint32_t& tail, Tcb& t) {
-  (t.previous_in_list == kNoIndex ? head : tcbs_[t.previous_in_list].next_in_list) =
-      t.next_in_list;
-  (t.next_in_list == kNoIndex ? tail : tcbs_[t.next_in_list].previous_in_list) =
-      t.previous_in_list;
-  t.next_in_list = t.previous_in_list = kNoIndex;
+void Tcp::Unlink(uint32_t& head, uint32_t& tail, Tcb& t, Links links) {
+  const ListLinks at = t.*links;
+  (at.previous == kNoIndex ? head : (tcbs_[at.previous].*links).next) = at.next;
+  (at.next == kNoIndex ? tail : (tcbs_[at.next].*links).previous) = at.previous;
+  t.*links = {};
 }
 
 // A place for a new connection: of the oldest that waits in TIME-WAIT, if all are taken.
 bool Tcp::MakeRoom() {
   if (tcbs_.used() < tcbs_.capacity()) return true;
-  for (uint32_t i = time_wait_head_; i != kNoIndex; i = tcbs_[i].next_in_list) {
+  for (uint32_t i = time_wait_head_; i != kNoIndex; i = tcbs_[i].in_list.next) {
     if (tcbs_[i].owned) continue;
     counters_.time_wait_evicted.Add();
     ReleaseTcb(tcbs_[i]);
@@ -130,17 +128,7 @@ void Tcp::ReleaseTcb(Tcb& t) {
 
 // What the state and the lists count of it.
 void Tcp::LeaveLists(Tcb& t) {
-  if (t.listener != kNoIndex) {
-    TcpListener& listener = listeners_[t.listener];
-    if (t.in_accept_queue) {
-      Unlink(listener.accept_head, listener.accept_tail, t);
-      t.in_accept_queue = false;
-      --listener.waiting;
-    } else {
-      --listener.half_open;
-    }
-    t.listener = kNoIndex;
-  }
+  if (t.listener != kNoIndex) LeaveListener(t);
   if (t.state == TcpState::kTimeWait) {
     Unlink(time_wait_head_, time_wait_tail_, t);
     --time_wait_count_;
@@ -203,7 +191,7 @@ void Tcp::ResetStalledOrphans(Nanos now) {
   uint32_t next;
   for (uint32_t i = orphan_head_; i != kNoIndex; i = next) {
     Tcb& t = tcbs_[i];
-    next = t.next_in_list;
+    next = t.in_list.next;
     if (SendMemory() >= config_.limits.send_frames / 4 && SendMemory() > 0) return;
     if (now - t.orphan_progress < config_.times.orphan_stalled) return;
     if (t.send.pieces() == 0) continue;
@@ -213,8 +201,33 @@ void Tcp::ResetStalledOrphans(Nanos now) {
   }
 }
 
+// A half-open connection begins.
+void Tcp::JoinListener(Tcb& t, uint32_t index) {
+  TcpListener& listener = listeners_[index];
+  t.handler = listener.handler;
+  t.listener = index;
+  t.passive = true;
+  PushBack(listener.head, listener.tail, t, &Tcb::of_listener);
+  ++listener.half_open;
+}
+
+// It has been accepted, or has ended.
+void Tcp::LeaveListener(Tcb& t) {
+  TcpListener& listener = listeners_[t.listener];
+  if (t.in_accept_queue) {
+    Unlink(listener.accept_head, listener.accept_tail, t);
+    t.in_accept_queue = false;
+    --listener.waiting;
+  } else {
+    --listener.half_open;
+  }
+  Unlink(listener.head, listener.tail, t, &Tcb::of_listener);
+  t.listener = kNoIndex;
+}
+
 void Tcp::QueueForAccept(Tcb& t) {
   TcpListener& listener = listeners_[t.listener];
+  --listener.half_open;
   PushBack(listener.accept_head, listener.accept_tail, t);
   t.in_accept_queue = true;
   ++listener.waiting;

@@ -45,10 +45,9 @@ SocketError Tcp::CloseListener(TcpListenerId id, Nanos now) {
   if (listener == nullptr) return SocketError::kBadSocket;
   listener_table_.Erase(listener->Key(), id.index);
   listener->active = false;
-  // Rare, so a look at all connections will do: those that nobody has accepted are reset.
-  for (uint32_t i = 0; i < tcbs_.capacity(); ++i) {
-    Tcb& t = tcbs_[i];
-    if (t.state == TcpState::kClosed || t.listener != id.index) continue;
+  // Those that nobody has accepted are reset.
+  while (listener->head != kNoIndex) {
+    Tcb& t = tcbs_[listener->head];
     ResetPeer(t, now);
     ReleaseTcb(t);
   }
@@ -62,10 +61,7 @@ SocketError Tcp::Accept(TcpListenerId id, TcpHandler* handler, TcpSocket& socket
   if (listener == nullptr) return SocketError::kBadSocket;
   if (listener->accept_head == kNoIndex) return SocketError::kWouldBlock;
   Tcb& t = tcbs_[listener->accept_head];
-  Unlink(listener->accept_head, listener->accept_tail, t);
-  --listener->waiting;
-  t.in_accept_queue = false;
-  t.listener = kNoIndex;
+  LeaveListener(t);
   t.owned = true;
   t.handler = handler;
   if (t.events != 0) Raise(t, t.events);
