@@ -104,6 +104,7 @@ void SampleStack(const transport::Transport& stack, MetricSample::Worker& w) {
   event("path_mtu_change", c.path_mtu_changes);
   event("black_hole", c.black_holes);
   event("limit_connections", c.no_connection);
+  event("limit_half_open", c.half_open_evicted);
   event("limit_time_wait", c.time_wait_evicted);
   event("limit_orphans", c.orphans_reset);
   event("orphan_timeout", c.orphans_timed_out);

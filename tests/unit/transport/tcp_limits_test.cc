@@ -249,5 +249,63 @@ TEST(Orphans, MakeWayWhenMemoryIsShort) {
   t.Discard();
 }
 
+// Many listeners have not many times as many half-open connections.
+TEST(HalfOpen, IsLimitedOverAllListeners) {
+  TcpScript::Options o;
+  o.config.tcp.limits.connections = 16;
+  o.config.tcp.limits.half_open = 4;
+  TcpScript t(o);
+  t.Listen();
+  for (uint16_t port = 1; port <= 10; ++port) {
+    t.peer_port = port;
+    t.In("S 0:0(0) win 1000");
+  }
+  EXPECT_EQ(t.pending(), 10u);
+  t.Discard();
+  EXPECT_EQ(t.tcp().usage().half_open, 4u);
+  EXPECT_EQ(t.tcp().usage().connections, 4u);
+  EXPECT_EQ(t.tcp().counters().syn_cookies_sent.Read(), 6u);
+}
+
+// A full table: whoever has finished a handshake, or begins one from here, goes before one half open.
+TEST(HalfOpen, OldestMakesWay) {
+  TcpScript::Options o;
+  o.config.tcp.limits.connections = 2;
+  TcpScript t(o);
+  t.Listen();
+  for (uint16_t port = 1; port <= 2; ++port) {
+    t.peer_port = port;
+    t.In("S 0:0(0) win 1000");
+  }
+  t.Discard();
+  t.peer_port = 3;
+  t.In("S 0:0(0) win 1000");
+  EXPECT_EQ(t.Next().substr(0, 2), "S.");
+  EXPECT_EQ(t.tcp().counters().syn_cookies_sent.Read(), 1u);
+  EXPECT_EQ(t.tcp().counters().no_connection.Read(), 0u);
+  t.In(". 1:1(0) ack 1 win 1000");
+  t.Accept();
+  EXPECT_EQ(t.state(), transport::TcpState::kEstablished);
+  EXPECT_EQ(t.tcp().counters().half_open_evicted.Read(), 1u);
+  EXPECT_EQ(t.tcp().usage().half_open, 1u);
+  transport::TcpSocket s;
+  EXPECT_EQ(t.tcp().Connect({}, {Ipv4(10, 0, 0, 9), 80}, {}, nullptr, t.now(), s),
+            SocketError::kNone);
+  EXPECT_EQ(t.tcp().usage().half_open, 0u);
+  EXPECT_EQ(t.tcp().Connect({}, {Ipv4(10, 0, 0, 9), 81}, {}, nullptr, t.now(), s),
+            SocketError::kNoMemory);
+  EXPECT_EQ(t.tcp().counters().no_connection.Read(), 1u);
+  t.Discard();
+  // The table is full of others: the peer, which believes that it is connected, hears of it.
+  t.peer_port = 4;
+  t.In("S 0:0(0) win 1000");
+  EXPECT_EQ(t.Next().substr(0, 2), "S.");
+  t.In(". 1:1(0) ack 1 win 1000");
+  t.Out("R 1:1(0)");
+  EXPECT_EQ(t.tcp().counters().no_connection.Read(), 2u);
+  EXPECT_EQ(t.dropped(DropReason::kTcpBacklogFull), 1u);
+  t.Nothing();
+}
+
 }  // namespace
 }  // namespace sluice::test

@@ -15,8 +15,11 @@ enum class EcnMode : uint8_t { kOff, kPassive, kActive };
 // Per worker. Everything is allocated for these numbers at the start; behind each stands what
 // happens when it is reached. The counters of that are in counters.h.
 struct TcpLimits {
-  uint32_t connections = 4096;      // the oldest in TIME-WAIT goes; without one a SYN is dropped,
-                                    // and Connect fails with kNoMemory
+  uint32_t connections = 4096;      // the oldest in TIME-WAIT goes. Without one a SYN gets a cookie, or
+                                    // is dropped where there are none; for an ACK with a cookie and for
+                                    // Connect the oldest half-open one goes; then the ACK is answered
+                                    // by a reset, and Connect fails with kNoMemory
+  uint32_t half_open = 1024;        // of all listeners together: SYNs get cookies, or are dropped
   uint32_t listeners = 64;          // Listen fails with kNoMemory
   uint32_t time_wait = 2048;        // the oldest in TIME-WAIT goes
   uint32_t orphans = 1024;          // Close of a connection that still has to deliver resets it; by

@@ -82,7 +82,7 @@ struct Tcb {
   TcpSocketOptions options;
   uint32_t listener = kNoIndex;       // until accepted
   ListLinks of_listener;              // likewise: all that it has
-  ListLinks in_list;                  // one of: accept queue, TIME-WAIT, orphans
+  ListLinks in_list;                  // one of: half-open, accept queue, TIME-WAIT, orphans
   SocketError error = SocketError::kNone;
   uint8_t events = 0;                 // TcbEvent, to be told
   bool queued_for_events = false;

@@ -59,6 +59,7 @@ struct TcpIcmpError {
 struct TcpUsage {
   uint32_t connections = 0;
   uint32_t time_wait = 0;
+  uint32_t half_open = 0;
   uint32_t orphans = 0;
   uint32_t listeners = 0;
   uint32_t segments = 0;
@@ -312,8 +313,8 @@ class Tcp {
     counters_.states[static_cast<size_t>(state)].Add();
     t.state = state;
   }
-  Tcb* Make(const Tuple& tuple, const TcpSocketOptions& options, Nanos now);
-  bool MakeRoom();
+  Tcb* Make(const Tuple& tuple, const TcpSocketOptions& options, bool evict_half_open, Nanos now);
+  bool MakeRoom(bool evict_half_open);
   void Fail(Tcb& t, SocketError error);
   void Finish(Tcb& t);
   void ReleaseTcb(Tcb& t);
@@ -324,6 +325,7 @@ class Tcp {
   void NoteOrphanProgress(Tcb& t, uint32_t acked, Nanos now);
   void ResetStalledOrphans(Nanos now);
   void JoinListener(Tcb& t, uint32_t listener);
+  void EndHalfOpen(Tcb& t);
   void LeaveListener(Tcb& t);
   void QueueForAccept(Tcb& t);
   void Raise(Tcb& t, uint8_t event);
@@ -364,6 +366,9 @@ class Tcp {
   uint32_t time_wait_head_ = kNoIndex;
   uint32_t time_wait_tail_ = kNoIndex;
   uint32_t time_wait_count_ = 0;
+  uint32_t half_open_ = 0;  // of all listeners; the oldest first
+  uint32_t half_open_head_ = kNoIndex;
+  uint32_t half_open_tail_ = kNoIndex;
   // Those closed by their programs with something left to do, in order of their last progress.
   uint32_t orphans_ = 0;
   uint32_t orphan_head_ = kNoIndex;

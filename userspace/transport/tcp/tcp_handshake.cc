@@ -100,13 +100,15 @@ Tcp::Disposition Tcp::OnSyn(uint32_t listener_index, const Segment& s,
     counters_.accept_queue_full.Add();
     return DropReason::kTcpBacklogFull;
   }
-  Tcb* const t = listener.half_open < listener.backlog
-                     ? Make(s.tuple, listener.options, now) : nullptr;
+  const bool may_wait =
+      listener.half_open < listener.backlog && half_open_ < config_.limits.half_open;
+  Tcb* const t = may_wait ? Make(s.tuple, listener.options, false, now) : nullptr;
   if (t == nullptr) {
     if (config_.syn_cookies) {
       SendCookie(listener, s, now);
       return {};
     }
+    counters_.no_connection.Add();
     return DropReason::kTcpBacklogFull;
   }
   JoinListener(*t, listener_index);
@@ -187,8 +189,13 @@ Tcp::Disposition Tcp::OnCookieAck(uint32_t listener_index, Segment& s, Nanos now
     counters_.accept_queue_full.Add();
     return DropReason::kTcpBacklogFull;
   }
-  Tcb* const t = Make(s.tuple, listener.options, now);
-  if (t == nullptr) return DropReason::kTcpBacklogFull;
+  Tcb* const t = Make(s.tuple, listener.options, true, now);
+  if (t == nullptr) {
+    // The peer believes that it is connected.
+    counters_.no_connection.Add();
+    ResetFor(s, now);
+    return DropReason::kTcpBacklogFull;
+  }
   counters_.syn_cookies_accepted.Add();
   JoinListener(*t, listener_index);
   SetState(*t, TcpState::kSynReceived);

@@ -44,8 +44,9 @@ void Tcp::Unlink(uint32_t& head, uint32_t& tail, Tcb& t, Links links) {
   t.*links = {};
 }
 
-// A place for a new connection: of the oldest that waits in TIME-WAIT, if all are taken.
-bool Tcp::MakeRoom() {
+// A place for a new connection: of the oldest that waits in TIME-WAIT, if all are taken, or of the oldest
+// that is half open.
+bool Tcp::MakeRoom(bool evict_half_open) {
   if (tcbs_.used() < tcbs_.capacity()) return true;
   for (uint32_t i = time_wait_head_; i != kNoIndex; i = tcbs_[i].in_list.next) {
     if (tcbs_[i].owned) continue;
@@ -53,13 +54,16 @@ bool Tcp::MakeRoom() {
     ReleaseTcb(tcbs_[i]);
     return true;
   }
-  counters_.no_connection.Add();
-  return false;
+  if (!evict_half_open || half_open_head_ == kNoIndex) return false;
+  counters_.half_open_evicted.Add();
+  Fail(tcbs_[half_open_head_], SocketError::kNoMemory);
+  return true;
 }
 
-Tcb* Tcp::Make(const Tuple& tuple, const TcpSocketOptions& options, Nanos now) {
+Tcb* Tcp::Make(const Tuple& tuple, const TcpSocketOptions& options, bool evict_half_open,
+               Nanos now) {
   IpLayer::Path path;
-  if (!ip_.FindPath(tuple.remote.address, path) || !MakeRoom()) return nullptr;
+  if (!ip_.FindPath(tuple.remote.address, path) || !MakeRoom(evict_half_open)) return nullptr;
   Tcb& t = tcbs_[tcbs_.Alloc()];
   const uint32_t generation = t.generation;
   const bool queued = t.queued_for_events;
@@ -209,6 +213,14 @@ void Tcp::JoinListener(Tcb& t, uint32_t index) {
   t.passive = true;
   PushBack(listener.head, listener.tail, t, &Tcb::of_listener);
   ++listener.half_open;
+  PushBack(half_open_head_, half_open_tail_, t);
+  ++half_open_;
+}
+
+void Tcp::EndHalfOpen(Tcb& t) {
+  --listeners_[t.listener].half_open;
+  Unlink(half_open_head_, half_open_tail_, t);
+  --half_open_;
 }
 
 // It has been accepted, or has ended.
@@ -219,7 +231,7 @@ void Tcp::LeaveListener(Tcb& t) {
     t.in_accept_queue = false;
     --listener.waiting;
   } else {
-    --listener.half_open;
+    EndHalfOpen(t);
   }
   Unlink(listener.head, listener.tail, t, &Tcb::of_listener);
   t.listener = kNoIndex;
@@ -227,7 +239,7 @@ void Tcp::LeaveListener(Tcb& t) {
 
 void Tcp::QueueForAccept(Tcb& t) {
   TcpListener& listener = listeners_[t.listener];
-  --listener.half_open;
+  EndHalfOpen(t);
   PushBack(listener.accept_head, listener.accept_tail, t);
   t.in_accept_queue = true;
   ++listener.waiting;
@@ -303,6 +315,7 @@ const Tcb* Tcp::Find(TcpSocket socket) const { return const_cast<Tcp*>(this)->Re
 TcpUsage Tcp::usage() const {
   return {.connections = tcbs_.used(),
           .time_wait = time_wait_count_,
+          .half_open = half_open_,
           .orphans = orphans_,
           .listeners = listeners_.used(),
           .segments = segments_.used(),

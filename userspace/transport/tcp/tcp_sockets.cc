@@ -111,8 +111,11 @@ SocketError Tcp::Connect(const Endpoint& local, const Endpoint& remote,
   } else if (FindConnection(tuple) != kNoIndex) {
     return SocketError::kAddressInUse;
   }
-  Tcb* const t = Make(tuple, options, now);
-  if (t == nullptr) return SocketError::kNoMemory;
+  Tcb* const t = Make(tuple, options, true, now);
+  if (t == nullptr) {
+    counters_.no_connection.Add();
+    return SocketError::kNoMemory;
+  }
   t->owned = true;
   t->handler = handler;
   SetState(*t, TcpState::kSynSent);
