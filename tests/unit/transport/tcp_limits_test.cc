@@ -1,6 +1,7 @@
 // What a peer that means ill can cost: each of its ways comes to a limit, with a counter.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -305,6 +306,44 @@ TEST(HalfOpen, OldestMakesWay) {
   EXPECT_EQ(t.tcp().counters().no_connection.Read(), 2u);
   EXPECT_EQ(t.dropped(DropReason::kTcpBacklogFull), 1u);
   t.Nothing();
+}
+
+// A whole window does not go at once: others' packets leave by the same queue.
+TEST(Turns, OneAckSetsFreeAPortion) {
+  TcpScript t;
+  t.Establish("<mss 1000,nop,wscale 7>", 60000);
+  // A window that has grown, then an idle time that is too short to shrink it.
+  for (uint32_t acked = 1; Of(t).congestion.cwnd() < 400'000;) {
+    while (t.Send(20000) > 0) {
+    }
+    t.Wait(Millis(10));
+    t.Discard();
+    const uint32_t end = acked + Of(t).Flight();
+    for (; acked < end; acked = std::min(acked + 2000, end)) {
+      t.In(". 1:1(0) ack " + std::to_string(std::min(acked + 2000, end)) + " win 60000");
+    }
+    t.Wait(Millis(1));
+    t.Discard();
+  }
+  const uint32_t acked = Of(t).snd_nxt - Of(t).iss;
+  t.In(". 1:1(0) ack " + std::to_string(acked) + " win 60000");
+  t.Wait(Millis(1));
+  t.Discard();
+  while (t.Send(20000) > 0) {
+  }
+  t.Wait(Nanos());
+  t.Discard();
+  const uint32_t window = Of(t).congestion.cwnd() / 1000;
+  ASSERT_GT(window, 200u);
+  t.In(". 1:1(0) ack " + std::to_string(Of(t).snd_nxt - Of(t).iss) + " win 60000");
+  EXPECT_EQ(t.pending(), 64u);
+  EXPECT_EQ(t.host().stack().NextDeadline(), Nanos());
+  t.host().stack().OnTimer(t.now());
+  EXPECT_EQ(t.pending(), 128u);
+  t.Wait(Nanos());
+  EXPECT_GE(t.pending(), window);
+  EXPECT_GT(t.host().stack().NextDeadline(), t.now());
+  t.Discard();
 }
 
 }  // namespace

@@ -87,6 +87,7 @@ struct Tcb {
   uint8_t events = 0;                 // TcbEvent, to be told
   bool queued_for_events = false;
   bool waits_for_end = false;         // of the burst
+  bool unfinished = false;            // more may be sent, in the next turn
   bool owned = false;                 // a program has it
   bool passive = false;               // began with a SYN from the peer
   bool was_established = false;

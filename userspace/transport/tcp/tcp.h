@@ -33,6 +33,7 @@
 #include "packet/packet.h"
 #include "packet/verdict.h"
 #include "tables/timer_wheel.h"
+#include "transport/common/index_ring.h"
 #include "transport/common/ip_layer.h"
 #include "transport/common/slab.h"
 #include "transport/common/tuple_table.h"
@@ -86,7 +87,10 @@ class Tcp {
   // backs and sending are then done once per connection instead of once per segment, as for a host
   // whose NIC or kernel collects segments (GRO). Only where a connection is in order and at ease; all
   // else is answered as ever.
-  void BeginBurst() { in_burst_ = true; }
+  void BeginBurst() {
+    in_burst_ = true;
+    BeginTurn();
+  }
   void EndBurst(Nanos now);
   // Whether Receive would take a segment from `remote` to `local`.
   bool Claims(const Tuple& t) const {
@@ -94,10 +98,12 @@ class Tcp {
   }
   // False: it concerns none of our connections.
   bool OnIcmpError(const TcpIcmpError& error, Nanos now);
+  // Also sends what the burst had to leave, by portions.
   void OnTimer(Nanos now);
   // When OnTimer wants to be called at the latest.
   Nanos NextDeadline() const {
-    return ready_count_ > 0 ? Nanos() : std::min(timers_.NextDeadline(), memory_retry_);
+    return !ready_.empty() || !unfinished_.empty()
+               ? Nanos() : std::min(timers_.NextDeadline(), memory_retry_);
   }
 
   // --- Programs (tcp_sockets.cc; the rules are in transport/transport.h) ---
@@ -245,7 +251,9 @@ class Tcp {
 
   // tcp_output.cc
   void Output(Tcb& t, Nanos now, bool force = false);
-  void Retransmissions(Tcb& t, Nanos now);
+  void BeginTurn();
+  void ContinueOutput(Nanos now);
+  bool Retransmissions(Tcb& t, uint32_t& most, Nanos now);
   // What of the new data would be the next segment, with `ahead` bytes of it already decided on.
   struct Plan {
     uint32_t length = 0;
@@ -374,20 +382,21 @@ class Tcp {
   uint32_t orphan_head_ = kNoIndex;
   uint32_t orphan_tail_ = kNoIndex;
 
-  // Connections and listeners with something to tell: rings that hold each at most once.
-  std::vector<uint32_t> ready_;
-  uint32_t ready_first_ = 0;
-  uint32_t ready_count_ = 0;
+  // Connections and listeners with something to tell.
+  IndexRing ready_;
   std::vector<uint32_t> ready_listeners_;
   // Connections that the burst has left for its end; each at most once.
   std::vector<uint32_t> waiting_for_end_;
   bool in_burst_ = false;
 
-  // Connections that memory for sending keeps waiting, a ring that holds each at most once, and when they
-  // are looked at again: frames also come back where the stack does not see it.
-  std::vector<uint32_t> wanting_;
-  uint32_t wanting_first_ = 0;
-  uint32_t wanting_count_ = 0;
+  // Connections that have not sent all that may go, and what this turn may still send: packets that have
+  // arrived together, or a call of OnTimer. The layer below has room for so many only, and others' packets
+  // are in it as well.
+  IndexRing unfinished_;
+  uint32_t turn_left_ = 0;
+  // Connections that memory for sending keeps waiting, and when they are looked at again: frames also come
+  // back where the stack does not see it.
+  IndexRing wanting_;
   Nanos memory_retry_ = Nanos::Max();
   Nanos latest_;  // the last time that was told
 

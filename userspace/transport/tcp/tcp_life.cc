@@ -23,11 +23,13 @@ Tcp::Tcp(const TcpConfig& config, const HashKey& key, packet::FramePool& frames,
                     config.limits.receive_frames, frames),
       timers_(config.limits.connections, Micros(500), 4096, start),
       ready_(config.limits.connections),
+      unfinished_(config.limits.connections),
       wanting_(config.limits.connections),
       latest_(start),
       next_port_(static_cast<uint32_t>(rng_.Next())) {
   ready_listeners_.reserve(config.limits.listeners);
   waiting_for_end_.reserve(config.limits.connections);
+  BeginTurn();
 }
 
 void Tcp::PushBack(uint32_t& head, uint32_t& tail, Tcb& t, Links links) {
@@ -69,11 +71,13 @@ Tcb* Tcp::Make(const Tuple& tuple, const TcpSocketOptions& options, bool evict_h
   const bool queued = t.queued_for_events;
   const bool waits = t.waits_for_end;
   const bool wanting = t.waits_for_memory;
+  const bool unfinished = t.unfinished;
   t = Tcb{};
   t.generation = generation;
   t.queued_for_events = queued;
   t.waits_for_end = waits;
   t.waits_for_memory = wanting;
+  t.unfinished = unfinished;
   t.tuple = tuple;
   t.options = options;
   t.deadlines.fill(Nanos::Max());
@@ -252,15 +256,13 @@ void Tcp::Raise(Tcb& t, uint8_t event) {
   t.events |= event;
   if (t.queued_for_events) return;
   t.queued_for_events = true;
-  ready_[(ready_first_ + ready_count_++) % ready_.size()] = tcbs_.IndexOf(t);
+  ready_.Push(tcbs_.IndexOf(t));
 }
 
 void Tcp::Dispatch(Nanos now) {
   DispatchListeners(now);
-  while (ready_count_ > 0) {
-    Tcb& t = tcbs_[ready_[ready_first_]];
-    ready_first_ = static_cast<uint32_t>((ready_first_ + 1) % ready_.size());
-    --ready_count_;
+  while (!ready_.empty()) {
+    Tcb& t = tcbs_[ready_.Pop()];
     t.queued_for_events = false;
     const uint8_t events = t.events;
     t.events = 0;

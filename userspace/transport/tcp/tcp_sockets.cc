@@ -158,17 +158,15 @@ void Tcp::WaitForRoom(Tcb& t) {
   t.wants_writable = true;
   if (t.waits_for_memory || SendRoom(t) == 0) return;
   t.waits_for_memory = true;
-  wanting_[(wanting_first_ + wanting_count_++) % wanting_.size()] = tcbs_.IndexOf(t);
+  wanting_.Push(tcbs_.IndexOf(t));
   memory_retry_ = std::min(memory_retry_, latest_ + kMemoryRetry);
 }
 
 void Tcp::RetryMemory(Nanos now) {
   memory_retry_ = Nanos::Max();
   ResetStalledOrphans(now);
-  for (uint32_t n = std::min(wanting_count_, kMemoryRetries); n > 0; --n) {
-    Tcb& t = tcbs_[wanting_[wanting_first_]];
-    wanting_first_ = static_cast<uint32_t>((wanting_first_ + 1) % wanting_.size());
-    --wanting_count_;
+  for (uint32_t n = std::min(wanting_.count(), kMemoryRetries); n > 0; --n) {
+    Tcb& t = tcbs_[wanting_.Pop()];
     t.waits_for_memory = false;
     if (!t.owned || !t.wants_writable || CheckSend(t) != SocketError::kNone) continue;
     if (frames_.size() == 0 || IsShortOfMemory(t)) {
@@ -178,7 +176,7 @@ void Tcp::RetryMemory(Nanos now) {
       Raise(t, kEventWritable);
     }
   }
-  if (wanting_count_ > 0) memory_retry_ = now + kMemoryRetry;
+  if (!wanting_.empty()) memory_retry_ = now + kMemoryRetry;
 }
 
 SocketError Tcp::CheckSend(Tcb& t) const {

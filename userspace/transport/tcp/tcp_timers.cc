@@ -33,6 +33,8 @@ void Tcp::ClearTimers(Tcb& t) {
 
 void Tcp::OnTimer(Nanos now) {
   latest_ = now;
+  BeginTurn();
+  ContinueOutput(now);
   timers_.Advance(now, [&](uint32_t index) { Fire(tcbs_[index], now); });
   if (now >= memory_retry_) RetryMemory(now);
   Dispatch(now);
