@@ -211,7 +211,14 @@ class Tcp {
   void Establish(Tcb& t, bool repeated, Nanos now);
   bool SendSyn(Tcb& t, Nanos now);
   wire::TcpOptions SynOptions(const Tcb& t, Nanos now) const;
-  uint8_t WindowShift(uint32_t buffer_max) const;
+  // What a SYN or its answer offers, which must not depend on whether there is a connection yet.
+  uint32_t ReceiveBufferMax(const TcpSocketOptions& options) const {
+    return options.receive_buffer_max != 0 ? options.receive_buffer_max
+                                           : config_.receive_buffer_max;
+  }
+  uint8_t WindowShift(const TcpSocketOptions& options) const;
+  uint16_t AdvertisedMss(const TcpSocketOptions& options, uint32_t mtu, bool v4) const;
+  uint32_t FirstWindow(const TcpSocketOptions& options) const;
 
   // tcp_data.cc
   Disposition TakeData(Tcb& t, Segment& s, Nanos now);

@@ -84,17 +84,12 @@ Tcb* Tcp::Make(const Tuple& tuple, const TcpSocketOptions& options, bool evict_h
   t.ts_offset = secrets_.TimestampOffset(tuple);
   t.rtt.Start(config_.times.initial_rto, config_.times.min_rto, config_.times.max_rto);
   t.link_mtu = t.path_mtu = path.mtu;
-  const uint32_t headers = IpHeaderSize(tuple.is_v4()) + wire::TcpView::kMinSize;
-  t.advertised_mss = static_cast<uint16_t>(std::min<uint32_t>(path.mtu, 65535) - headers);
-  if (options.max_segment != 0) {
-    t.advertised_mss = std::min(t.advertised_mss, options.max_segment);
-  }
-  t.rcv_buffer_max =
-      options.receive_buffer_max != 0 ? options.receive_buffer_max : config_.receive_buffer_max;
+  t.advertised_mss = AdvertisedMss(options, path.mtu, tuple.is_v4());
+  t.rcv_buffer_max = ReceiveBufferMax(options);
   t.rcv_buffer = std::min(config_.receive_buffer_initial, t.rcv_buffer_max);
   t.snd_buffer_max =
       options.send_buffer_max != 0 ? options.send_buffer_max : config_.send_buffer_max;
-  t.rcv_wnd_shift = config_.window_scaling ? WindowShift(t.rcv_buffer_max) : uint8_t{0};
+  t.rcv_wnd_shift = config_.window_scaling ? WindowShift(options) : uint8_t{0};
   t.last_received = t.last_sent = t.copied_since = now;
   table_.Insert(tuple, tcbs_.IndexOf(t));
   return &t;
