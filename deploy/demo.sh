@@ -2,8 +2,8 @@
 # Sluice at work, in under a minute after the build: two hosts with a Sluice router between them
 # (network namespaces joined by veth pairs with the default offloads), ping, a download and iperf3
 # through it, its counters and its tiers; a home router's firewall and NAT (config/home-router.nft),
-# with a connection that outlives Sluice; the same without Sluice; and what a small packet costs in
-# XDP, in Sluice's workers and in the kernel.
+# with a connection that outlives Sluice; the same without Sluice; a load balancer that loses a server;
+# and what a small packet costs in XDP, in Sluice's workers and in the kernel.
 #
 #   sudo deploy/demo.sh [--keep]
 #
@@ -18,16 +18,19 @@ cd "$(dirname "$0")/.."
 . deploy/packages.sh
 # shellcheck source=deploy/packet_cost.sh
 . deploy/packet_cost.sh
+# shellcheck source=deploy/load_balancer.sh
+. deploy/load_balancer.sh
 
 BUILD=${SLUICE_BUILD:-build}  # the build directory, for who has another
 NAME=sluice-demo
 WORK=/var/cache/sluice-demo
 CONTROL=$WORK/sluice.sock
-LEFT4=10.77.1.2 OUTSIDE4=10.77.2.1
+LEFT4=10.77.1.2 ROUTER4=10.77.1.1 OUTSIDE4=10.77.2.1
 RIGHT4=10.77.2.2 RIGHT6=fd77:0:0:2::2
 FILE_MIB=64
 KEEP=no
 SLUICE_PID='' NGINX_PID='' LAN_NGINX_PID='' IPERF_PID=''
+WEB_PIDS=('' '')  # load_balancer.sh
 FAILED=()
 REASON=
 declare -A SPEED COST SHARE  # the last two: packet_cost.sh
@@ -35,7 +38,7 @@ declare -A SPEED COST SHARE  # the last two: packet_cost.sh
 case "${1:-}" in
   '') ;;
   --keep) KEEP=yes ;;
-  *) sed -n '2,13s/^# \{0,1\}//p' "$0"; [ "$1" = --help ] || [ "$1" = -h ] || exit 2; exit 0 ;;
+  *) sed -n '2,14s/^# \{0,1\}//p' "$0"; [ "$1" = --help ] || [ "$1" = -h ] || exit 2; exit 0 ;;
 esac
 
 BOLD='' DIM='' RED='' GREEN='' PLAIN=''
@@ -97,6 +100,8 @@ clean_up() {
   stop_process "$IPERF_PID"
   stop_process "$NGINX_PID"
   stop_process "$LAN_NGINX_PID"
+  stop_process "${WEB_PIDS[0]}"
+  stop_process "${WEB_PIDS[1]}"
   deploy/rig.sh down --name "$NAME"
   rm -rf "$WORK"
 }
@@ -117,7 +122,7 @@ finish() {
   fi
   echo
   if [ "$status" -eq 0 ] && [ -z "$REASON" ]; then
-    printf '%sPASS%s: Sluice forwarded, filtered, translated, and the kernel carried on.\n' \
+    printf '%sPASS%s: Sluice forwarded, filtered, translated, balanced, and the kernel carried on.\n' \
       "$BOLD$GREEN" "$PLAIN"
     exit 0
   fi
@@ -192,9 +197,9 @@ make_network() {
 
 # serve HOST PORT : a web server that also tells who asks; prints its process id.
 serve() {
-  cat > "$WORK/nginx-$1.conf" <<END
+  cat > "$WORK/nginx-$1-$2.conf" <<END
 worker_processes 1;
-pid $WORK/nginx-$1.pid;
+pid $WORK/nginx-$1-$2.pid;
 error_log $WORK/nginx.log;
 events { worker_connections 64; }
 http {
@@ -207,12 +212,13 @@ http {
   scgi_temp_path $WORK/nginx-scgi;
   server {
     listen $2; listen [::]:$2; root $WORK/www;
+    location /port { return 200 "\$server_port\\n"; }
     location /who { return 200 "\$server_addr was asked by \$remote_addr\\n"; }
   }
 }
 END
   # Not through quietly_on: $! has to be the program, not a shell around it.
-  ip netns exec "$NAME-$1" nginx -e "$WORK/nginx.log" -c "$WORK/nginx-$1.conf" -g 'daemon off;' \
+  ip netns exec "$NAME-$1" nginx -e "$WORK/nginx.log" -c "$WORK/nginx-$1-$2.conf" -g 'daemon off;' \
     >/dev/null 2>&1 5>&- 9>&- &
   echo "$!"
 }
@@ -538,6 +544,9 @@ quietly_on router nft flush ruleset
 small_packets workers plain 10
 stop_process "$SLUICE_PID"
 SLUICE_PID=
+
+title "A load balancer"
+balance
 
 title "Speed, side by side"
 print_table

@@ -27,7 +27,7 @@ SLUICE_PACKAGES_DEMO=(iproute2 iputils-ping iperf3 curl nginx ethtool procps bsd
 # systemd for systemd-analyze verify).
 SLUICE_PACKAGES_TEST=(
   "${SLUICE_PACKAGES_DEMO[@]}"
-  iputils-arping iputils-tracepath traceroute netcat-openbsd tcpdump nftables
+  iputils-arping iputils-tracepath traceroute netcat-openbsd tcpdump nftables nmap
   openssh-client openssh-server bird2 prometheus conntrack knot-dnsutils dnsmasq-base python3-pyftpdlib systemd libcap2-bin
   python3-pytest python3-scapy python3-yaml libclang-rt-14-dev
 )

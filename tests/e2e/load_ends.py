@@ -142,7 +142,7 @@ def server(path, address, port, number):
                 pass
 
 
-class _Message(ctypes.Structure):
+class Message(ctypes.Structure):
     """struct mmsghdr"""
     _fields_ = [("name", ctypes.c_void_p), ("name_length", ctypes.c_uint32),
                 ("parts", ctypes.c_void_p), ("part_count", ctypes.c_size_t),
@@ -150,7 +150,7 @@ class _Message(ctypes.Structure):
                 ("flags", ctypes.c_int), ("hole", ctypes.c_int), ("sent", ctypes.c_uint32)]
 
 
-class _Part(ctypes.Structure):
+class Part(ctypes.Structure):
     """struct iovec"""
     _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
 
@@ -169,9 +169,9 @@ def flood(device, mac, source, address, total, batch=256):
         "!HHHH", 0, 0, 16, 0) + bytes(8)
     frames = bytearray(frame * batch)
     base = ctypes.addressof(ctypes.c_char.from_buffer(frames))
-    parts = (_Part * batch)(*(_Part(base + i * len(frame), len(frame)) for i in range(batch)))
-    messages = (_Message * batch)(*(_Message(
-        None, 0, ctypes.addressof(parts) + i * ctypes.sizeof(_Part), 1, None, 0, 0, 0, 0)
+    parts = (Part * batch)(*(Part(base + i * len(frame), len(frame)) for i in range(batch)))
+    messages = (Message * batch)(*(Message(
+        None, 0, ctypes.addressof(parts) + i * ctypes.sizeof(Part), 1, None, 0, 0, 0, 0)
         for i in range(batch)))
     flow = 0
     while flow < total:

@@ -1,10 +1,13 @@
 """Servers and clients that several end-to-end tests run through or against Sluice."""
 
+import contextlib
 import hashlib
 import json
 import os
+import socket
+import threading
 
-from rig import run
+from rig import inside, run
 
 FILE_SIZE = 3_000_000
 
@@ -17,8 +20,9 @@ def url(address, port, path=""):
 class FileServer:
     """Serves one file of random bytes by nginx, on IPv4 and IPv6."""
 
-    def __init__(self, rig, host, port, rate="0"):
-        """`rate`: bytes per second of a connection, as nginx wants it; 0: as fast as it goes."""
+    def __init__(self, rig, host, port, rate="0", more=""):
+        """`rate`: bytes per second of a connection, as nginx wants it; 0: as fast as it goes.
+        `more`: directives of nginx' for the server."""
         self.rig = rig
         self.port = port
         content = os.urandom(FILE_SIZE)
@@ -34,7 +38,7 @@ http {{
   access_log off; server_tokens off;
   client_body_temp_path {root}-b; proxy_temp_path {root}-p; fastcgi_temp_path {root}-f;
   uwsgi_temp_path {root}-u; scgi_temp_path {root}-s;
-  server {{ listen {port}; listen [::]:{port}; root {root}; limit_rate {rate}; }}
+  server {{ listen {port}; listen [::]:{port}; root {root}; limit_rate {rate}; {more} }}
 }}
 """)
         rig.serve(host, port, "nginx", "-e", "stderr", "-c", config)
@@ -116,8 +120,34 @@ Subsystem sftp internal-sftp
 
     def copy(self, client, address, source, target):
         host = f"[{address}]" if ":" in address else address
-        self.rig.run(client, "scp", "-q", *self.options(), "-P", str(self.port), source,
-                     f"root@{host}:{target}")
+        self._scp(client, source, f"root@{host}:{target}")
+
+    def fetch(self, client, address, source, target):
+        host = f"[{address}]" if ":" in address else address
+        self._scp(client, f"root@{host}:{source}", target)
+
+    def _scp(self, client, source, target):
+        self.rig.run(client, "scp", "-q", *self.options(), "-P", str(self.port), source, target)
+
+
+@contextlib.contextmanager
+def serving(rig, host, address, port, serve):
+    """A TCP server in this process, each of whose connections `serve(socket)` gets on a thread."""
+    with inside(rig.namespace(host)):
+        listener = socket.create_server((address, port), backlog=1024)
+    listener.settimeout(60)
+    def accept():
+        with contextlib.suppress(OSError):
+            while True:
+                s, _ = listener.accept()
+                s.settimeout(60)
+                threading.Thread(target=serve, args=(s,), daemon=True).start()
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
 
 
 def iperf(rig, client, address, *options, port=5201):

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from programs import FileServer
+from programs import FileServer, serving
 from rig import Rig, Sluice, inside, wait_for
 
 ROUTER = {4: "10.77.1.1", 6: "fd77:0:0:1::1"}
@@ -76,24 +76,8 @@ def connected(rig, family, port):
         yield s
 
 
-@contextlib.contextmanager
 def backend(rig, serve, port=9000):
-    """A server on host 2, each of whose connections `serve(socket)` gets on a thread."""
-    with inside(rig.namespace("h2")):
-        listener = socket.create_server(("10.77.2.2", port), backlog=1024)
-    listener.settimeout(60)
-    def accept():
-        with contextlib.suppress(OSError):
-            while True:
-                s, _ = listener.accept()
-                s.settimeout(60)
-                threading.Thread(target=serve, args=(s,), daemon=True).start()
-    threading.Thread(target=accept, daemon=True).start()
-    try:
-        yield
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
+    return serving(rig, "h2", "10.77.2.2", port, serve)
 
 
 def echo(s):
@@ -302,7 +286,9 @@ def test_a_backend_is_lost_and_not_a_request(rig, sluice, how):
         stop.set()
         for client in clients:
             client.join()
-    assert [r for r in results if r[0] != 0] == []
+    assert [r for r in results if r[0] != 0] == [], [
+        (labels, value) for name, labels, value in sluice.metrics().series
+        if name == "sluice_service_failures_total" and labels["service"] == "web" and value]
     assert failed(sluice, "web", "connect_failed") == lost
 
 

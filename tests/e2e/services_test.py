@@ -281,6 +281,65 @@ def test_end_drains_and_is_bounded():
                 "router", "cat", "/proc/sys/net/ipv4/ip_local_reserved_ports").stdout.strip()
 
 
+# The kernel's own connections keep off the ports that services listen on, as long as they do: answers
+# to them would come to the service.
+def test_ports_of_services_are_kept_from_the_kernel():
+    def at(port):
+        return [{"echo": "echo", "listen": [f"{ROUTER[4]}:{port}"]}]
+
+    def reserved():
+        return rig.run("router", "cat",
+                       "/proc/sys/net/ipv4/ip_local_reserved_ports").stdout.strip().split(",")
+
+    def own_ports():
+        return rig.run("router", "/usr/bin/python3", "-c", """
+import socket
+for i in range(4):
+    with socket.create_connection(("10.77.1.2", 8000)) as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\\1\\0\\0\\0\\0\\0\\0\\0")
+        print(s.getsockname()[1])
+""").stdout.split()
+
+    with Rig(hosts=1) as rig:
+        rig.serve("h1", 8000, "/usr/bin/python3", "-m", "http.server", "8000")
+        rig.sysctl("router", "net.ipv4.ip_local_port_range=40000 40001",
+                   "net.ipv4.ip_local_reserved_ports=8000")
+        with Sluice(rig, services=at(40000)) as sluice:
+            assert "40000" in reserved()
+            assert set(own_ports()) == {"40001"}
+            sluice.configure(rig.hosts, services=at(40001))
+            sluice.hang_up()
+            wait_for(lambda: "40000" not in reserved(), "the port is given back")
+            assert "40001" in reserved()
+            assert set(own_ports()) == {"40000"}
+            assert sluice.stop() == 0
+        assert reserved() == ["8000"]
+
+
+# Limits change at the next start only, so a reload is judged by those that hold, not by the file's.
+def test_reload_with_ports_that_overlap_is_refused():
+    with Rig(hosts=1) as rig:
+        with Sluice(rig, limits={"nat_ports": "20000-29999"}) as sluice:  # those of sockets, too
+            sluice.configure(rig.hosts, services=SERVICES)
+            sluice.hang_up()
+            wait_for(lambda: "the running configuration stays" in sluice.log(), "refused")
+            assert "limits.nat_ports must have no port of them" in sluice.log()
+            assert not sockets(sluice)
+            # One that fits is taken as ever; the first services lack frames of their own, and say so.
+            sluice.configure(rig.hosts, limits={"nat_ports": "20000-29999"})
+            sluice.hang_up()
+            wait_for(lambda: "reloaded" in sluice.log(), "taken")
+        with Sluice(rig) as sluice:
+            sluice.configure(rig.hosts, services=SERVICES)
+            sluice.hang_up()
+            wait_for(lambda: sockets(sluice, state="LISTEN", service="echo"), "it listens")
+            assert "frames for data of services" in sluice.log()
+        with Sluice(rig, services=SERVICES) as sluice:
+            sluice.hang_up()
+            wait_for(lambda: "reloaded" in sluice.log(), "taken")
+            assert "frames for data of services" not in sluice.log()
+
+
 # A home router with a proxy: its connections to the backend are masqueraded as others are, and OUTPUT
 # lets nothing else out.
 HOME = """
@@ -332,6 +391,117 @@ def test_proxy_behind_rules_and_nat():
             assert said.returncode != 0
             wait_for(lambda: service(sluice, "web")["failures"] != before, "it is counted")
             sluice.check_accounts()
+
+
+REDIRECTED = """
+table inet nat {
+    chain pre {
+        type nat hook prerouting priority dstnat;
+        tcp dport { 80, 81 } redirect to tcp dport map { 80 : 8080, 81 : 8181 }
+        udp dport 53 redirect to :7
+    }
+}
+"""
+
+
+def test_redirect_and_dnat_reach_services():
+    with Rig(queues=2) as rig:
+        rig.run("router", "nft", "-f", rig.write("nat.nft", REDIRECTED))
+        rig.run("router", "nft", "add rule inet nat pre ip daddr 203.0.113.9 tcp dport 443 "
+                f"dnat ip to {ROUTER[4]}:8080")
+        rig.run("h1", "ip", "route", "add", "203.0.113.9", "via", ROUTER[4])
+        rig.serve("router", 8181, "/usr/bin/python3", "-m", "http.server", "8181")
+        with Sluice(rig, services=SERVICES, workers={"count": 2}) as sluice:
+            for url in (f"{ROUTER[4]}", f"[{ROUTER[6]}]", "203.0.113.9:443"):
+                for _ in range(6):
+                    said = rig.run("h1", "curl", "-sg", "-m", "10", f"http://{url}/healthz")
+                    assert said.stdout.strip() == "ok", url
+            for family in (4, 6):
+                for _ in range(6):
+                    with connected(rig, family, 53, kind=socket.SOCK_DGRAM) as s:
+                        s.sendall(b"ping")
+                        assert s.recv(100) == b"ping"  # from port 53, or a connected one would not
+            assert service(sluice, "status")["accepted"] == 18
+            # Where no service listens, the kernel's programs are reached as before.
+            assert "Directory" in rig.run("h1", "curl", "-s", f"http://{ROUTER[4]}:81/").stdout
+            said = sluice.cli("explain", "--in", "h1", f"ip saddr 10.77.1.2 ip daddr {ROUTER[4]} "
+                              "tcp sport 999 tcp dport 80 tcp flags syn").stdout
+            assert "socket" in said
+            sluice.check_accounts()
+
+
+def test_rules_that_sluice_cannot_do_refuse_services():
+    with Rig(queues=2) as rig:
+        with Sluice(rig, services=SERVICES, workers={"count": 2}) as sluice:
+            with connected(rig, 4, ECHO) as before:
+                before.sendall(b"hello")
+                assert before.recv(100) == b"hello"
+                rig.run("router", "nft", "add table inet odd; add chain inet odd input "
+                        "{ type filter hook input priority filter; }; add rule inet odd input "
+                        "meta l4proto { tcp, udp } th dport 7 meta iifgroup default accept")
+                wait_for(lambda: "is refused (reason unsupported_rule)" in sluice.log(),
+                         "the log names it")
+                before.sendall(b"again")
+                with pytest.raises(ConnectionResetError):
+                    assert before.recv(100) == b""
+            with pytest.raises(ConnectionRefusedError), connected(rig, 6, ECHO):
+                pass
+            with connected(rig, 4, ECHO, kind=socket.SOCK_DGRAM) as s:
+                s.sendall(b"ping")
+                with pytest.raises(OSError):  # EHOSTUNREACH: administratively prohibited
+                    s.recv(100)
+            with connected(rig, 4, HTTP) as s:  # other services go on
+                s.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+                assert b"ok" in read_to_end(s)
+            assert sluice.get("sluice_dropped_packets_total", reason="unsupported_rule") >= 3
+            wait_for(lambda: not sockets(sluice, state="ESTABLISHED"), "the socket's end is told")
+            sluice.check_accounts()
+
+
+def test_large_datagrams_are_judged_before_fragmentation():
+    with Rig(queues=2) as rig:
+        rig.run("router", "nft", "add table inet large; add chain inet large output "
+                "{ type filter hook output priority filter; policy drop; }; "
+                "add rule inet large output udp sport 7 ct state established counter accept "
+                "comment \"echoed\"; add rule inet large output meta l4proto != udp accept")
+        with Sluice(rig, services=SERVICES, workers={"count": 2}) as sluice:
+            block = os.urandom(20000)
+            for family in (4, 6):
+                for _ in range(4):
+                    with connected(rig, family, ECHO, kind=socket.SOCK_DGRAM) as s:
+                        s.sendall(block)
+                        assert s.recv(65536) == block
+            assert {c["rule"]: c["packets"] for c in counted_rules(sluice)}["echoed"] == 8
+            sluice.check_accounts()
+
+
+def test_what_routers_tell_of_a_path_is_remembered():
+    with Rig(queues=2) as rig, Sluice(rig, services=SERVICES, workers={"count": 1}) as sluice:
+        with connected(rig, 6, ECHO, kind=socket.SOCK_DGRAM) as s:
+            s.sendall(b"ping")
+            assert s.recv(100) == b"ping"
+            mine, port = s.getsockname()[:2]
+            # As a router on the way back would say it of the answer (RFC 4443 section 3.2).
+            quoted = (struct.pack("!IHBB", 6 << 28, 12, socket.IPPROTO_UDP, 64) +
+                      socket.inet_pton(socket.AF_INET6, ROUTER[6]) +
+                      socket.inet_pton(socket.AF_INET6, mine) +
+                      struct.pack("!HHHH", ECHO, port, 12, 0) + b"ping")
+            with inside(rig.namespace("h1")):
+                raw = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+            with raw, growing(sluice, "sluice_tcp_events_total", event="path_mtu_learned"):
+                raw.sendto(struct.pack("!BBHI", 2, 0, 0, 1300) + quoted, (ROUTER[6], 0))
+        with connected(rig, 6, ECHO) as s:
+            s.sendall(b"hello")
+            assert s.recv(100) == b"hello"
+            (found,) = sockets(sluice, state="ESTABLISHED", service="echo")
+            assert found["path_mtu"] == 1300 and found["mss"] == 1300 - 40 - 20 - 12
+        with connected(rig, 4, ECHO) as s:  # another destination
+            s.sendall(b"hello")
+            assert s.recv(100) == b"hello"
+            (found,) = sockets(sluice, state="ESTABLISHED", service="echo")
+            assert found["path_mtu"] == 1500
+        assert sluice.get("sluice_table_used", table="path_mtus") == 1
+        sluice.check_accounts()
 
 
 def counted_rules(sluice):

@@ -4,176 +4,10 @@
 #include <memory>
 #include <vector>
 
-#include "control/ruleset/compiler.h"
-#include "examples/echo_server.h"
-#include "sim/sim_fixture.h"
-#include "support/filter_world.h"
-#include "support/socket_host.h"
+#include "sim/sockets_fixture.h"
 
 namespace sluice::test {
 namespace {
-
-using transport::Endpoint;
-using transport::SocketError;
-using transport::TcpSocket;
-
-constexpr uint16_t kPort = 7;
-constexpr uint32_t kInput = 1;
-constexpr uint32_t kOutput = 3;
-
-// Sends `size` bytes and keeps what comes back.
-class Client final : public transport::TcpHandler {
- public:
-  Client(transport::Tcp& tcp, size_t size) : tcp_(tcp), size_(size) {}
-
-  SocketError Connect(const std::string& to, uint16_t port, Nanos now) {
-    return tcp_.Connect({}, {*ParseIpAddress(to), port}, {}, this, now, socket_);
-  }
-  void OnConnected(TcpSocket, Nanos now) override {
-    connected = true;
-    Pump(now);
-  }
-  void OnWritable(TcpSocket, Nanos now) override { Pump(now); }
-  void OnReadable(TcpSocket s, Nanos now) override {
-    std::vector<uint8_t> buffer(16384);
-    for (;;) {
-      const auto r = tcp_.Receive(s, buffer, now);
-      if (!r.ok()) {
-        if (r.error == SocketError::kEndOfData) Close(now);
-        return;
-      }
-      for (uint32_t i = 0; i < r.bytes; ++i) right = right && buffer[i] == At(received + i);
-      received += r.bytes;
-      if (received == size_) tcp_.Shutdown(s, now);
-    }
-  }
-  void OnError(TcpSocket, SocketError e, Nanos now) override {
-    error = e;
-    Close(now);
-  }
-  bool done() const { return closed && right && received == size_; }
-
-  bool connected = false;
-  bool closed = false;
-  bool right = true;
-  size_t received = 0;
-  SocketError error = SocketError::kNone;
-
- private:
-  static uint8_t At(size_t i) { return static_cast<uint8_t>(i * 131 + (i >> 8)); }
-  void Pump(Nanos now) {
-    while (sent_ < size_) {
-      std::vector<uint8_t> piece(std::min<size_t>(4096, size_ - sent_));
-      for (size_t i = 0; i < piece.size(); ++i) piece[i] = At(sent_ + i);
-      const auto r = tcp_.Send(socket_, piece, now);
-      if (!r.ok()) return;
-      sent_ += r.bytes;
-    }
-  }
-  void Close(Nanos now) {
-    closed = true;
-    tcp_.Close(socket_, now);
-  }
-
-  transport::Tcp& tcp_;
-  const size_t size_;
-  size_t sent_ = 0;
-  TcpSocket socket_;
-};
-
-class UdpEcho final : public transport::UdpHandler {
- public:
-  explicit UdpEcho(transport::Udp& udp) : udp_(udp) {}
-  void OnReadable(transport::UdpSocket s, Nanos now) override {
-    std::vector<uint8_t> buffer(8192);
-    Endpoint from;
-    for (;;) {
-      const auto r = udp_.Receive(s, buffer, from);
-      if (!r.ok()) return;
-      sizes.push_back(r.bytes);
-      const auto sent = udp_.SendTo(s, from, std::span<const uint8_t>(buffer).first(
-                                                 std::min<size_t>(r.bytes, 1000)), now);
-      EXPECT_TRUE(sent.ok());
-    }
-  }
-  std::vector<uint32_t> sizes;
-
- private:
-  transport::Udp& udp_;
-};
-
-class SocketsSimTest : public SimTest, public testing::WithParamInterface<uint32_t> {
- protected:
-  SocketsSimTest() {
-    SimRouter::Options options;
-    options.workers = GetParam();
-    options.frames = 4096;
-    r = &net.AddRouter("r", options);
-    r->AddInterface("left", "02:00:00:00:00:01", {"10.0.0.1/24", "2001:db8::1/64"});
-    r->Publish();
-    r->AddSockets();
-    for (size_t w = 0; w < r->worker_count(); ++w) {
-      transport::Transport& stack = *r->worker(w).pipeline().sockets().stack();
-      udp_servers.push_back(std::make_unique<UdpEcho>(stack.udp()));
-      for (const IpAddress any : {IpAddress(Ipv4()), IpAddress(Ipv6())}) {
-        listeners.push_back(std::make_unique<examples::EchoServer>(stack.tcp()));
-        EXPECT_EQ(listeners.back()->Listen({any, kPort}), SocketError::kNone);
-        transport::UdpSocket socket;
-        EXPECT_EQ(stack.udp().Bind({any, kPort}, udp_servers.back().get(), socket),
-                  SocketError::kNone);
-      }
-    }
-    h = static_cast<SocketHost*>(&net.Add(std::make_unique<SocketHost>(
-        "h", "02:00:00:00:0a:00", "10.0.0.2/24", "2001:db8::2/64", "10.0.0.1", "2001:db8::1",
-        net.now())));
-    link = &net.Connect(*h, 0, *r, r->PortOf("left"));
-  }
-  void TearDown() override {
-    net.Run(Seconds(130));  // TIME-WAIT
-    for (size_t w = 0; w < r->worker_count(); ++w) {
-      const transport::TcpUsage usage = r->worker(w).pipeline().sockets().stack()->tcp().usage();
-      EXPECT_EQ(usage.connections, 0u) << "worker " << w;
-      EXPECT_EQ(usage.timers, 0u);
-      EXPECT_EQ(usage.receive_frames + usage.send_frames + usage.segments, 0u);
-    }
-    EXPECT_EQ(r->Held(), 0u);
-    r->config().ruleset = nullptr;
-    r->Publish();
-    net.Run(Millis(1));
-    SimTest::TearDown();
-  }
-
-  void Use(const RulesetModel& model) {
-    ruleset = compiler.Compile(model.model, net.now());
-    r->config().ruleset = ruleset.get();
-    r->Publish();
-  }
-  // INPUT: what belongs to connections, ICMP, and new ones to `port`; nothing else. Counters at all.
-  static RulesetModel Guarded(uint16_t port) {
-    RulesetModel m(nft::TableFamily::kInet);
-    const auto counted = [](Exprs e) { return e + Exprs{nft::CounterExpr{}, Accept()}; };
-    m.Base("in", kInput, 0, 0)
-        .Rule(counted({Ct(0), And(Host32(2 | 4)), Cmp(kNeq, Host32(0))}))  // established, related
-        .Rule(counted(TcpDport(port) + Exprs{Ct(0), And(Host32(8)), Cmp(kNeq, Host32(0))}));
-    m.Base("out", kOutput).Rule({nft::CounterExpr{}});
-    return m;
-  }
-  uint64_t Accepted() const {
-    uint64_t n = 0;
-    for (size_t w = 0; w < r->worker_count(); ++w) {
-      n += r->worker(w).pipeline().sockets().stack()->tcp().counters().connections_accepted.Read();
-    }
-    return n;
-  }
-
-  SimRouter* r;
-  SocketHost* h;
-  SimLink* link;
-  std::vector<std::unique_ptr<examples::EchoServer>> listeners;
-  std::vector<std::unique_ptr<UdpEcho>> udp_servers;
-  control::RulesetCompiler compiler{control::CompilerOptions{.workers = GetParam()}};
-  std::shared_ptr<const tables::Ruleset> ruleset;
-};
 
 TEST_P(SocketsSimTest, EchoOverBothFamilies) {
   std::vector<std::unique_ptr<Client>> clients;
@@ -302,6 +136,37 @@ TEST_P(SocketsSimTest, AnswersPassInputByTheirConnection) {
   EXPECT_EQ(r->Dropped(), 0u);
 }
 
+// What one source may have is for others: connections from here all have the same.
+TEST_P(SocketsSimTest, ConnectionsFromHereDoNotCountAsOneSources) {
+  Use(Guarded(kPort));
+  examples::EchoServer server(h->sockets().tcp());
+  ASSERT_EQ(server.Listen({IpAddress(Ipv4()), 80}), SocketError::kNone);
+  std::vector<std::unique_ptr<Client>> clients;
+  for (size_t i = 0; i < r->worker_count() * 3 * kFlowsPerSource; ++i) {
+    clients.push_back(std::make_unique<Client>(
+        r->worker(i % r->worker_count()).pipeline().sockets().stack()->tcp(), 1000));
+  }
+  r->OnWorkers([&](SimRouter::Worker& worker) {
+    for (size_t i = worker.id().value; i < clients.size(); i += r->worker_count()) {
+      EXPECT_EQ(clients[i]->Connect("10.0.0.2", 80, worker.now()), SocketError::kNone);
+    }
+  });
+  net.Run(Seconds(20));
+  for (const auto& client : clients) EXPECT_TRUE(client->done()) << client->received;
+  EXPECT_EQ(r->Dropped(), 0u);
+
+  // ... and those of others are counted as ever.
+  std::vector<std::unique_ptr<Client>> of_one;
+  for (size_t i = 0; i < 10 * r->worker_count() * kFlowsPerSource; ++i) {
+    of_one.push_back(std::make_unique<Client>(h->sockets().tcp(), 1));
+    ASSERT_EQ(of_one.back()->Connect("10.0.0.1", kPort, net.now()), SocketError::kNone);
+  }
+  net.Run(Seconds(1));
+  EXPECT_LE(Accepted(), r->worker_count() * kFlowsPerSource);
+  EXPECT_GT(r->Dropped(DropReason::kConntrackPerSource), 0u);
+  net.Run(Seconds(300));
+}
+
 TEST_P(SocketsSimTest, OutputRulesStandBehindSockets) {
   RulesetModel m;
   m.Base("out", kOutput, 0, 1).Rule(L4Proto(6) + Exprs{nft::CounterExpr{}, Drop()});
@@ -338,6 +203,79 @@ TEST_P(SocketsSimTest, DatagramsInFragmentsArePutTogether) {
   EXPECT_EQ(r->Punted(PuntReason::kLocal), 0u);
 }
 
+// RFC 1112: the members get it, as does the kernel, which keeps the groups.
+class MulticastSimTest : public SocketsSimTest {
+ protected:
+  static constexpr uint16_t kGroupPort = 5353;
+
+  // On each worker, of both families.
+  void JoinEverywhere() {
+    for (size_t w = 0; w < r->worker_count(); ++w) {
+      transport::Udp& udp = r->worker(w).pipeline().sockets().stack()->udp();
+      for (const char* group : {"239.1.2.3", "ff05::1:3"}) {
+        const IpAddress to = *ParseIpAddress(group);
+        transport::UdpSocket socket;
+        EXPECT_EQ(udp.Bind({to.is_v4() ? IpAddress(Ipv4()) : IpAddress(Ipv6()), kGroupPort},
+                           udp_servers[w].get(), socket),
+                  SocketError::kNone);
+        EXPECT_EQ(udp.Join(socket, to), SocketError::kNone);
+      }
+    }
+  }
+  void SendTo(const char* group4, const char* group6, uint16_t port) {
+    for (uint16_t source = 6000; source < 6010; ++source) {
+      h->link().SendFrame(PacketBuilder().Ethernet("02:00:00:00:0a:00", "01:00:5e:01:02:03")
+                              .Ipv4("10.0.0.2", group4).Udp(source, port).Payload(size_t{100})
+                              .Build());
+      h->link().SendFrame(PacketBuilder().Ethernet("02:00:00:00:0a:00", "33:33:00:01:00:03")
+                              .Ipv6("2001:db8::2", group6).Udp(source, port).Payload(size_t{100})
+                              .Build());
+    }
+    net.Run(Millis(100));
+  }
+  size_t Got() const {
+    size_t got = 0;
+    for (const auto& server : udp_servers) got += server->sizes.size();
+    return got;
+  }
+  size_t KernelGot() const {
+    return static_cast<size_t>(std::count_if(r->punted.begin(), r->punted.end(), [](const Bytes& b) {
+      return b[0] == 1 || (b[0] == 0x33 && b[14 + 6] == 17);
+    }));
+  }
+};
+
+TEST_P(MulticastSimTest, MembersAndTheKernelGetEachDatagramOnce) {
+  JoinEverywhere();
+  SendTo("239.1.2.3", "ff05::1:3", kGroupPort);
+  EXPECT_EQ(Got(), 20u);
+  EXPECT_EQ(KernelGot(), 20u);
+  EXPECT_EQ(h->unclaimed.size(), 20u) << "answers, from an address of the router's own";
+  EXPECT_EQ(r->Dropped(), 0u);
+}
+
+TEST_P(MulticastSimTest, OtherGroupsAndPortsAreTheKernelsAlone) {
+  JoinEverywhere();
+  SendTo("239.1.2.4", "ff05::1:4", kGroupPort);
+  SendTo("239.1.2.3", "ff05::1:3", kGroupPort + 1);
+  EXPECT_EQ(Got(), 0u);
+  EXPECT_EQ(r->Punted(PuntReason::kMulticast), 40u);
+}
+
+TEST_P(MulticastSimTest, InputRulesStandBeforeMembers) {
+  JoinEverywhere();
+  RulesetModel m(nft::TableFamily::kInet);
+  m.Base("in", kInput, 0, 1).Rule(L4Proto(17) + Exprs{Ct(0), And(Host32(8)), Cmp(kNeq, Host32(0)),
+                                                      nft::CounterExpr{}, Drop()});
+  Use(m);
+  SendTo("239.1.2.3", "ff05::1:3", kGroupPort);
+  EXPECT_EQ(Got(), 0u);
+  EXPECT_EQ(ruleset->RuleCount(0).packets, 20u);
+  EXPECT_EQ(r->Dropped(DropReason::kFirewallRule), 20u);
+  EXPECT_EQ(KernelGot(), 20u) << "it judges its own copy";
+}
+
+INSTANTIATE_TEST_SUITE_P(Workers, MulticastSimTest, testing::Values(1, 2, 3));
 INSTANTIATE_TEST_SUITE_P(Workers, SocketsSimTest, testing::Values(1, 2, 3));
 
 }  // namespace

@@ -21,7 +21,7 @@ class MemoryServices : public services::PageSource {
   explicit MemoryServices(const transport::TransportConfig& config = {},
                           const services::ServiceLimits& limits = {})
       : link_(config),
-        set_(link_.stack(1), limits, *this, 1, link_.now()),
+        set_(link_.stack(1), limits, *this, {}, link_.now()),
         echo_(link_.tcp(0)),
         udp_echo_(link_.stack(0).udp()) {
     if (echo_.Listen({Ipv4(), 7}) != transport::SocketError::kNone) std::abort();

@@ -25,8 +25,9 @@ using transport::SocketError;
 using transport::TcpSocket;
 
 ServiceRig::ServiceRig(const Options& options) : link_(options.link) {
-  set_ = std::make_unique<services::ServiceSet>(link_.host(1).stack(), options.limits, *this,
-                                                options.seed, link_.now());
+  const services::Randomness random{.seed = options.seed, .key = {}};
+  set_ = std::make_unique<services::ServiceSet>(link_.host(1).stack(), options.limits, *this, random,
+                                                link_.now());
   link_.AddClockwork([this] { return set_->NextDeadline(); },
                      [this](Nanos now) { set_->OnTimer(now); });
   // Nobody else lives on these hosts: what no socket there wants is refused.

@@ -81,6 +81,7 @@ SimRouter::SimRouter(std::string name, const Options& options)
                                          .seed = options.seed,
                                          .start = options.start,
                                          .firewall = {.flows = 4096,
+                                                      .flows_per_source = options.flows_per_source,
                                                       .worker_count = options.workers,
                                                       .seed = options.seed,
                                                       .start = options.start}};

@@ -44,6 +44,7 @@ class SimRouter final : public SimNode {
     uint32_t frames = 2048;  // per worker
     uint32_t chunk_size = 2048;
     uint32_t neighbor_limit = 512;
+    uint32_t flows_per_source = 0;
     uint64_t seed = 1;
     Nanos start = Seconds(1000);
     io::SimPort::Options port;

@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #include "base/rng.h"
+#include "stages/fragment/refragment.h"
 #include "wire/ipv4.h"
 #include "wire/ipv6.h"
 #include "wire/protocol.h"
@@ -12,7 +13,8 @@ namespace sluice::test {
 TransportHost::TransportHost(const Options& options)
     : options_(options),
       arena_(packet::FrameArena::Create(options.frames, options.chunk_size)),
-      pool_(*arena_) {
+      pool_(*arena_),
+      outbox_(std::make_unique<packet::Outbox>(pool_)) {
   for (uint32_t i = 0; i < options.frames; ++i) pool_.Free(i);
   Rng rng(options.seed);
   options_.config.key = {rng.Next(), rng.Next()};
@@ -70,9 +72,18 @@ bool TransportHost::Deliver(const Bytes& bytes, Nanos now) {
 }
 
 void TransportHost::Output(packet::Packet& p, Nanos now) {
-  Bytes bytes(p.l3(), p.l3() + p.l3_length());
+  const auto send = [&](const packet::Packet& piece) {
+    if (on_output) on_output(Bytes(piece.l3(), piece.l3() + piece.l3_length()), now);
+  };
+  if (p.fragment_size == 0) {
+    send(p);
+  } else {
+    static_cast<void>(stages::Refragment(p, *outbox_, [&](packet::Packet& piece, bool) {
+      send(piece);
+      packet::FreePacket(pool_, piece);
+    }));
+  }
   packet::FreePacket(pool_, p);
-  if (on_output) on_output(std::move(bytes), now);
 }
 
 bool TransportHost::FindPath(const IpAddress& remote, Path& path) {

@@ -17,6 +17,7 @@
 #include "base/reason.h"
 #include "packet/frame_arena.h"
 #include "packet/frame_pool.h"
+#include "packet/outbox.h"
 #include "transport/transport.h"
 
 namespace sluice::test {
@@ -61,6 +62,7 @@ class TransportHost : public transport::IpLayer {
   Options options_;
   std::unique_ptr<packet::FrameArena> arena_;
   packet::FramePool pool_;
+  std::unique_ptr<packet::Outbox> outbox_;  // where fragments are made
   std::unique_ptr<transport::Transport> stack_;
   std::array<uint64_t, kDropReasonCount> dropped_{};
   uint64_t unclaimed_ = 0;

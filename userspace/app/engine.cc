@@ -339,7 +339,10 @@ void Engine::Reload() {
     config.early_filter = config_.early_filter;
     config.flow_offload = config_.flow_offload;
   }
-  const absl::Status status = interfaces_->Configure(config.interfaces);
+  // By the limits that hold, which need not be the file's.
+  const std::string problem = control::ServiceLimitsProblem(config);
+  const absl::Status status = problem.empty() ? interfaces_->Configure(config.interfaces)
+                                              : absl::FailedPreconditionError(problem);
   if (!status.ok()) {
     LogError("reload: {}; the running configuration stays", std::string(status.message()));
   } else {
@@ -347,7 +350,12 @@ void Engine::Reload() {
     mirror_->OnSlotsChanged();
     PublishSnapshot();
     ReconcileInterfaces();
+    if (!services_->active() && !config_.services.services.empty() && !service_frames_) {
+      LogWarning("reload: the frames for data of services come at the next start only; until then "
+                 "they have a part of those for forwarding");
+    }
     services_->Apply(config_.services);
+    firewall_->UseServices(!config_.services.services.empty());
     LogInfo("reloaded {}", options_.config_path);
   }
   NotifyReady();

@@ -179,6 +179,7 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   std::vector<std::unique_ptr<dataplane::Mailbox>> mailboxes_;
   std::vector<std::unique_ptr<WorkerThread>> workers_;
   std::unique_ptr<ServiceControl> services_;
+  bool service_frames_ = false;  // the frames are as many as services want, or as was said
   std::array<WorkerWatch, kMaxWorkers> watches_;
   std::unique_ptr<EarlyControl> early_;  // null: it is off
   std::unique_ptr<OffloadControl> offload_;  // null: it is off

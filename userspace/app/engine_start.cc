@@ -121,6 +121,7 @@ std::vector<uint32_t> Engine::WorkerCpus(uint32_t) const {
 absl::Status Engine::CreateFrames() {
   const uint32_t workers = WorkerCount();
   uint32_t frames = workers * 2048;
+  service_frames_ = !config_.services.services.empty() || config_.limits.frames.has_value();
   if (!config_.services.services.empty()) frames += workers * kServiceFrames;
   const bool multi_buffer = HasMultiBuffer(io::af_xdp::RunningKernel());
   uint32_t chunk = multi_buffer ? 2048 : 4096;
@@ -161,7 +162,7 @@ absl::Status Engine::CreateFrames() {
   for (const auto& thread : workers_) {
     for (uint32_t i = 0; i < each; ++i) thread->pool().Free(spare_->Alloc());
   }
-  services_ = std::make_unique<ServiceControl>(config_.limits, workers_, each, seed_ + 13);
+  services_ = std::make_unique<ServiceControl>(config_.limits, workers_, each);
   return absl::OkStatus();
 }
 
@@ -190,6 +191,7 @@ absl::Status Engine::StartForwarding() {
   // Not before frames come: a service that asked for a neighbour would miss the answer, and nobody asks
   // again for a second.
   services_->Apply(config_.services);
+  firewall_->UseServices(!config_.services.services.empty());
   forwarding_ = true;
   TakeOverConnections();  // those that began in the kernel until now
   NotifyReady();

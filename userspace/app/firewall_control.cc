@@ -180,6 +180,24 @@ bool FirewallControl::Compile(const control::nft::RulesetChange& change, Nanos n
   return Install(std::move(next));
 }
 
+void FirewallControl::UseServices(bool there) {
+  services_ = there;
+  WarnServices();
+}
+
+// What to do about packets of services, once: the kernel does not have their sockets.
+void FirewallControl::WarnServices() {
+  if (!services_ || announced_.empty()) {
+    announced_to_services_.clear();
+    return;
+  }
+  if (announced_ == announced_to_services_) return;
+  announced_to_services_ = announced_;
+  LogWarning("what is to or from services, and meets one of these rules, is refused (reason "
+             "unsupported_rule), since the kernel cannot judge it for them: {}",
+             absl::StrJoin(announced_, "; "));
+}
+
 // Says what Sluice leaves to the kernel, or why it does not take the ruleset.
 bool FirewallControl::Accept(const tables::Ruleset& ruleset) {
   const std::vector<std::string> unsupported = UnsupportedRules(ruleset);
@@ -195,8 +213,9 @@ bool FirewallControl::Accept(const tables::Ruleset& ruleset) {
     LogWarning("{}: connections that meet it are left to the kernel", line);
   }
   announced_ = unsupported;
+  WarnServices();
   if (ruleset.has_nat(Family::kIpv4) || ruleset.has_nat(Family::kIpv6)) {
-    if (const absl::Status reserved = reserved_.Reserve(nat_ports_); !reserved.ok()) {
+    if (const absl::Status reserved = reserved_.Reserve({nat_ports_}); !reserved.ok()) {
       LogWarning("the ports of NAT cannot be reserved, so the kernel's own connections may use "
                  "the same: {}",
                  std::string(reserved.message()));

@@ -59,6 +59,9 @@ class FirewallControl {
   };
   ModelChange TakeModelChange() { return std::exchange(model_change_, {}); }
 
+  // Whether services are configured: the log says what rules that Sluice cannot carry out do to them.
+  void UseServices(bool there);
+
   // Null while there are no rules.
   const tables::Ruleset* current() const { return current_.get(); }
   // Every worker uses current(): what came before may go.
@@ -85,6 +88,7 @@ class FirewallControl {
 
   bool Compile(const control::nft::RulesetChange& change, Nanos now);
   bool Accept(const tables::Ruleset& ruleset);
+  void WarnServices();
   bool Install(std::shared_ptr<const tables::Ruleset> next);
   void NoteUnwritten();
   void WriteElements(Nanos now);
@@ -113,6 +117,8 @@ class FirewallControl {
   bool only_packets_elements_ = false;
   std::string refusal_;
   std::vector<std::string> announced_;  // unsupported rules that the log has named
+  std::vector<std::string> announced_to_services_;  // likewise, as a matter of theirs
+  bool services_ = false;
   double last_compile_seconds_ = 0;
 };
 

@@ -10,15 +10,14 @@
 
 #include "app/clock.h"
 #include "app/log.h"
+#include "app/random_bytes.h"
 #include "app/service_program.h"
-#include "base/rng.h"
 
 namespace sluice::app {
 
 namespace {
 
-transport::TransportConfig StackConfig(const control::LimitsConfig& limits, uint32_t frames,
-                                       Rng& rng) {
+transport::TransportConfig StackConfig(const control::LimitsConfig& limits, uint32_t frames) {
   transport::TransportConfig config;
   transport::TcpLimits& tcp = config.tcp.limits;
   tcp.connections = limits.connections;
@@ -33,7 +32,7 @@ transport::TransportConfig StackConfig(const control::LimitsConfig& limits, uint
   // A session may have a socket on either side.
   config.udp.sockets = 2 * limits.udp_sessions + tcp.listeners;
   config.udp.receive_frames = frames / 8;
-  config.key = {rng.Next(), rng.Next()};
+  config.key = RandomValue<transport::HashKey>();
   config.start = MonotonicNow();
   return config;
 }
@@ -50,11 +49,10 @@ services::ServiceLimits LimitsOf(const control::LimitsConfig& limits, uint32_t w
 }  // namespace
 
 ServiceControl::ServiceControl(const control::LimitsConfig& limits, Workers workers,
-                               uint32_t frames, uint64_t seed)
+                               uint32_t frames)
     : limits_(limits),
       workers_(workers),
       frames_(frames),
-      seed_(seed),
       fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
   if (fd_ < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
 }
@@ -62,16 +60,11 @@ ServiceControl::ServiceControl(const control::LimitsConfig& limits, Workers work
 ServiceControl::~ServiceControl() { close(fd_); }
 
 void ServiceControl::Install() {
-  if (const absl::Status reserved = reserved_.Reserve(limits_.socket_ports); !reserved.ok()) {
-    LogWarning("limits.socket_ports cannot be reserved, so the kernel's own connections may use "
-               "them too: {}", std::string(reserved.message()));
-  }
   const auto count = static_cast<uint32_t>(workers_.size());
   for (const auto& thread : workers_) {
-    Rng rng(seed_ + 77'777 * (thread->worker().id().value + 1));
     auto stack = std::make_unique<transport::Transport>(
-        StackConfig(limits_, frames_, rng), thread->pool(), thread->worker().pipeline().sockets());
-    auto program = std::make_unique<Program>(*stack, LimitsOf(limits_, count), rng.Next(), fd_);
+        StackConfig(limits_, frames_), thread->pool(), thread->worker().pipeline().sockets());
+    auto program = std::make_unique<Program>(*stack, LimitsOf(limits_, count), fd_);
     sets_.push_back({thread.get(), stack.get(), program.get()});
     thread->Call([&](WorkerThread::Worker& worker) {
       worker.pipeline().sockets().Install(std::move(stack), std::move(program));
@@ -79,8 +72,22 @@ void ServiceControl::Install() {
   }
 }
 
+// The kernel's own connections must have none of the ports that belong to sockets here: their answers
+// would come to those.
+void ServiceControl::ReservePorts(const tables::ServicesConfig& config) {
+  std::vector<control::PortRange> ports{limits_.socket_ports};
+  for (const tables::ServiceConfig& service : config.services) {
+    for (const tables::ServiceAddress& a : service.listen) ports.push_back({a.port, a.port});
+  }
+  if (const absl::Status reserved = reserved_.Reserve(std::move(ports)); !reserved.ok()) {
+    LogWarning("limits.socket_ports and the ports of services cannot be reserved, so the kernel's "
+               "own connections may use them too: {}", std::string(reserved.message()));
+  }
+}
+
 void ServiceControl::Apply(const tables::ServicesConfig& config) {
   if (config.services.empty() && !active()) return;
+  ReservePorts(config);
   if (!active()) Install();
   tables::ServicesConfig assigned = config;
   if (!slots_.Assign(assigned)) {
@@ -107,19 +114,17 @@ void ServiceControl::WarnOfListens() const {
 void ServiceControl::AnswerPages(const std::function<std::string()>& render) {
   eventfd_t count;
   if (eventfd_read(fd_, &count) != 0) return;
-  std::shared_ptr<const std::string> page;
+  const Nanos now = MonotonicNow();
   for (const Of& of : sets_) {
     uint64_t token;
     while (of.program->pages.TryPop(token)) {
-      if (page == nullptr) page = std::make_shared<const std::string>(render());
+      const PageCache::Page page = pages_.Get(render, now);
       of.thread->Call([&](WorkerThread::Worker& worker) {
         of.program->set.OnPage(token, page, worker.now());
       });
     }
   }
-  // Kept until no worker has it, so that a worker frees none.
-  if (page != nullptr) pages_.push_back(std::move(page));
-  std::erase_if(pages_, [](const auto& p) { return p.use_count() == 1; });
+  pages_.Forget();
 }
 
 bool ServiceControl::Drained() {

@@ -3,7 +3,7 @@
 //
 // Each worker has a transport stack and a ServiceSet of its own, which are made here and installed by
 // a command. A worker that needs the page of /metrics puts its request into a ring; the control thread
-// renders one page for all that wait and takes it to them.
+// renders one page for all that wait and takes it to them; at most one in PageCache::kLifetime.
 //
 // Memory: by limits.connections and limits.udp_sessions, of each worker, from the first service on;
 // frames with data are the worker's: a quarter of them may wait to be sent, a quarter to be read, and
@@ -19,6 +19,7 @@
 #include <string>
 #include <vector>
 
+#include "app/page_cache.h"
 #include "app/worker_thread.h"
 #include "base/spsc_ring.h"
 #include "base/time.h"
@@ -37,8 +38,7 @@ class ServiceControl {
   using Workers = std::span<const std::unique_ptr<WorkerThread>>;
 
   // `frames`: of a worker.
-  ServiceControl(const control::LimitsConfig& limits, Workers workers, uint32_t frames,
-                 uint64_t seed);
+  ServiceControl(const control::LimitsConfig& limits, Workers workers, uint32_t frames);
   ~ServiceControl();
 
   // In force on all workers when it returns.
@@ -70,18 +70,17 @@ class ServiceControl {
   };
 
   void Install();
+  void ReservePorts(const tables::ServicesConfig& config);
   void WarnOfListens() const;
 
   const control::LimitsConfig limits_;
   const Workers workers_;
   const uint32_t frames_;
-  const uint64_t seed_;
   const int fd_;
   control::ReservedPorts reserved_;
   tables::ServiceSlots slots_;
   std::vector<Of> sets_;  // by worker; empty: none installed
-  // Workers may hold them still.
-  std::vector<std::shared_ptr<const std::string>> pages_;
+  PageCache pages_;
 };
 
 }  // namespace sluice::app

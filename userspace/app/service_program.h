@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "app/clock.h"
+#include "app/random_bytes.h"
 #include "app/service_control.h"
 #include "base/spsc_ring.h"
 #include "dataplane/local_sockets.h"
@@ -21,8 +22,12 @@ class ServiceControl::Program final : public dataplane::SocketProgram,
  public:
   static constexpr size_t kPages = 256;  // that wait at a time; more clients are told to come again
 
-  Program(transport::Transport& stack, const services::ServiceLimits& limits, uint64_t seed, int fd)
-      : pages(kPages), fd_(fd), set(stack, limits, *this, seed, MonotonicNow()) {}
+  Program(transport::Transport& stack, const services::ServiceLimits& limits, int fd)
+      : pages(kPages),
+        fd_(fd),
+        set(stack, limits, *this,
+            {.seed = RandomValue<uint64_t>(), .key = RandomValue<transport::HashKey>()},
+            MonotonicNow()) {}
 
   void OnTimer(Nanos now) override { set.OnTimer(now); }
   Nanos NextDeadline() const override { return set.NextDeadline(); }

@@ -102,6 +102,8 @@ void SampleStack(const transport::Transport& stack, MetricSample::Worker& w) {
   event("time_wait_reused", c.time_wait_reused);
   event("ecn_reduction", c.ecn_reductions);
   event("path_mtu_change", c.path_mtu_changes);
+  event("path_mtu_learned", stack.path_mtus().counters().learned);
+  event("path_mtu_evicted", stack.path_mtus().counters().evicted);
   event("black_hole", c.black_holes);
   event("limit_connections", c.no_connection);
   event("limit_half_open", c.half_open_evicted);
@@ -146,12 +148,14 @@ telemetry::SocketsView ServiceControl::Sockets(uint64_t limit) const {
   telemetry::SocketsView view;
   Owners owners;
   for (const ServiceView& service : Services()) owners.Add(service);
-  const auto add = [&](SocketView&& v, const transport::Endpoint& local, uint32_t worker) {
+  // Beyond the limit they are counted only: this is the worker's time.
+  const auto add = [&](const transport::Endpoint& local, uint32_t worker, const auto& view_of) {
     ++view.total;
     if (view.sockets.size() >= limit) {
       view.truncated = true;
       return;
     }
+    SocketView v = view_of();
     v.worker = worker;
     v.service = owners.Of(local);
     view.sockets.push_back(std::move(v));
@@ -165,25 +169,29 @@ telemetry::SocketsView ServiceControl::Sockets(uint64_t limit) const {
     };
     of.thread->Call([&](WorkerThread::Worker&) {
       of.stack->tcp().ForEachListener([&](const transport::TcpListener& l) {
-        SocketView v{.protocol = "tcp", .state = "LISTEN", .receive_queue = l.waiting,
-                     .send_queue = l.backlog,
-                     .local = ToString(tables::ServiceAddress{l.local.address, l.local.port})};
-        add(std::move(v), l.local, worker);
+        add(l.local, worker, [&] {
+          return SocketView{
+              .protocol = "tcp", .state = "LISTEN", .receive_queue = l.waiting,
+              .send_queue = l.backlog,
+              .local = ToString(tables::ServiceAddress{l.local.address, l.local.port})};
+        });
       });
     });
     portions(of.stack->tcp().connection_places(), [&](uint32_t from, uint32_t to) {
       of.stack->tcp().VisitConnections(from, to, [&](const transport::Tcb& t) {
-        add(ViewOf(t), t.tuple.local, worker);
+        add(t.tuple.local, worker, [&] { return ViewOf(t); });
       });
     });
     portions(of.stack->udp().places(), [&](uint32_t from, uint32_t to) {
       of.stack->udp().VisitSockets(
           from, to, [&](const transport::Tuple& t, bool connected, uint32_t queued) {
-            SocketView v{.protocol = "udp", .state = connected ? "CONNECTED" : "BOUND",
-                         .receive_queue = queued,
-                         .local = ToString(tables::ServiceAddress{t.local.address, t.local.port}),
-                         .remote = Text(t.remote)};
-            add(std::move(v), t.local, worker);
+            add(t.local, worker, [&] {
+              return SocketView{
+                  .protocol = "udp", .state = connected ? "CONNECTED" : "BOUND",
+                  .receive_queue = queued,
+                  .local = ToString(tables::ServiceAddress{t.local.address, t.local.port}),
+                  .remote = Text(t.remote)};
+            });
           });
     });
   }
@@ -314,7 +322,8 @@ void ServiceControl::Sample(MetricSample& sample) const {
                             .connections = of_backend(&Backend::connections),
                             .failures = of_backend(&Backend::failures),
                             .checks_passed = of_backend(&Backend::checks_passed),
-                            .checks_failed = of_backend(&Backend::checks_failed)});
+                            .checks_failed = of_backend(&Backend::checks_failed),
+                            .checks_skipped = of_backend(&Backend::checks_skipped)});
     }
     sample.services.push_back(std::move(s));
   }
@@ -337,7 +346,11 @@ uint64_t ServiceControl::Frames(WorkerId worker) const {
 std::vector<telemetry::TableUse> ServiceControl::TableUses() const {
   uint64_t connections = 0;
   uint64_t sessions = 0;
+  uint64_t path_mtus = 0;
+  uint64_t path_mtus_limit = transport::TransportConfig().path_mtus;
   for (const Of& of : sets_) {
+    path_mtus = std::max(path_mtus, of.stack->path_mtus().counters().entries.Read());
+    path_mtus_limit = of.stack->path_mtus().capacity();
     uint64_t n = 0;
     const transport::TcpCounters& c = of.stack->tcp().counters();
     for (size_t i = 1; i < transport::kTcpStateCount; ++i) n += c.states[i].Read();
@@ -352,7 +365,8 @@ std::vector<telemetry::TableUse> ServiceControl::TableUses() const {
     sessions = std::max(sessions, udp);
   }
   return {{"connections", connections, limits_.connections},
-          {"udp_sessions", sessions, limits_.udp_sessions}};
+          {"udp_sessions", sessions, limits_.udp_sessions},
+          {"path_mtus", path_mtus, path_mtus_limit}};
 }
 
 }  // namespace sluice::app

@@ -99,6 +99,7 @@ struct WorkerCounters {
   std::array<InterfaceCounters, kMaxInterfaces> interfaces;
   std::array<Counter, kGeneratedKindCount> generated;
   Counter generated_dropped;  // packets of our own that no output ring took
+  Counter sockets_refused;    // of them, packets of sockets that rules of OUTPUT have rejected
   Counter icmp_rate_limited;  // ICMP errors not sent because of the limits
   Counter loops;              // turns of the worker's loop
   Counter busy_ns;            // time in turns that had work

@@ -156,6 +156,10 @@ struct Config {
   bool operator==(const Config&) const = default;
 };
 
+// Why the services cannot run with these limits; empty: they can. Of a file, ParseConfig has asked; a
+// reload with other limits than the file's asks again.
+std::string ServiceLimitsProblem(const Config& config);
+
 struct ConfigError {
   std::string file;
   uint32_t line = 1;  // from 1

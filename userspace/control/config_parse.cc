@@ -120,12 +120,8 @@ class Parser {
                     ReadServices(reader_, v, &config_.services);
                   }},
                  {"linux", [&](const ConfigValue& v) { ParseLinux(v); }}});
-    const LimitsConfig& limits = config_.limits;
-    if (!config_.services.services.empty() &&
-        limits.socket_ports.first <= limits.nat_ports.last &&
-        limits.nat_ports.first <= limits.socket_ports.last) {
-      reader_.Error(services, "services need limits.socket_ports, and limits.nat_ports must have "
-                              "no port of them");
+    if (const std::string problem = ServiceLimitsProblem(config_); !problem.empty()) {
+      reader_.Error(services, problem);
     }
     if (!has_interfaces && (root.IsNull() || root.IsMap())) {
       reader_.Error(start,
@@ -433,6 +429,15 @@ class Parser {
 };
 
 }  // namespace
+
+std::string ServiceLimitsProblem(const Config& config) {
+  const PortRange& sockets = config.limits.socket_ports;
+  const PortRange& nat = config.limits.nat_ports;
+  if (config.services.services.empty() || sockets.first > nat.last || nat.first > sockets.last) {
+    return "";
+  }
+  return "services need limits.socket_ports, and limits.nat_ports must have no port of them";
+}
 
 ConfigResult ParseConfig(std::string_view text, std::string_view filename) {
   return Parser(filename).Parse(text);

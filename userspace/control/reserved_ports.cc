@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -83,42 +84,48 @@ std::string Format(const PortSet& ports) {
 
 }  // namespace
 
-std::optional<std::string> AddPorts(std::string_view list, PortRange range) {
+std::optional<std::string> AddPorts(std::string_view list, const std::vector<PortRange>& ranges) {
   PortSet ports;
   if (!Read(list, ports)) return {};
-  for (uint32_t port = range.first; port <= range.last; ++port) ports[port] = true;
-  return Format(ports);
-}
-
-std::optional<std::string> RemovePorts(std::string_view list, PortRange range,
-                                       std::string_view keep) {
-  PortSet ports;
-  PortSet kept;
-  if (!Read(list, ports) || !Read(keep, kept)) return {};
-  for (uint32_t port = range.first; port <= range.last; ++port) {
-    if (!kept[port]) ports[port] = false;
+  for (const PortRange& range : ranges) {
+    for (uint32_t port = range.first; port <= range.last; ++port) ports[port] = true;
   }
   return Format(ports);
 }
 
-absl::Status ReservedPorts::Reserve(PortRange range) {
-  if (range_) return absl::OkStatus();
-  const auto before = ReadList();
-  if (!before) return absl::NotFoundError(absl::StrCat(kPath, " cannot be read"));
-  const auto with = AddPorts(*before, range);
+std::optional<std::string> RemovePorts(std::string_view list,
+                                       const std::vector<PortRange>& ranges,
+                                       std::string_view keep) {
+  PortSet ports;
+  PortSet kept;
+  if (!Read(list, ports) || !Read(keep, kept)) return {};
+  for (const PortRange& range : ranges) {
+    for (uint32_t port = range.first; port <= range.last; ++port) {
+      if (!kept[port]) ports[port] = false;
+    }
+  }
+  return Format(ports);
+}
+
+absl::Status ReservedPorts::Reserve(std::vector<PortRange> ranges) {
+  if (ranges == ranges_) return absl::OkStatus();
+  const auto now = ReadList();
+  if (!now) return absl::NotFoundError(absl::StrCat(kPath, " cannot be read"));
+  const auto without = RemovePorts(*now, ranges_, before_);
+  const auto with = without ? AddPorts(*without, ranges) : std::nullopt;
   if (!with) return absl::InternalError(absl::StrCat(kPath, " holds no list of ports"));
-  if (absl::Status written = WriteList(*with); !written.ok()) return written;
-  before_ = *before;
-  range_ = range;
+  if (*with != *now) {
+    if (absl::Status written = WriteList(*with); !written.ok()) return written;
+  }
+  before_ = *without;
+  ranges_ = std::move(ranges);
   return absl::OkStatus();
 }
 
+// Where the list can no longer be read or written, nothing can be done about it.
 void ReservedPorts::Release() {
-  if (!range_) return;
-  const auto now = ReadList();
-  const auto without = now ? RemovePorts(*now, *range_, before_) : std::nullopt;
-  if (without && *without != *now) static_cast<void>(WriteList(*without));
-  range_.reset();
+  static_cast<void>(Reserve({}));
+  ranges_.clear();
 }
 
 }  // namespace sluice::control

@@ -81,6 +81,7 @@ void Firewall::UseSnapshot(const Snapshot& snapshot, Nanos now) {
   if (flows_.size() > 0) next_stale_ = 0;
   own_settings_ = snapshot.conntrack;
   own_settings_.checksum = false;
+  own_settings_.limits_sources = false;
   const uint32_t max = snapshot.conntrack.max;
   flows_.SetLimit(max == 0 ? flows_.capacity() : std::max(max / worker_count_, 1u));
   if (snapshot.ruleset == ruleset_) return;
@@ -184,10 +185,19 @@ Judgement Firewall::Run(HookPoint hook, Pass& pass) {
       break;
     case FilterVerdict::Kind::kReject:
       judgement.kind = Judgement::Kind::kReject;
+      judgement.drop = DropReason::kFirewallReject;
       judgement.reset = verdict.reject == stages::RejectKind::kTcpReset;
       judgement.reject_code = verdict.reject_code;
       break;
     case FilterVerdict::Kind::kKernel:
+      if (pass.of_socket) [[unlikely]] {
+        judgement.kind = Judgement::Kind::kReject;
+        judgement.drop = DropReason::kUnsupportedRule;
+        judgement.reset = pass.p.l4_protocol == wire::kProtocolTcp;
+        judgement.reject_code =
+            pass.family == Family::kIpv4 ? wire::kIcmpFiltered : wire::kIcmpv6Prohibited;
+        break;
+      }
       if (!pass.dry) LeaveToKernel(pass.p, pass.now);
       judgement.kind = Judgement::Kind::kPunt;
       break;
@@ -283,7 +293,8 @@ bool Firewall::ReachesConntrack(Pass& dry) {
 
 // Whether the rules, which have no effect this time, would send the first packet of a connection
 // elsewhere, and where. Of what the rules write to the packet they see the marks only.
-bool Firewall::ForeseesDestination(Pass& pass, const Key& key, IpAddress& destination) {
+bool Firewall::ForeseesDestination(Pass& pass, const Key& key,
+                                   stages::Nat::Destination& destination) {
   if (!ruleset_->Has(HookPoint::kPreroutingNat, pass.family) || key.hash == 0 || key.error) {
     return false;
   }
@@ -302,10 +313,10 @@ bool Firewall::ForeseesDestination(Pass& pass, const Key& key, IpAddress& destin
       !conntrack_.WouldTrack(pass.p, key.tuple, {}, pass.snapshot.conntrack, arena_, pass.now)) {
     return false;
   }
-  const auto address = nat_.Foresee(
+  const auto foreseen = nat_.Foresee(
       flow, dry.wanted, {.snapshot = pass.snapshot, .in = pass.in->slot, .out = {}, .next_hop = {}});
-  if (address) destination = *address;
-  return address.has_value();
+  if (foreseen) destination = *foreseen;
+  return foreseen.has_value();
 }
 
 // Whether it claims to be sent by this machine: then it may be of a connection that only the kernel
@@ -356,16 +367,20 @@ bool Firewall::IsKernelsWithoutFlow(Pass& pass, const Key& key, PuntReason& reas
     return true;
   }
   const bool kernels = IsKernels(DestinationOf(pass.p, pass.family), pass.snapshot, reason);
-  IpAddress translated;
+  stages::Nat::Destination translated;
   if (!ForeseesDestination(pass, key, translated)) {
-    if (kernels && reason == PuntReason::kLocal && IsSockets(pass.p)) [[unlikely]] return false;
+    if (kernels && (reason == PuntReason::kLocal || reason == PuntReason::kMulticast) &&
+        IsSockets(pass.p)) [[unlikely]] {
+      return false;
+    }
     // Its later packets are not asked again, whatever the rules would say to them.
     if (kernels && ruleset_->Has(HookPoint::kPreroutingNat, pass.family) && BeginsFlow(pass, key)) {
       Claim(pass, key);
     }
     return kernels;
   }
-  if (!IsKernels(translated, pass.snapshot, reason)) return false;
+  if (!IsKernels(translated.address, pass.snapshot, reason)) return false;
+  if (reason == PuntReason::kLocal && IsSockets(pass.p, translated)) [[unlikely]] return false;
   Claim(pass, key);
   return true;
 }
@@ -486,22 +501,6 @@ Judgement Firewall::BeforeRoutingForReal(Pass& pass, const Key& key, bool of_tra
 
 // --- After it ---
 
-Judgement Firewall::Input(Packet& p, const Interface& in, const Snapshot& snapshot, Nanos now) {
-  Pass pass{.p = p, .family = FamilyOf(p), .snapshot = snapshot, .in = &in, .now = now};
-  return Run(HookPoint::kInput, pass);
-}
-
-Judgement Firewall::ToSocket(Packet& p, const Interface& in, const Snapshot& snapshot, Nanos now) {
-  Pass pass{.p = p, .family = FamilyOf(p), .snapshot = snapshot, .in = &in, .now = now};
-  Judgement judgement = Run(HookPoint::kInput, pass);
-  if (judgement.accepted()) {
-    judgement = Translate(HookPoint::kInputNat, NatManip::kSource, pass);
-  }
-  if (judgement.accepted()) judgement = Confirm(pass);
-  if (judgement.accepted()) p.flow = packet::kNoFlowIndex;
-  return judgement;
-}
-
 Judgement Firewall::Forwarding(Packet& p, const Interface& in, const Interface& out,
                                const Snapshot& snapshot, Nanos now) {
   Pass pass{
@@ -565,6 +564,12 @@ void Firewall::RestoreOriginal(Packet& p) {
   const Flow* const flow = FlowOf(p);
   if (flow == nullptr || !flow->Has(tables::kFlowNatMask)) return;
   static_cast<void>(stages::RestoreOriginal(arena_, p, *flow, DirectionOf(p)));
+}
+
+void Firewall::LeaveTranslatedToKernel(Packet& p, Nanos now) {
+  const Flow* const flow = FlowOf(p);
+  if (flow == nullptr || flow->Has(tables::kFlowConfirmed)) return;
+  if (flow->Has(tables::kFlowDestinationNat)) LeaveToKernel(p, now);
 }
 
 void Firewall::LeaveToKernel(Packet& p, Nanos now) {

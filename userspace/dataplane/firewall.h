@@ -15,7 +15,9 @@
 // is one of them is known only behind DNAT, so where there are rules of DNAT, those that the first
 // packet of a connection would meet are run dry first, without effect. What DNAT leads to the kernel
 // goes there with its whole connection (kFlowKernel), and so does a packet that meets a rule which
-// Sluice cannot do.
+// Sluice cannot do; unless it is to or from a socket of ours, which the kernel does not have: then it
+// is refused (kUnsupportedRule), and whoever sent it is told. What DNAT leads to a socket of this worker is the socket's: its connection stays
+// with the worker that owns the ports it arrives with, whatever ports the socket has.
 //
 // Thread: the owning worker.
 #ifndef SLUICE_DATAPLANE_FIREWALL_H_
@@ -56,7 +58,7 @@ struct FirewallConfig {
 struct Judgement {
   enum class Kind : uint8_t { kAccept, kDrop, kReject, kPunt };
   Kind kind = Kind::kAccept;
-  DropReason drop = DropReason::kFirewallRule;
+  DropReason drop = DropReason::kFirewallRule;  // reject: as well
   PuntReason punt = PuntReason::kUnsupportedRule;
   bool reset = false;  // reject: by a TCP reset, else by an ICMP error
   uint8_t reject_code = 0;
@@ -136,7 +138,7 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
   Judgement OfOurOwn(packet::Packet& message, const packet::Packet* connection_of,
                      IpAddress& next_hop, const tables::Snapshot& snapshot, Nanos now);
   // A packet that a socket sends, as OfOurOwn. When it is not accepted, its flow is still to be
-  // abandoned.
+  // abandoned. A whole datagram: what is to leave in fragments (fragment_size) is judged before.
   Judgement OfSocket(packet::Packet& p, IpAddress& next_hop, const tables::Snapshot& snapshot,
                      Nanos now);
   // Whether rules could object to an answer to a packet for this machine.
@@ -160,6 +162,9 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
 
   // Undoes the translations made so far, for a packet that the kernel is to have.
   void RestoreOriginal(packet::Packet& p);
+  // The same for the first packet of a connection that DNAT has led to no socket, against what was
+  // foreseen: its connection is the kernel's.
+  void LeaveTranslatedToKernel(packet::Packet& p, Nanos now);
   // The kernel is given a packet, as it arrived, or a copy, and will count it at its own hooks: what
   // XDP has counted is taken back.
   void TakeBackCounts(packet::Packet& p, const tables::Snapshot& snapshot, Nanos now);
@@ -200,7 +205,7 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
   stages::FilterContext ContextOf(Pass& pass);
   bool IsOwnSource(const Pass& pass) const;
   bool IsKernelsWithoutFlow(Pass& pass, const Key& key, PuntReason& reason);
-  bool ForeseesDestination(Pass& pass, const Key& key, IpAddress& destination);
+  bool ForeseesDestination(Pass& pass, const Key& key, stages::Nat::Destination& destination);
   Judgement Output(Pass& pass);
   Judgement ToTheWire(Pass& pass);
   Judgement Confirm(Pass& pass);
@@ -223,6 +228,9 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
   bool IsSockets(const packet::Packet& p) const {
     return sockets_ != nullptr && sockets_->IsClaimed(p);
   }
+  bool IsSockets(const packet::Packet& p, const stages::Nat::Destination& d) const {
+    return sockets_ != nullptr && sockets_->IsClaimed(p, d.address, d.port);
+  }
   // Why the route returns packets to this address to the kernel, if it does.
   bool IsKernels(const IpAddress& destination, const tables::Snapshot& snapshot,
                  PuntReason& reason) const;
@@ -241,7 +249,7 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
   stages::Nat nat_;
   const tables::Ruleset* ruleset_ = nullptr;
   const LocalSockets* sockets_ = nullptr;
-  tables::ConntrackSettings own_settings_;  // for packets of our own, whose checksums are right
+  tables::ConntrackSettings own_settings_;  // for packets of our own: checksums are right, one source
   stages::TraceSink* watcher_ = nullptr;
   stages::FlowPath* recorder_ = nullptr;
   bool active_[2] = {false, false};  // by IPv4, IPv6

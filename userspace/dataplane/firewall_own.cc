@@ -1,5 +1,5 @@
-// Netfilter's hooks for what Sluice says itself: errors, resets and what sockets send go through the
-// output and postrouting chains.
+// Netfilter's hooks for what is this machine's: packets for sockets go through the input chains; errors,
+// resets and what sockets send through the output and postrouting chains.
 #include "dataplane/firewall_pass.h"
 
 namespace sluice::dataplane {
@@ -7,8 +7,10 @@ namespace sluice::dataplane {
 using packet::Packet;
 using stages::NatManip;
 using tables::CtState;
+using tables::Flow;
 using tables::FlowDirection;
 using tables::HookPoint;
+using tables::Interface;
 using tables::RouteType;
 using tables::Snapshot;
 
@@ -58,7 +60,8 @@ Judgement Firewall::OfOurOwn(Packet& message, const Packet* connection_of, IpAdd
             .in = nullptr,
             .out = &snapshot.at(message.out),
             .next_hop = next_hop,
-            .now = now};
+            .now = now,
+            .of_socket = connection_of != nullptr && connection_of->Has(packet::kFlagSocket)};
   if (connection_of != nullptr && connection_of->flow != packet::kNoFlowIndex) {
     // nf_ct_attach: it goes the other way of the same connection, which may not be confirmed yet.
     message.flow = connection_of->flow;
@@ -90,6 +93,29 @@ Judgement Firewall::Output(Pass& pass) {
   return judgement.accepted() ? ToTheWire(pass) : judgement;
 }
 
+Judgement Firewall::Input(Packet& p, const Interface& in, const Snapshot& snapshot, Nanos now) {
+  Pass pass{.p = p, .family = FamilyOf(p), .snapshot = snapshot, .in = &in, .now = now};
+  return Run(HookPoint::kInput, pass);
+}
+
+Judgement Firewall::ToSocket(Packet& p, const Interface& in, const Snapshot& snapshot, Nanos now) {
+  Pass pass{.p = p,
+            .family = FamilyOf(p),
+            .snapshot = snapshot,
+            .in = &in,
+            .now = now,
+            .of_socket = true};
+  Judgement judgement = Run(HookPoint::kInput, pass);
+  if (judgement.accepted()) {
+    judgement = Translate(HookPoint::kInputNat, NatManip::kSource, pass);
+  }
+  // Answers begin at this worker's socket, so nobody else will see them.
+  if (Flow* const flow = FlowOf(p)) flow->status &= ~uint32_t{tables::kFlowForeignReply};
+  if (judgement.accepted()) judgement = Confirm(pass);
+  if (judgement.accepted()) p.flow = packet::kNoFlowIndex;
+  return judgement;
+}
+
 Judgement Firewall::OfSocket(Packet& p, IpAddress& next_hop, const Snapshot& snapshot, Nanos now) {
   const Family family = FamilyOf(p);
   Pass pass{.p = p,
@@ -98,7 +124,8 @@ Judgement Firewall::OfSocket(Packet& p, IpAddress& next_hop, const Snapshot& sna
             .in = nullptr,
             .out = &snapshot.at(p.out),
             .next_hop = next_hop,
-            .now = now};
+            .now = now,
+            .of_socket = true};
   Judgement judgement = Run(HookPoint::kOutputRaw, pass);
   if (!judgement.accepted()) return judgement;
   if (tracks(family)) {

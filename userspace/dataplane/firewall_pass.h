@@ -23,6 +23,7 @@ struct Firewall::Pass {
   tables::NatRequest wanted;
   tables::Flow* scratch = nullptr;       // instead of the packet's flow
   stages::TraceSink* trace = nullptr;
+  bool of_socket = false;  // to or from a socket of ours, which the kernel does not have
 
   // To try the hooks before routing on a copy of the packet, without effect.
   Pass DryRun(packet::Packet& copy) const {

@@ -80,12 +80,21 @@ void Pipeline::Fragment(Packet& p, Family family, const IpAddress& next_hop, uin
       counters_.generated_dropped.Add();
       break;
     }
-    if (!first) counters_.generated[piece.generated].Add();
+    if (!first) {
+      counters_.generated[piece.generated].Add();
+    } else {
+      piece.generated = p.generated;
+    }
     Output(piece, family, next_hop, snapshot, now);
   }
   tracer_.End(p, TraceOutcome::kForwarded);
   packet::FreePacket(outbox_.pool(), p);
 }
+
+template void Pipeline::Fragment<stages::Ipv4Fragmenter>(Packet&, Family, const IpAddress&, uint32_t,
+                                                         const Snapshot&, Nanos);
+template void Pipeline::Fragment<stages::Ipv6Fragmenter>(Packet&, Family, const IpAddress&, uint32_t,
+                                                         const Snapshot&, Nanos);
 
 // ip6_forward and ip6_finish_output. Routers fragment no IPv6 packet but those that came in
 // fragments and were put together for the rules.

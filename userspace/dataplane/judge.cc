@@ -154,7 +154,7 @@ void Pipeline::Carry(Packet& p, const Judgement& judgement, Family family,
         if (judgement.reset) firewall_.conntrack().SetClosing(p, snapshot.conntrack, now);
         Send(reply, family, &p, snapshot, now);
       }
-      return Drop(p, DropReason::kFirewallReject);
+      return Drop(p, judgement.drop);
     }
     default:
       // With the ICMP error that belongs to the reason, if one does: no port for NAT.

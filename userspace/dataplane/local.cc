@@ -1,5 +1,8 @@
 // Packets for this machine: to its sockets, answered, or the kernel's; and what its sockets send.
 #include "dataplane/pipeline.h"
+#include "stages/fragment/fragment.h"
+#include "stages/fragment/fragment6.h"
+#include "stages/fragment/refragment.h"
 #include "stages/icmp/echo.h"
 #include "wire/ipv4.h"
 #include "wire/ipv6.h"
@@ -16,7 +19,10 @@ void Pipeline::Local4(Packet& p, const Interface& in, const Snapshot& snapshot, 
   if (sockets_.active() && ReachesSocket(p, Family::kIpv4, in, snapshot, now)) [[unlikely]] return;
   const bool answers = !snapshot.input_firewall4 && !firewall_.JudgesAnswers(Family::kIpv4) &&
                        !snapshot.icmp.echo_ignore_all4;
-  if (!answers || !stages::IsEchoRequest4(p)) return Punt(p, PuntReason::kLocal, snapshot);
+  if (!answers || !stages::IsEchoRequest4(p)) {
+    if (p.flow != packet::kNoFlowIndex) firewall_.LeaveTranslatedToKernel(p, now);
+    return Punt(p, PuntReason::kLocal, snapshot);
+  }
   const Ipv4 requester = wire::Ipv4View(p.l3()).source();
   switch (stages::ValidateSource4(requester, in, IfaceSlot::None(), snapshot, tables_)) {
     case stages::SourceCheck::kMartian:
@@ -44,7 +50,10 @@ void Pipeline::Local6(Packet& p, const Interface& in, const Snapshot& snapshot, 
   if (sockets_.active() && ReachesSocket(p, Family::kIpv6, in, snapshot, now)) [[unlikely]] return;
   const bool answers = !snapshot.input_firewall6 && !firewall_.JudgesAnswers(Family::kIpv6) &&
                        !snapshot.icmp.echo_ignore_all6;
-  if (!answers || !stages::IsEchoRequest6(p)) return Punt(p, PuntReason::kLocal, snapshot);
+  if (!answers || !stages::IsEchoRequest6(p)) {
+    if (p.flow != packet::kNoFlowIndex) firewall_.LeaveTranslatedToKernel(p, now);
+    return Punt(p, PuntReason::kLocal, snapshot);
+  }
   if (!stages::EchoChecksumIsRight6(outbox_.pool().arena(), p)) {
     return Drop(p, DropReason::kChecksum);
   }
@@ -113,15 +122,16 @@ bool Pipeline::ReachesSocket(Packet& p, Family family, const Interface& in,
         break;
     }
   }
+  CompleteChecksum(p, snapshot);  // before rules: a reset answers only what is right
   if (firewall_.active(family)) {
     WatchRules(p, snapshot);
     const Judgement judgement = firewall_.ToSocket(p, in, snapshot, now);
     if (!judgement.accepted()) {
+      if (judgement.drop == DropReason::kUnsupportedRule && judgement.reset) sockets_.Sever(p, now);
       Carry(p, judgement, family, snapshot, now);
       return true;
     }
   }
-  CompleteChecksum(p, snapshot);
   const Packet arrived = p;
   const Verdict verdict = sockets_.Receive(p, now);
   switch (verdict.kind()) {
@@ -137,6 +147,62 @@ bool Pipeline::ReachesSocket(Packet& p, Family family, const Interface& in,
   }
 }
 
+// For the kernel as well. False: there is no room for it.
+bool Pipeline::PuntCopy(const Packet& p, PuntReason reason, const Snapshot& snapshot) {
+  const auto punt = [&](Packet& piece) {
+    Packet judged = piece;
+    firewall_.TakeBackCounts(judged, snapshot, now_);
+    if (outbox_.Punt(piece, reason, /*copy=*/true)) return true;
+    packet::FreePacket(outbox_.pool(), piece);
+    return false;
+  };
+  if (p.fragment_size != 0) {
+    bool all = true;
+    return stages::Refragment(p, outbox_, [&](Packet& piece, bool) { all &= punt(piece); }) && all;
+  }
+  const packet::FrameArena& arena = outbox_.pool().arena();
+  Packet copy;
+  if (p.length > arena.chunk_size() - packet::kHeadroom || !outbox_.NewPacket(p.length, copy)) {
+    return false;
+  }
+  packet::CopyOut(arena, p, 0, copy.data, p.length);
+  copy.in = p.in;
+  copy.l3_offset = p.l3_offset;
+  copy.l4_offset = p.l4_offset;
+  copy.l4_protocol = p.l4_protocol;
+  copy.flags = p.flags;
+  return punt(copy);
+}
+
+// A datagram for a group: to the sockets that have joined it and, in any case, to the kernel. If one of
+// them only can have it, that is the kernel.
+void Pipeline::ToGroup(Packet& p, Family family, const Interface& in, const Snapshot& snapshot,
+                       Nanos now) {
+  if (sockets_.MayBeMembers(p)) {
+    const WorkerId owner = sockets_.OwnerOf(p);
+    if (owner != worker_) return HandOver(owner, p);
+    if (sockets_.Claims(p)) {
+      CompleteChecksum(p, snapshot);
+      if (!PuntCopy(p, PuntReason::kMulticast, snapshot)) {
+        return Punt(p, PuntReason::kMulticast, snapshot);
+      }
+      if (firewall_.active(family)) {
+        Firewall::Key key;
+        firewall_.Prepare(p, family, key);
+        const Judgement judgement = firewall_.BeforeRouting(p, key, in, snapshot, now);
+        if (judgement.kind == Judgement::Kind::kPunt) {
+          return Drop(p, DropReason::kUnsupportedRule);  // the kernel has its copy
+        }
+        if (!judgement.accepted()) return Carry(p, judgement, family, snapshot, now);
+      }
+      // DNAT may have made another destination of it.
+      if (!ReachesSocket(p, family, in, snapshot, now)) Drop(p, DropReason::kMartianDestination);
+      return;
+    }
+  }
+  Punt(p, PuntReason::kMulticast, snapshot);
+}
+
 void Pipeline::FromSocket(Packet& p, const IpAddress& way, Nanos now) {
   const Snapshot& snapshot = sockets_.snapshot();
   p.generated = static_cast<uint8_t>(GeneratedKind::kSocket);
@@ -144,11 +210,26 @@ void Pipeline::FromSocket(Packet& p, const IpAddress& way, Nanos now) {
   if (!p.out.valid()) return Drop(p, DropReason::kNoRoute);
   const Family family = p.l3()[0] >> 4 == 4 ? Family::kIpv4 : Family::kIpv6;
   IpAddress next_hop = way;
-  if (firewall_.active(family) &&
-      !firewall_.OfSocket(p, next_hop, snapshot, now).accepted()) {
-    return Drop(p, DropReason::kFirewallRule);
+  if (firewall_.active(family)) {
+    const Judgement judgement = firewall_.OfSocket(p, next_hop, snapshot, now);
+    if (!judgement.accepted()) [[unlikely]] return RefuseOfSocket(p, judgement);
   }
-  Output(p, family, next_hop, snapshot, now);
+  if (p.fragment_size == 0) return Output(p, family, next_hop, snapshot, now);
+  if (family == Family::kIpv4) {
+    return Fragment<stages::Ipv4Fragmenter>(p, family, next_hop, p.fragment_size, snapshot, now);
+  }
+  Fragment<stages::Ipv6Fragmenter>(p, family, next_hop, p.fragment_size, snapshot, now);
+}
+
+// Who is rejected by rules of OUTPUT is told by an ICMP error or a reset, in Linux: here by what such
+// an error would say.
+void Pipeline::RefuseOfSocket(Packet& p, const Judgement& judgement) {
+  if (judgement.kind == Judgement::Kind::kReject) {
+    counters_.sockets_refused.Add();
+    firewall_.RestoreOriginal(p);
+    sockets_.Refuse(p);
+  }
+  Drop(p, judgement.drop);
 }
 
 }  // namespace sluice::dataplane

@@ -2,7 +2,9 @@
 
 #include <optional>
 #include <span>
+#include <utility>
 
+#include "base/byte_order.h"
 #include "stages/conntrack/tuple.h"
 #include "stages/icmp/source_address.h"
 #include "tables/flow_owner.h"
@@ -73,6 +75,15 @@ bool LocalSockets::Claims(const Packet& p) const {
   return quoted->protocol == wire::kProtocolUdp && stack_->udp().Claims(SocketOf(*quoted));
 }
 
+bool LocalSockets::IsClaimed(const Packet& p, const IpAddress& address, uint16_t port) const {
+  if (!active() || !MayConcern(p) || tables::IsIcmp(p.l4_protocol)) return false;
+  if (!address.is_v4() && address.v6().IsLinkLocal()) return false;
+  FlowTuple arrived;
+  if (!stages::MakeTuple(p, arrived)) return false;
+  const transport::Tuple t{{address, port}, SocketOf(arrived).local};
+  return p.l4_protocol == wire::kProtocolTcp ? stack_->tcp().Claims(t) : stack_->udp().Claims(t);
+}
+
 WorkerId LocalSockets::OwnerOf(const Packet& p) const {
   if (worker_count_ == 1) return worker_;
   if (tables::IsIcmp(p.l4_protocol)) {
@@ -81,6 +92,24 @@ WorkerId LocalSockets::OwnerOf(const Packet& p) const {
   }
   FlowTuple tuple;
   return stages::MakeTuple(p, tuple) ? tables::OwnerOf(tuple, worker_count_) : worker_;
+}
+
+void LocalSockets::Refuse(const Packet& p) {
+  FlowTuple sent;
+  if (refused_count_ == kRefusals || !stages::MakeTuple(p, sent)) return;
+  const bool tcp = p.l4_protocol == wire::kProtocolTcp;
+  refused_[refused_count_++] = {.tuple = SocketOf(sent),
+                                .sequence = tcp ? LoadBe32(p.l4() + 4) : 0,
+                                .protocol = p.l4_protocol};
+}
+
+// Who is told may send at once, and be refused again: that is for the next turn.
+void LocalSockets::TellRefused(Nanos now) {
+  const std::array<Refusal, kRefusals> refused = refused_;
+  const size_t count = std::exchange(refused_count_, 0);
+  for (size_t i = 0; i < count; ++i) {
+    stack_->OnRefused(refused[i].protocol, refused[i].tuple, refused[i].sequence, now);
+  }
 }
 
 void LocalSockets::Output(Packet& p, Nanos now) {

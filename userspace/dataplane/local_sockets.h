@@ -5,7 +5,10 @@
 // the pipeline asks active() where it has found a packet to be for this machine, and nowhere else.
 //
 // Which packets. TCP and UDP to an address of ours, and ICMP errors about what sockets have sent;
-// neither to nor from link-local addresses, since no table says by which link they are, nor to groups.
+// neither to nor from link-local addresses, since no table says by which link they are. Datagrams to
+// groups go to sockets that have joined them, and to the kernel as well, which has the groups' state and
+// may have members too; who wants a group joins it on each worker. (XDP passes groups to the kernel
+// only: on real interfaces none comes here yet.)
 // All of them go to the worker that tables::OwnerOf names, where the connection is or would be made;
 // what no socket there wants is the kernel's, as if there were none.
 //
@@ -18,6 +21,7 @@
 #define SLUICE_DATAPLANE_LOCAL_SOCKETS_H_
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <memory>
 
@@ -29,6 +33,7 @@
 #include "stages/route/route.h"
 #include "tables/snapshot.h"
 #include "transport/transport.h"
+#include "wire/protocol.h"
 
 namespace sluice::dataplane {
 
@@ -73,25 +78,41 @@ class LocalSockets final : public transport::IpLayer {
   // Whether a socket would take it; MayConcern has said yes.
   bool Claims(const packet::Packet& p) const;
   bool IsClaimed(const packet::Packet& p) const { return active() && MayConcern(p) && Claims(p); }
+  // The same of a TCP or UDP packet as if it were for this address and port.
+  bool IsClaimed(const packet::Packet& p, const IpAddress& address, uint16_t port) const;
+  // Of a packet for a group: whether sockets of this worker have joined any, so that it must be asked.
+  bool MayBeMembers(const packet::Packet& p) const {
+    return stack_->udp().has_members() && p.l4_protocol == wire::kProtocolUdp && MayConcern(p);
+  }
   // The worker whose sockets the packet is for.
   WorkerId OwnerOf(const packet::Packet& p) const;
   // transport::Transport::Receive.
   packet::Verdict Receive(packet::Packet& p, Nanos now) { return stack_->Receive(p, now); }
+  // Of a segment that is not received: transport::Transport::OnSevered.
+  void Sever(const packet::Packet& segment, Nanos now) { stack_->OnSevered(segment, now); }
+
+  // Rules have rejected what a socket sends: it is told before the worker's next turn, since its stack
+  // is in the middle of sending.
+  void Refuse(const packet::Packet& p);
 
   // Around the packets of a burst, so that a connection answers several at once.
   void BeginBurst() {
     if (active()) [[unlikely]] stack_->BeginBurst();
   }
   void EndBurst(Nanos now) {
-    if (active()) [[unlikely]] stack_->EndBurst(now);
+    if (!active()) [[likely]] return;
+    stack_->EndBurst(now);
+    if (refused_count_ > 0) TellRefused(now);
   }
 
   void OnTimer(Nanos now) {
+    if (refused_count_ > 0) TellRefused(now);
     stack_->OnTimer(now);
     if (program_ != nullptr) program_->OnTimer(now);
   }
   Nanos NextDeadline() const {
     if (!active()) [[likely]] return Nanos::Max();
+    if (refused_count_ > 0) return Nanos();
     const Nanos next = stack_->NextDeadline();
     return program_ == nullptr ? next : std::min(next, program_->NextDeadline());
   }
@@ -102,6 +123,16 @@ class LocalSockets final : public transport::IpLayer {
   bool ArrivesHere(const transport::Tuple& tuple) override;
 
  private:
+  struct Refusal {
+    transport::Tuple tuple;
+    uint32_t sequence = 0;
+    uint8_t protocol = 0;
+  };
+  // Of one turn; who comes later is not told, and tries again.
+  static constexpr size_t kRefusals = 64;
+
+  void TellRefused(Nanos now);
+
   const WorkerId worker_;
   const uint32_t worker_count_;
   const stages::RoutingTables tables_;
@@ -109,6 +140,8 @@ class LocalSockets final : public transport::IpLayer {
   const tables::Snapshot* snapshot_ = nullptr;
   std::unique_ptr<transport::Transport> stack_;
   std::unique_ptr<SocketProgram> program_;  // uses the stack: ends first
+  std::array<Refusal, kRefusals> refused_;
+  size_t refused_count_ = 0;
 };
 
 }  // namespace sluice::dataplane

@@ -110,7 +110,12 @@ void Pipeline::Classify(Packet& p, const Interface& in, const Snapshot& snapshot
 
 void Pipeline::Classify4(Packet& p, const Interface& in, const Snapshot& snapshot, Nanos now) {
   const Verdict verdict = stages::CheckBeforeLookup4(p, in, snapshot);
-  if (verdict.kind() == Verdict::Kind::kPunt) return Punt(p, verdict.punt_reason(), snapshot);
+  if (verdict.kind() == Verdict::Kind::kPunt) {
+    if (verdict.punt_reason() == PuntReason::kMulticast && sockets_.active()) [[unlikely]] {
+      return ToGroup(p, Family::kIpv4, in, snapshot, now);
+    }
+    return Punt(p, verdict.punt_reason(), snapshot);
+  }
   // Rules come before the kernel looks at addresses.
   if (firewall_.active(Family::kIpv4)) return Enlist(p, Family::kIpv4, snapshot, now);
   if (verdict.kind() == Verdict::Kind::kDrop) return Drop(p, verdict.drop_reason());
@@ -131,7 +136,12 @@ void Pipeline::Classify6(Packet& p, const Interface& in, const Snapshot& snapsho
     if (!verdict.is_continue()) return NeighborMessage(p, verdict, snapshot, now);
   }
   const Verdict verdict = stages::CheckBeforeLookup6(p, in, snapshot);
-  if (verdict.kind() == Verdict::Kind::kPunt) return Punt(p, verdict.punt_reason(), snapshot);
+  if (verdict.kind() == Verdict::Kind::kPunt) {
+    if (verdict.punt_reason() == PuntReason::kMulticast && sockets_.active()) [[unlikely]] {
+      return ToGroup(p, Family::kIpv6, in, snapshot, now);
+    }
+    return Punt(p, verdict.punt_reason(), snapshot);
+  }
   if (firewall_.active(Family::kIpv6)) return Enlist(p, Family::kIpv6, snapshot, now);
   if (verdict.kind() == Verdict::Kind::kDrop) return Drop(p, verdict.drop_reason());
   batch6_.packets[batch6_.count] = &p;

@@ -220,7 +220,11 @@ class Pipeline : private LocalSockets::Exit {
   // Local packets and sockets (local.cc). True: a socket, or another worker, has it, or it is dropped.
   bool ReachesSocket(Packet& p, Family family, const tables::Interface& in,
                      const Snapshot& snapshot, Nanos now);
+  void ToGroup(Packet& p, Family family, const tables::Interface& in, const Snapshot& snapshot,
+               Nanos now);
+  bool PuntCopy(const Packet& p, PuntReason reason, const Snapshot& snapshot);
   void FromSocket(Packet& p, const IpAddress& next_hop, Nanos now) override;
+  void RefuseOfSocket(Packet& p, const Judgement& judgement);
   bool IsLocal(const Packet& p, Family family) const;
   void RefuseStray(Packet& p, Family family, const tables::Interface& in, const Snapshot& snapshot,
                    Nanos now);

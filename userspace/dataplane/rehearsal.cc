@@ -151,7 +151,8 @@ Judgement Firewall::RehearseInput(Packet& p, const Interface& in, const Snapshot
             .in = &in,
             .now = now,
             .dry = true,
-            .scratch = r.tracked ? &r.scratch : nullptr};
+            .scratch = r.tracked ? &r.scratch : nullptr,
+            .of_socket = true};
   return Rehearse(HookPoint::kInput, pass, r);
 }
 
@@ -162,7 +163,6 @@ Verdict ToVerdict(const Judgement& judgement) {
     case Judgement::Kind::kPunt:
       return Verdict::Punt(judgement.punt);
     case Judgement::Kind::kReject:
-      return Verdict::Drop(DropReason::kFirewallReject);
     case Judgement::Kind::kDrop:
       return Verdict::Drop(judgement.drop);
     default:

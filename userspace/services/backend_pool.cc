@@ -27,7 +27,9 @@ void BackendPool::Configure(const tables::ServiceConfig& config, Nanos now) {
     }
     Backend& b = **found;
     b.config = wanted;
-    b.stats = &counters_.backend(wanted.slot);
+    BackendStats& stats = counters_.backend(wanted.slot);
+    if (b.stats != &stats) stats.active.Add(b.connections);  // it comes back to another place
+    b.stats = &stats;
     b.index = static_cast<uint32_t>(current_.size());
     b.removed = false;
     b.stats->up.Set(b.up ? 1 : 0);
@@ -39,6 +41,14 @@ void BackendPool::Configure(const tables::ServiceConfig& config, Nanos now) {
   }
   // Workers begin at different backends.
   next_ = current_.empty() ? 0 : static_cast<uint32_t>(seed_ % current_.size());
+}
+
+void BackendPool::GiveUpSlot(uint32_t slot) {
+  for (const auto& b : all_) {
+    if (b->config.slot != slot) continue;
+    b->config.slot = tables::kNoServiceSlot;
+    b->stats = &counters_.backend(tables::kNoServiceSlot);
+  }
 }
 
 void BackendPool::Collect() {

@@ -58,6 +58,9 @@ class BackendPool {
   // Null: there is none.
   Backend* Pick(const IpAddress& client, BackendMask tried);
 
+  // Somebody else counts at this place from now on; nobody looks at what is left of who did.
+  void GiveUpSlot(uint32_t slot);
+
   // Forgets backends that were removed and have no connections any more.
   void Collect();
 

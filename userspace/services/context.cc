@@ -2,19 +2,19 @@
 
 namespace sluice::services {
 
-Context::Context(transport::Transport& t, const ServiceLimits& l, PageSource& p, uint64_t seed,
-                 Nanos now)
+Context::Context(transport::Transport& t, const ServiceLimits& l, PageSource& p,
+                 const Randomness& random, Nanos now)
     : transport(t),
       limits(l),
       pages(p),
-      rng(seed),
+      rng(random.seed),
       timers({kServiceTimers, l.relays, l.http_connections, l.endpoint_connections,
               tables::ServiceSlots::kBackends},
              now),
       item_of_tcp(t.tcp().config().limits.connections),
       item_of_udp(t.udp().config().sockets, transport::kNoIndex),
       sessions(l.udp_sessions),
-      session_table(l.udp_sessions, {rng.Next(), rng.Next()}),
+      session_table(l.udp_sessions, random.key),
       relays(l.relays),
       probes(tables::ServiceSlots::kBackends),
       http(l.http_connections),

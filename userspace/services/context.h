@@ -32,9 +32,15 @@ namespace sluice::services {
 struct ServiceLimits {
   uint32_t workers = 1;                  // among which max_connections is divided
   uint32_t relays = 2048;                // tcp_proxy: a client of one more is reset
-  uint32_t udp_sessions = 8192;          // udp_proxy: the idlest of that service makes room
-  uint32_t http_connections = 256;       // a client of one more is reset
+  uint32_t udp_sessions = 8192;          // udp_proxy: the idlest of the service with most makes room
+  uint32_t http_connections = 256;       // the idlest makes room; without one a client is reset
   uint32_t endpoint_connections = 1024;  // echo, discard, chargen: likewise
+};
+// `seed`: what only has to be even (turns, jitter); the same one gives the same run. `key`: of tables
+// that strangers fill; secret, and of each worker its own.
+struct Randomness {
+  uint64_t seed = 1;
+  transport::HashKey key;
 };
 // Services that there can be at a time, with those that drain; of one more, the oldest that drains is
 // ended at once.
@@ -57,7 +63,7 @@ struct BackendView {
   bool removed = false;   // by a reload; the rest of its connections lives on
   uint32_t connections = 0;
   Nanos since;            // when it last went up or down
-  const BackendStats* stats = nullptr;
+  const BackendStats* stats = nullptr;  // null: not counted
 };
 using BackendVisitor = std::function<void(const BackendView&)>;
 
@@ -120,6 +126,7 @@ struct HttpConnection {
   uint16_t input_end = 0;
   uint16_t head_size = 0;
   uint32_t generation = 0;   // of answers: survives the connection
+  Nanos idle_since;          // when the last answer had been sent
   size_t sent = 0;           // of head and body
   std::string_view body;     // `page`'s
   std::shared_ptr<const std::string> page;
@@ -127,9 +134,10 @@ struct HttpConnection {
   std::array<char, 320> head;  // and a short body
   std::array<uint8_t, 1024> input;
 
-  void Start(HttpService* service, transport::TcpSocket s) {
+  void Start(HttpService* service, transport::TcpSocket s, Nanos now) {
     owner = service;
     socket = s;
+    idle_since = now;
     state = State::kReading;
     keep_alive = true;
     head_only = false;
@@ -141,7 +149,8 @@ struct HttpConnection {
 };
 
 struct Context {
-  Context(transport::Transport& t, const ServiceLimits& l, PageSource& p, uint64_t seed, Nanos now);
+  Context(transport::Transport& t, const ServiceLimits& l, PageSource& p, const Randomness& random,
+          Nanos now);
 
   transport::Transport& transport;
   const ServiceLimits limits;
@@ -155,6 +164,7 @@ struct Context {
   std::vector<uint32_t> item_of_udp;
   transport::Slab<UdpSession> sessions;
   transport::TupleTable session_table;
+  std::vector<UdpProxy*> udp_proxies;  // all of them: who has most sessions makes room
   transport::Slab<Relay> relays;
   transport::Slab<Probe> probes;
   transport::Slab<HttpConnection> http;

@@ -131,12 +131,14 @@ void EndpointService::AbortAll(Nanos now) {
 }
 
 void EndpointService::OnReadable(transport::UdpSocket socket, Nanos now) {
+  const transport::Endpoint* const local = udp().LocalOf(socket);
+  const uint16_t own = local == nullptr ? uint16_t{0} : local->port;
   ReceivedDatagram d(context_);
   while (d.Next(socket)) {
     stats_->messages_in.Add();
     stats_->bytes_in.Add(d.data().size());
     if (config_->kind == ServiceKind::kDiscard) continue;
-    if (AnswersItself(d.from().port)) {
+    if (AnswersItself(d.from().port) || d.from().port == own) {
       stats_->Fail(ServiceFailure::kLoop);
     } else if (config_->kind == ServiceKind::kEcho) {
       Answer(socket, d.from(), d.data(), now);

@@ -2,8 +2,8 @@
 //
 // Echo passes received frames back without a copy, and does not read what it could not send. Chargen
 // over TCP lends the stack one pattern again and again, and discards what it is sent; over UDP it
-// answers each datagram with up to 512 characters. Datagrams from the ports of these services get no
-// answer (kLoop), since two of them would talk for ever.
+// answers each datagram with up to 512 characters. Datagrams from the ports of these services, or
+// from the port that this one has here, get no answer (kLoop), since two of them would talk for ever.
 #ifndef SLUICE_SERVICES_ENDPOINT_SERVICE_H_
 #define SLUICE_SERVICES_ENDPOINT_SERVICE_H_
 

@@ -93,10 +93,12 @@ void HealthChecker::Start(Probe& probe, Nanos now) {
   transport::Endpoint to{probe.backend->config.address.address,
                          probe.backend->config.address.port};
   if (config_.port != 0) to.port = config_.port;
-  if (context_.transport.tcp().Connect({}, to, {.no_delay = true}, this, now, probe.socket) !=
-      SocketError::kNone) {
+  const SocketError error =
+      context_.transport.tcp().Connect({}, to, {.no_delay = true}, this, now, probe.socket);
+  if (error != SocketError::kNone) {
     probe.socket = {};
-    return Result(probe, false, now);
+    const bool short_of = error == SocketError::kNoMemory || error == SocketError::kNoPorts;
+    return short_of ? Skip(probe, now) : Result(probe, false, now);
   }
   const uint32_t index = context_.probes.IndexOf(probe);
   context_.item_of_tcp[probe.socket.index] = index;
@@ -118,7 +120,8 @@ void HealthChecker::OnConnected(transport::TcpSocket socket, Nanos now) {
              "\r\nUser-Agent: sluice\r\nConnection: close\r\n\r\n";
   const auto sent = context_.transport.tcp().Send(
       socket, {reinterpret_cast<const uint8_t*>(request.data()), request.size()}, now);
-  if (sent.bytes < request.size()) Result(probe, false, now);
+  // A new connection has room for it, if the worker has.
+  if (sent.bytes < request.size()) Skip(probe, now);
 }
 
 void HealthChecker::OnReadable(transport::TcpSocket socket, Nanos now) {
@@ -139,10 +142,21 @@ void HealthChecker::OnError(transport::TcpSocket socket, SocketError, Nanos now)
   Result(Of(socket), false, now);
 }
 
-void HealthChecker::Result(Probe& probe, bool good, Nanos now) {
+void HealthChecker::Stop(Probe& probe, Nanos now) {
   if (probe.socket.valid()) context_.transport.tcp().Abort(probe.socket, now);
   probe.socket = {};
   probe.running = false;
+}
+
+// What this machine was short of says nothing about the backend.
+void HealthChecker::Skip(Probe& probe, Nanos now) {
+  Stop(probe, now);
+  probe.backend->stats->checks_skipped.Add();
+  Schedule(probe, config_.interval / kHurry, now);
+}
+
+void HealthChecker::Result(Probe& probe, bool good, Nanos now) {
+  Stop(probe, now);
   Backend& b = *probe.backend;
   (good ? b.stats->checks_passed : b.stats->checks_failed).Add();
   probe.in_a_row = good == b.up ? 0 : probe.in_a_row + 1;
@@ -152,8 +166,11 @@ void HealthChecker::Result(Probe& probe, bool good, Nanos now) {
     probe.decided = true;
   }
   if (good) probe.decided = true;
-  const Nanos interval = probe.decided ? config_.interval : config_.interval / kAtFirst;
-  // Not all at the same time, nor in step with other workers.
+  Schedule(probe, probe.decided ? config_.interval : config_.interval / kAtFirst, now);
+}
+
+// Not all at the same time, nor in step with other workers.
+void HealthChecker::Schedule(const Probe& probe, Nanos interval, Nanos now) {
   const auto tenth = static_cast<uint64_t>(interval.count() / 10 + 1);
   const auto jitter = static_cast<int64_t>(context_.rng.Below(2 * tenth));
   const Nanos wait = interval - interval / 10 + Nanos(jitter);

@@ -5,7 +5,8 @@
 // take it down; `rise` good ones bring it back. Until it is known how it is (a first good check, or down)
 // they come eight times as often, so that one that is dead is found out soon, and one whose first check
 // went astray (a network that is just coming up) is not lost. The connection is reset afterwards, which
-// leaves no TIME-WAIT behind.
+// leaves no TIME-WAIT behind. One that this machine has no port or memory for is neither good nor bad:
+// it is tried again soon, and counted (checks_skipped).
 //
 // Thread: the worker's. Probes come from a slab; without one a backend is not checked, and stays up.
 #ifndef SLUICE_SERVICES_HEALTH_CHECKER_H_
@@ -59,6 +60,9 @@ class HealthChecker final : public transport::TcpHandler {
   void Start(Probe& probe, Nanos now);
   void End(Backend& backend, Nanos now);
   void Result(Probe& probe, bool good, Nanos now);
+  void Skip(Probe& probe, Nanos now);
+  void Stop(Probe& probe, Nanos now);
+  void Schedule(const Probe& probe, Nanos interval, Nanos now);
   void SetUp(Backend& backend, bool up, Nanos now);
 
   Context& context_;

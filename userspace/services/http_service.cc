@@ -14,6 +14,7 @@ using State = HttpConnection::State;
 
 constexpr Nanos kPageTimeout = Seconds(10);   // the control thread is not asked twice
 constexpr Nanos kGoodbyeTimeout = Seconds(2);  // for the client to close
+constexpr size_t kPiece = 8 * 1024;            // given to the stack between two looks at its memory
 
 struct StatusText {
   uint16_t status;
@@ -48,14 +49,14 @@ void HttpService::SetTimer(const HttpConnection& c, Nanos deadline) {
 void HttpService::OnAcceptable(transport::TcpListenerId listener, Nanos now) {
   transport::TcpSocket socket;
   while (tcp().Accept(listener, this, socket) == SocketError::kNone) {
-    const uint32_t index = HasRoom() ? context_.http.Alloc() : transport::kNoIndex;
+    const uint32_t index = Place(now);
     if (index == transport::kNoIndex) {
       stats_->Fail(ServiceFailure::kLimit);
       tcp().Abort(socket, now);
       continue;
     }
     HttpConnection& c = context_.http[index];
-    c.Start(this, socket);
+    c.Start(this, socket, now);
     context_.item_of_tcp[socket.index] = index;
     SetTimer(c, now + config_->idle_timeout);
     Begin();
@@ -70,9 +71,31 @@ void HttpService::OnReadable(transport::TcpSocket socket, Nanos now) {
 
 void HttpService::OnWritable(transport::TcpSocket socket, Nanos now) {
   HttpConnection& c = Of(socket);
-  if (c.state != State::kSending) return;
-  SetTimer(c, now + config_->idle_timeout);
-  Advance(c, now);
+  if (c.state == State::kSending) Advance(c, now);
+}
+
+// A place for one connection more; kNoIndex: none.
+uint32_t HttpService::Place(Nanos now) {
+  if (!HasRoom() && !MakeRoom(/*of_this=*/true, now)) return transport::kNoIndex;
+  const uint32_t index = context_.http.Alloc();
+  if (index != transport::kNoIndex || !MakeRoom(/*of_this=*/false, now)) return index;
+  return context_.http.Alloc();
+}
+
+// Ends the connection, of this service or of any, that has been without a request longest.
+bool HttpService::MakeRoom(bool of_this, Nanos now) {
+  HttpConnection* idlest = nullptr;
+  for (uint32_t i = 0; i < context_.http.capacity(); ++i) {
+    HttpConnection& c = context_.http[i];
+    if (c.owner == nullptr || (of_this && c.owner != this)) continue;
+    const bool idle = c.state == State::kGoodbye ||
+                      (c.state == State::kReading && !c.reader.in_request());
+    if (idle && (idlest == nullptr || c.idle_since < idlest->idle_since)) idlest = &c;
+  }
+  if (idlest == nullptr) return false;
+  idlest->owner->stats_->Fail(ServiceFailure::kEvicted);
+  idlest->owner->Finish(*idlest, false, now);
+  return true;
 }
 
 void HttpService::OnError(transport::TcpSocket socket, SocketError, Nanos now) {
@@ -92,6 +115,7 @@ void HttpService::Advance(HttpConnection& c, Nanos now) {
         if (!SendAnswer(c, now)) return;
         if (!c.keep_alive) return SayGoodbye(c, now);
         c.state = State::kReading;
+        c.idle_since = now;
         SetTimer(c, now + config_->idle_timeout);
         break;
       case State::kWaiting:
@@ -197,7 +221,7 @@ bool HttpService::SendAnswer(HttpConnection& c, Nanos now) {
   while (c.sent < all) {
     const std::string_view rest =
         c.sent < c.head_size ? std::string_view(c.head.data(), c.head_size).substr(c.sent)
-                             : c.body.substr(c.sent - c.head_size);
+                             : c.body.substr(c.sent - c.head_size, kPiece);
     const auto result = tcp().Send(
         c.socket, {reinterpret_cast<const uint8_t*>(rest.data()), rest.size()}, now);
     if (!result.ok()) return false;  // OnWritable comes, or OnError, or the timer
@@ -211,6 +235,7 @@ bool HttpService::SendAnswer(HttpConnection& c, Nanos now) {
 
 void HttpService::SayGoodbye(HttpConnection& c, Nanos now) {
   tcp().Shutdown(c.socket, now);
+  c.idle_since = now;
   c.state = State::kGoodbye;
   SetTimer(c, now + kGoodbyeTimeout);
   Discard(c, now);

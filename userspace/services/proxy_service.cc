@@ -34,7 +34,7 @@ void ProxyService::ForEachBackend(const BackendVisitor& visit) const {
            .removed = b.removed,
            .connections = b.connections,
            .since = b.since,
-           .stats = b.stats});
+           .stats = b.config.slot == tables::kNoServiceSlot ? nullptr : b.stats});
   });
 }
 

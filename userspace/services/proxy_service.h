@@ -14,6 +14,7 @@ class ProxyService : public Service {
 
   void Start(Nanos now) override;
   void ForEachBackend(const BackendVisitor& visit) const override;
+  void GiveUpBackendSlot(uint32_t slot) override { pool_.GiveUpSlot(slot); }
 
  protected:
   void OnReconfigured(Nanos now) override;

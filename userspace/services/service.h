@@ -64,6 +64,8 @@ class Service : public transport::TcpHandler, public transport::UdpHandler {
 
   // Backends for views: empty for those without.
   virtual void ForEachBackend(const BackendVisitor&) const {}
+  // A backend's counters get another owner: those of a backend that is gone, or about to go.
+  virtual void GiveUpBackendSlot(uint32_t) {}
 
  protected:
   struct TcpListening {

@@ -13,7 +13,7 @@ void Reset(ServiceStats& s) {
 
 void Reset(BackendStats& s) {
   for (Counter* c : {&s.up, &s.active, &s.connections, &s.failures, &s.went_up, &s.went_down,
-                     &s.checks_passed, &s.checks_failed}) {
+                     &s.checks_passed, &s.checks_failed, &s.checks_skipped}) {
     c->Set(0);
   }
 }

@@ -29,7 +29,7 @@ enum class ServiceFailure : uint8_t {
   kDrainTimeout,   // the service was taken away, and this one did not end in time
   kMemory,         // the worker's buffers
   kBadRequest,     // http
-  kEvicted,        // a UDP session that made room for a new one
+  kEvicted,        // a UDP session, or an idle HTTP connection, that made room for a new one
   kSendFailed,     // a datagram that could not be passed on (too long, no route)
   kLoop,           // a datagram from a port that would answer the answer
   kListen,         // an address could not be listened on
@@ -72,6 +72,7 @@ struct BackendStats {
   Counter went_down;
   Counter checks_passed;
   Counter checks_failed;
+  Counter checks_skipped;  // not made, for want of memory or ports of our own
 };
 
 // For a slot that another name takes over. On the worker's thread.

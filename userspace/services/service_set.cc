@@ -16,18 +16,11 @@ using tables::ServiceConfig;
 using tables::ServiceKind;
 using tables::ServicesConfig;
 
-// Whether a service counts at this slot, or a backend of its does.
-bool CountsAt(const ServiceConfig& service, uint32_t service_slot, uint32_t backend_slot) {
-  return service.slot == service_slot ||
-         std::any_of(service.backends.begin(), service.backends.end(),
-                     [&](const tables::BackendConfig& b) { return b.slot == backend_slot; });
-}
-
 }  // namespace
 
 ServiceSet::ServiceSet(transport::Transport& transport, const ServiceLimits& limits,
-                       PageSource& pages, uint64_t seed, Nanos now)
-    : context_(transport, limits, pages, seed, now),
+                       PageSource& pages, const Randomness& random, Nanos now)
+    : context_(transport, limits, pages, random, now),
       by_timer_(kServiceTimers),
       slot_names_(tables::ServiceSlots::kServices),
       backend_slot_names_(tables::ServiceSlots::kBackends) {}
@@ -58,25 +51,26 @@ ServiceSet::ServicePtr ServiceSet::Make(Service::ConfigPtr config) {
 }
 
 // Whoever still counts at a slot that somebody else gets has been draining for long, and ends.
-void ServiceSet::EndUsers(uint32_t service_slot, uint32_t backend_slot, Nanos now) {
+void ServiceSet::EndUsers(uint32_t slot, Nanos now) {
   for (const ServicePtr& service : draining_) {
-    if (CountsAt(service->config(), service_slot, backend_slot)) service->AbortAll(now);
+    if (service->config().slot == slot) service->AbortAll(now);
   }
 }
 
 void ServiceSet::ResetSlots(const ServicesConfig& config, Nanos now) {
-  constexpr uint32_t kNone = tables::kNoServiceSlot - 1;
   for (const ServiceConfig& service : config.services) {
     if (service.slot < slot_names_.size() && slot_names_[service.slot] != service.name) {
       slot_names_[service.slot] = service.name;
-      EndUsers(service.slot, kNone, now);
+      EndUsers(service.slot, now);
       Reset(context_.counters.service(service.slot));
     }
     for (const tables::BackendConfig& b : service.backends) {
       const std::string name = service.name + " " + ToString(b.address);
       if (b.slot >= backend_slot_names_.size() || backend_slot_names_[b.slot] == name) continue;
       backend_slot_names_[b.slot] = name;
-      EndUsers(kNone, b.slot, now);
+      for (const auto* const list : {&services_, &draining_}) {
+        for (const ServicePtr& user : *list) user->GiveUpBackendSlot(b.slot);
+      }
       Reset(context_.counters.backend(b.slot));
     }
   }

@@ -34,7 +34,7 @@ class ServiceSet {
   // All of the arguments must outlive it; destroy it before the transport stack, which must not be
   // given anything in between. It comes without services.
   ServiceSet(transport::Transport& transport, const ServiceLimits& limits, PageSource& pages,
-             uint64_t seed, Nanos now);
+             const Randomness& random, Nanos now);
   ~ServiceSet();
   ServiceSet(const ServiceSet&) = delete;
   ServiceSet& operator=(const ServiceSet&) = delete;
@@ -78,7 +78,7 @@ class ServiceSet {
   void Drain(ServicePtr service, Nanos now);
   void Forget();
   void ResetSlots(const tables::ServicesConfig& config, Nanos now);
-  void EndUsers(uint32_t service_slot, uint32_t backend_slot, Nanos now);
+  void EndUsers(uint32_t slot, Nanos now);
 
   Context context_;
   transport::Slab<Service*> by_timer_;

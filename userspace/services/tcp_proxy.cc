@@ -24,8 +24,26 @@ transport::TcpSocketOptions TcpProxy::ListenOptions() const {
 }
 
 void TcpProxy::OnReconfigured(Nanos now) {
+  std::vector<tables::ServiceAddress> before;
+  for (const Backend* const b : pool_.current()) before.push_back(b->config.address);
   ProxyService::OnReconfigured(now);
-  full_ = 0;  // indices have changed
+  // Indices have changed.
+  full_ = 0;
+  for (uint32_t i = 0; i < context_.relays.capacity() && active() > 0; ++i) {
+    Relay& r = context_.relays[i];
+    if (r.owner == this && !r.connected) r.tried = Renumber(r.tried, before);
+  }
+}
+
+BackendMask TcpProxy::Renumber(BackendMask mask,
+                               const std::vector<tables::ServiceAddress>& before) const {
+  BackendMask after = 0;
+  for (const Backend* const b : pool_.current()) {
+    const auto was = std::find(before.begin(), before.end(), b->config.address);
+    if (was == before.end()) continue;
+    after |= (mask >> (was - before.begin()) & 1) << b->index;
+  }
+  return after;
 }
 
 void TcpProxy::OnAcceptable(transport::TcpListenerId listener, Nanos now) {

@@ -14,6 +14,8 @@
 #ifndef SLUICE_SERVICES_TCP_PROXY_H_
 #define SLUICE_SERVICES_TCP_PROXY_H_
 
+#include <vector>
+
 #include "services/proxy_service.h"
 
 namespace sluice::services {
@@ -60,6 +62,8 @@ class TcpProxy final : public ProxyService {
   void Free(Relay& r);
   void CountConnectTime(Nanos took);
   uint32_t Undelivered(const Relay& r) const;
+  // Of indices among the backends `before` a reload: those of the same ones now.
+  BackendMask Renumber(BackendMask mask, const std::vector<tables::ServiceAddress>& before) const;
 
   // Backends towards which there was no free port, which costs much to find out.
   BackendMask full_ = 0;

@@ -1,5 +1,7 @@
 #include "services/udp_proxy.h"
 
+#include <utility>
+
 #include "services/datagrams.h"
 
 namespace sluice::services {
@@ -18,6 +20,13 @@ constexpr int kEvictions = 4;
 constexpr Nanos kPortsShort = Millis(20);
 
 }  // namespace
+
+UdpProxy::UdpProxy(Context& context, ConfigPtr config, uint32_t timer)
+    : ProxyService(context, std::move(config), timer) {
+  context_.udp_proxies.push_back(this);
+}
+
+UdpProxy::~UdpProxy() { std::erase(context_.udp_proxies, this); }
 
 void UdpProxy::Link(UdpSession& s) {
   const uint32_t index = context_.sessions.IndexOf(s);
@@ -78,6 +87,14 @@ bool UdpProxy::MakeRoom() {
   return true;
 }
 
+bool UdpProxy::MakeRoomAmongAll() {
+  UdpProxy* most = this;
+  for (UdpProxy* const other : context_.udp_proxies) {
+    if (other->active() > most->active()) most = other;
+  }
+  return most->MakeRoom();
+}
+
 // A socket towards the backend; at a limit of sockets or ports the idlest sessions make room for it.
 SocketError UdpProxy::OpenFor(UdpSession& s, const Backend& backend, Nanos now) {
   const transport::Endpoint remote = EndpointOf(backend.config.address);
@@ -109,7 +126,7 @@ UdpSession* UdpProxy::Begin(const transport::Tuple& client, transport::UdpSocket
   }
   if (!HasRoom()) MakeRoom();
   uint32_t index = context_.sessions.Alloc();
-  if (index == kNoIndex && MakeRoom()) index = context_.sessions.Alloc();
+  if (index == kNoIndex && MakeRoomAmongAll()) index = context_.sessions.Alloc();
   if (index == kNoIndex) {
     stats_->Fail(ServiceFailure::kLimit);
     return nullptr;

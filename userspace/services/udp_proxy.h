@@ -3,9 +3,10 @@
 //
 // A session ends when neither side has said anything for idle_timeout, after `replies` datagrams of
 // the backend's, when ICMP says that the backend is not there, or to make room for a new one: at
-// max_connections, or the worker's limit, the idlest of the service goes (kEvicted); where ports towards a
-// backend have run out, the new session has the port of the one that went. A client whose
-// backend is found down by a health check gets another one with its next datagram.
+// max_connections the idlest of the service goes (kEvicted); at the worker's limit that of the service
+// with the most sessions, so that a flood of one leaves the others theirs; where ports towards a backend
+// have run out, the new session has the port of the one that went. A client whose backend is found down
+// by a health check gets another one with its next datagram.
 //
 // When an address is no longer listened on, its sessions get sockets of their own for their clients,
 // so that they live on to their end, and somebody else can have the address.
@@ -22,7 +23,8 @@ namespace sluice::services {
 
 class UdpProxy final : public ProxyService {
  public:
-  using ProxyService::ProxyService;
+  UdpProxy(Context& context, ConfigPtr config, uint32_t timer);
+  ~UdpProxy() override;
 
   using Service::OnError;
   using Service::OnReadable;
@@ -39,7 +41,8 @@ class UdpProxy final : public ProxyService {
   void FromClient(UdpSession& s, std::span<const uint8_t> data, Nanos now);
   void FromBackend(UdpSession& s, std::span<const uint8_t> data, Nanos now);
   UdpSession* Begin(const transport::Tuple& client, transport::UdpSocket listener, Nanos now);
-  bool MakeRoom();
+  bool MakeRoom();                 // one of this service's less
+  bool MakeRoomAmongAll();         // ... of the one's that has most
   transport::SocketError OpenFor(UdpSession& s, const Backend& backend, Nanos now);
   void Touch(UdpSession& s, Nanos now);
   void End(UdpSession& s);

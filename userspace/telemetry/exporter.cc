@@ -53,6 +53,7 @@ void AddWorker(const MetricSample::Worker& w,
     out.Add(Metric::kGeneratedPackets, {worker, kGeneratedKinds[i]}, c.generated[i]);
   }
   out.Add(Metric::kGeneratedDropped, {worker}, c.generated_dropped);
+  out.Add(Metric::kSocketsRefused, {worker}, c.sockets_refused);
   out.Add(Metric::kIcmpRateLimited, {worker}, c.icmp_rate_limited);
   out.Add(Metric::kWorkerBusySeconds, {worker}, static_cast<double>(c.busy_ns.Read()) / 1e9);
   out.Add(Metric::kWorkerLoops, {worker}, c.loops);

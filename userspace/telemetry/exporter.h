@@ -78,6 +78,7 @@ struct MetricSample {
     uint64_t failures = 0;
     uint64_t checks_passed = 0;
     uint64_t checks_failed = 0;
+    uint64_t checks_skipped = 0;
   };
   // Over all workers.
   struct Service {

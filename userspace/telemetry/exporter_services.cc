@@ -43,6 +43,7 @@ void AddServices(const std::vector<MetricSample::Service>& services, Families& o
       out.Add(Metric::kBackendFailures, {s.name, b.address}, b.failures);
       out.Add(Metric::kBackendChecks, {s.name, b.address, "passed"}, b.checks_passed);
       out.Add(Metric::kBackendChecks, {s.name, b.address, "failed"}, b.checks_failed);
+      out.Add(Metric::kBackendChecks, {s.name, b.address, "skipped"}, b.checks_skipped);
     }
   }
 }

@@ -3,6 +3,7 @@
 #include <optional>
 #include <span>
 
+#include "base/byte_order.h"
 #include "transport/common/datagram.h"
 #include "wire/icmp.h"
 #include "wire/icmpv6.h"
@@ -21,7 +22,10 @@ struct Quotation {
   Tuple tuple;
   uint8_t protocol = 0;
   uint32_t sequence = 0;
+  bool may_be_fragmented = false;  // on its way
 };
+
+constexpr size_t kFragmentHeader = 8;
 
 std::optional<Quotation> ReadQuotation(std::span<const uint8_t> quoted) {
   Quotation q;
@@ -30,12 +34,18 @@ std::optional<Quotation> ReadQuotation(std::span<const uint8_t> quoted) {
     if (ip->IsLaterFragment()) return {};
     q.tuple = {{ip->source(), 0}, {ip->destination(), 0}};
     q.protocol = ip->protocol();
+    q.may_be_fragmented = !ip->dont_fragment();
     l4 = quoted.subspan(ip->header_length());
   } else if (const auto ip6 = wire::Ipv6View::Parse(quoted)) {
-    // We send no extension headers.
+    // We send no extension headers but those of fragments, of which the first one tells the ports.
     q.tuple = {{ip6->source(), 0}, {ip6->destination(), 0}};
     q.protocol = ip6->next_header();
     l4 = quoted.subspan(wire::Ipv6View::kSize);
+    if (q.protocol == wire::kProtocolFragment) {
+      if (l4.size() < kFragmentHeader || (LoadBe16(l4.data() + 2) & ~7u) != 0) return {};
+      q.protocol = l4[0];
+      l4 = l4.subspan(kFragmentHeader);
+    }
   } else {
     return {};
   }
@@ -120,6 +130,23 @@ bool Transport::Claims(const packet::Packet& p) const {
   }
 }
 
+void Transport::OnRefused(uint8_t protocol, const Tuple& tuple, uint32_t sequence, Nanos now) {
+  if (protocol == wire::kProtocolTcp) {
+    tcp_.OnIcmpError({tuple, wire::TcpSeq(sequence), TcpIcmpError::Kind::kHard, 0}, now);
+  } else {
+    udp_.OnIcmpError(tuple, true, now);
+  }
+}
+
+void Transport::OnSevered(const packet::Packet& p, Nanos now) {
+  const auto segment = wire::TcpView::Parse(FirstPieceOf(p));
+  if (!segment) return;
+  const IpEnds ends = EndsOf(p);
+  tcp_.OnSevered({{ends.destination, segment->destination_port()},
+                  {ends.source, segment->source_port()}},
+                 wire::TcpSeq(segment->sequence()), now);
+}
+
 Verdict Transport::ReceiveIcmp(packet::Packet& p, Nanos now) {
   const std::span<const uint8_t> message = FirstPieceOf(p);
   if (message.size() < wire::IcmpView::kSize) return Verdict::Continue();
@@ -140,6 +167,9 @@ Verdict Transport::ReceiveIcmp(packet::Packet& p, Nanos now) {
   if (quoted->protocol == wire::kProtocolTcp) {
     ours = right && tcp_.OnIcmpError({quoted->tuple, wire::TcpSeq(quoted->sequence),
                                       meaning->kind, meaning->mtu}, now);
+  } else if (quoted->protocol == wire::kProtocolUdp &&
+             meaning->kind == TcpIcmpError::Kind::kTooBig && !quoted->may_be_fragmented) {
+    ours = right && udp_.OnTooBig(quoted->tuple, meaning->mtu, now);
   } else if (quoted->protocol == wire::kProtocolUdp) {
     ours = right && udp_.OnIcmpError(quoted->tuple, meaning->kind == TcpIcmpError::Kind::kHard,
                                      now);

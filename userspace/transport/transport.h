@@ -40,6 +40,7 @@
 #include "packet/packet.h"
 #include "packet/verdict.h"
 #include "transport/common/ip_layer.h"
+#include "transport/common/path_mtu_cache.h"
 #include "transport/tcp/tcp.h"
 #include "transport/udp/udp.h"
 
@@ -48,6 +49,7 @@ namespace sluice::transport {
 struct TransportConfig {
   TcpConfig tcp;
   UdpConfig udp;
+  uint32_t path_mtus = 1024;  // destinations whose path's MTU is remembered
   HashKey key;  // random and secret, of each worker its own
   Nanos start;  // the time now
 };
@@ -55,8 +57,9 @@ struct TransportConfig {
 class Transport {
  public:
   Transport(const TransportConfig& config, packet::FramePool& frames, IpLayer& ip)
-      : tcp_(config.tcp, config.key, frames, ip, config.start),
-        udp_(config.udp, config.key, frames, ip),
+      : path_mtus_(config.path_mtus, config.tcp.times.pmtu_aging, config.key),
+        tcp_(config.tcp, config.key, frames, ip, path_mtus_, config.start),
+        udp_(config.udp, config.key, frames, ip, path_mtus_),
         frames_(frames) {}
 
   // A whole packet for an address of ours (common/datagram.h says what "whole" is), by l4_protocol.
@@ -64,6 +67,12 @@ class Transport {
   //   kLocal     taken
   //   kDrop      the caller frees it and counts the reason
   packet::Verdict Receive(packet::Packet& p, Nanos now);
+
+  // What a socket has sent was refused on its way out (rules for output): as an ICMP error would say
+  // that it is prohibited. Not from within IpLayer::Output.
+  void OnRefused(uint8_t protocol, const Tuple& tuple, uint32_t sequence, Nanos now);
+  // A TCP packet for an address of ours was refused on its way in, and its sender reset.
+  void OnSevered(const packet::Packet& p, Nanos now);
 
   // Around the Receives of a burst, if the caller likes (tcp.h): one answer for several segments.
   void BeginBurst() { tcp_.BeginBurst(); }
@@ -80,11 +89,13 @@ class Transport {
   Udp& udp() { return udp_; }
   const Tcp& tcp() const { return tcp_; }
   const Udp& udp() const { return udp_; }
+  const PathMtuCache& path_mtus() const { return path_mtus_; }
   packet::FramePool& frames() { return frames_; }
 
  private:
   packet::Verdict ReceiveIcmp(packet::Packet& p, Nanos now);
 
+  PathMtuCache path_mtus_;  // before those who use it
   Tcp tcp_;
   Udp udp_;
   packet::FramePool& frames_;

@@ -16,6 +16,8 @@ from twins import frame_of, link_of
 FORTH, BACK = 0, 1
 _OWN = {address(link) for link in LINKS for address in (ip4, ip6)}
 _MARK = b"\xf1\x0e"
+# Where data may begin. What is before it, a port or a checksum, may look like the mark.
+_HEADERS = {wire.UDP: 8, wire.ICMP: 8, wire.ICMP6: 8, wire.SCTP: 12, wire.GRE: 4}
 PROTOCOLS = {"tcp": wire.TCP, "udp": wire.UDP, "icmp": wire.ICMP, "sctp": wire.SCTP,
              "gre": wire.GRE}
 
@@ -54,7 +56,7 @@ def _identify(packet, parts):
     if parts.protocol == wire.TCP:
         sequence = struct.unpack_from("!I", packet, parts.transport + 4)[0]
         return sequence >> 17, sequence >> 16 & 1
-    at = packet.find(_MARK, parts.transport)
+    at = packet.find(_MARK, parts.transport + _HEADERS.get(parts.protocol, 0))
     if at < 0 or len(packet) < at + 5:
         return None
     return struct.unpack_from("!HB", packet, at + 2)

@@ -124,6 +124,20 @@ TEST(EndpointService, OverUdp) {
   EXPECT_EQ(rig.Leftovers(), "");
 }
 
+// Two machines with the same service at another port than its own would talk for ever as well.
+TEST(EndpointService, NoAnswerToItsOwnPort) {
+  ServiceRig rig;
+  rig.Apply({Endpoint(ServiceKind::kEcho, 7000)});
+  UdpClient other(rig, 7000);
+  other.Say(7000, "loop");
+  UdpClient client(rig, 7001);
+  client.Say(7000, "fine");
+  rig.Run(Seconds(1));
+  EXPECT_TRUE(other.got.empty());
+  EXPECT_EQ(rig.failed("echo", ServiceFailure::kLoop), 1u);
+  EXPECT_EQ(client.got, (std::vector<std::string>{"fine"}));
+}
+
 // One protocol only, changed while it runs: the other port is no longer claimed.
 TEST(EndpointService, ProtocolsFollowTheConfiguration) {
   ServiceRig rig;

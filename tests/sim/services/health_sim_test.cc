@@ -102,6 +102,49 @@ TEST(HealthCheck, TimesOut) {
   EXPECT_TRUE(IsUp(rig, 8081));
 }
 
+// What this machine is short of is no news of the backend.
+TEST(HealthCheck, NoPortOfOurOwnIsNoVerdict) {
+  ServiceRig::Options options;
+  options.link.hosts[1].config.tcp.first_port = 20'000;
+  options.link.hosts[1].config.tcp.last_port = 20'000;
+  ServiceRig rig(options);
+  NamedServer a(rig, ServiceRig::Backend(8081), "a");
+  ServiceConfig config = Checked({8081}, HealthCheckConfig::Kind::kTcp);
+  config.health.interval = Seconds(60);
+  rig.Apply({config});
+  rig.Run(Seconds(1));
+  ASSERT_EQ(rig.backend("web", 8081).checks_passed.Read(), 1u);
+  // The only port towards the backend is this client's.
+  TextClient client(rig, ServiceRig::Proxy(80), "x");
+  rig.Run(Seconds(600));
+  EXPECT_EQ(client.got, "a:x");
+  EXPECT_EQ(rig.backend("web", 8081).checks_failed.Read(), 0u);
+  EXPECT_GT(rig.backend("web", 8081).checks_skipped.Read(), 10u);
+  EXPECT_TRUE(IsUp(rig, 8081));
+  // Checks go on when there is a port again.
+  client.Abort();
+  rig.Run(Seconds(600));
+  EXPECT_GT(rig.backend("web", 8081).checks_passed.Read(), 1u);
+}
+
+TEST(HealthCheck, NoMemoryOfOurOwnIsNoVerdict) {
+  ServiceRig::Options options;
+  options.link.hosts[1].config.tcp.limits.connections = 4;
+  options.link.hosts[1].config.tcp.limits.time_wait = 1;
+  ServiceRig rig(options);
+  NamedServer a(rig, ServiceRig::Backend(8081), "a");
+  ServiceConfig config = Checked({8081}, HealthCheckConfig::Kind::kTcp);
+  config.health.fall = 1;
+  rig.Apply({config});
+  TextClient one(rig, ServiceRig::Proxy(80), "x");
+  TextClient two(rig, ServiceRig::Proxy(80), "x");
+  rig.Run(Seconds(60));
+  ASSERT_EQ(one.got + two.got, "a:xa:x");
+  ASSERT_EQ(rig.link().host(1).tcp().usage().connections, 4u);
+  EXPECT_EQ(rig.backend("web", 8081).checks_failed.Read(), 0u);
+  EXPECT_TRUE(IsUp(rig, 8081));
+}
+
 // The network is not there yet when the program starts: nobody is sent away for it.
 TEST(HealthCheck, FirstChecksMayGoAstray) {
   ServiceRig rig;

@@ -1,8 +1,10 @@
 // /metrics and /healthz over simulated links.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "support/service_rig.h"
 
@@ -173,6 +175,98 @@ TEST_F(HttpSim, LargePageAndSlowClient) {
   EXPECT_EQ(page.use_count(), 1);
   client.Close();
   EXPECT_EQ(rig_.Leftovers(), "");
+}
+
+// A client that reads a little now and then: the answer has its time, and no more.
+TEST_F(HttpSim, AnswersAreNotTakenForEver) {
+  auto page = std::make_shared<const std::string>(4'000'000, 'x');
+  TextClient client(rig_, ServiceRig::Proxy(80), Get("/metrics"), false,
+                    {.receive_buffer_max = 16 * 1024});
+  rig_.Run(Seconds(1));
+  client.reading = false;
+  rig_.set().OnPage(rig_.tokens.at(0), page, rig_.now());
+  for (int i = 0; i < 12 && !client.closed; ++i) {
+    rig_.Run(Seconds(10));
+    client.reading = true;
+    client.OnReadable(client.socket, rig_.now());
+    client.reading = false;
+  }
+  rig_.Run(Seconds(1));
+  EXPECT_EQ(rig_.failed("status", ServiceFailure::kIdleTimeout), 1u);
+  EXPECT_EQ(rig_.set().usage().http_connections, 0u);
+  EXPECT_EQ(page.use_count(), 1);
+}
+
+// Connections without a request make room for one that may have one: the idlest first.
+TEST_F(HttpSim, IdleConnectionsMakeRoom) {
+  const uint32_t places = services::ServiceLimits{}.http_connections;
+  for (const bool by_configuration : {false, true}) {
+    ServiceConfig config = Http();
+    if (by_configuration) config.max_connections = 16;
+    rig_.Apply({config});
+    const size_t limit = by_configuration ? 16 : places;
+    const uint64_t before = rig_.failed("status", ServiceFailure::kEvicted);
+    std::vector<std::unique_ptr<TextClient>> idle;
+    TextClient busy(rig_, ServiceRig::Proxy(80), Get("/metrics"));
+    TextClient slow(rig_, ServiceRig::Proxy(80), "GET /healthz HTTP/1.1\r\n");
+    rig_.Run(Millis(100));
+    while (idle.size() < limit - 2) {
+      idle.push_back(std::make_unique<TextClient>(rig_, ServiceRig::Proxy(80), ""));
+      rig_.Run(Millis(10));
+    }
+    rig_.Run(Seconds(1));
+    idle[0]->Say(Get("/healthz"));  // no longer the idlest
+    rig_.Run(Seconds(1));
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(Ask(Get("/healthz"), false), kOk);
+    TextClient probe(rig_, ServiceRig::Proxy(80), Get("/healthz"));
+    TextClient other(rig_, ServiceRig::Proxy(80), Get("/healthz"));
+    rig_.Run(Seconds(1));
+    EXPECT_EQ(probe.got + other.got, kOk + kOk);
+    EXPECT_EQ(rig_.failed("status", ServiceFailure::kEvicted) - before, 2u);
+    EXPECT_EQ(rig_.failed("status", ServiceFailure::kLimit), 0u);
+    EXPECT_FALSE(idle[0]->ended);
+    EXPECT_TRUE(idle[1]->ended && idle[2]->ended);
+    EXPECT_FALSE(idle[3]->ended || busy.ended || slow.ended);
+    for (auto& c : idle) c->Close();
+    for (TextClient* c : {&busy, &slow, &probe, &other}) c->Abort();
+    rig_.Run(Seconds(5));
+    EXPECT_EQ(rig_.set().usage().http_connections, 0u);
+  }
+}
+
+// While memory for sending runs short, answers use little of it each: others need it too.
+TEST(HttpMemory, AnswersLeaveSome) {
+  ServiceRig::Options options;
+  options.link.hosts[1].config.tcp.limits.send_frames = 400;
+  ServiceRig rig(options);
+  rig.Apply({Http()});
+  auto page = std::make_shared<const std::string>(1'000'000, 'x');
+  std::vector<std::unique_ptr<TextClient>> clients;
+  for (int i = 0; i < 60; ++i) {
+    clients.push_back(std::make_unique<TextClient>(
+        rig, ServiceRig::Proxy(80), Get("/metrics"), false,
+        transport::TcpSocketOptions{.receive_buffer_max = 16 * 1024}));
+    clients.back()->reading = false;
+  }
+  rig.Run(Seconds(1));
+  ASSERT_EQ(rig.tokens.size(), clients.size());
+  for (const uint64_t token : rig.tokens) rig.set().OnPage(token, page, rig.now());
+  rig.Run(Seconds(5));
+  EXPECT_GE(rig.link().host(1).tcp().SendMemory(), 50u);
+  // ... and each of them is finished when its client reads.
+  const std::string wanted = Response("200 OK", *page, "", kPageType);
+  for (auto& c : clients) {
+    c->reading = true;
+    c->OnReadable(c->socket, rig.now());
+  }
+  EXPECT_TRUE(rig.RunUntil(
+      [&] {
+        return std::all_of(clients.begin(), clients.end(),
+                           [&](const auto& c) { return c->got.size() == wanted.size(); });
+      },
+      Seconds(50)));
+  clients.clear();
+  EXPECT_EQ(rig.Leftovers(), "");
 }
 
 TEST_F(HttpSim, Timeouts) {

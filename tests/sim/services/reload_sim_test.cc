@@ -268,6 +268,72 @@ TEST(Reload, SlotsThatAreGivenAway) {
   EXPECT_TRUE(rig.set().Drained());
 }
 
+// A backend that is gone keeps its connections in a service that stays, but not its place: whoever gets
+// that counts from zero and is not counted down when those end.
+TEST(Reload, BackendSlotsThatAreGivenAway) {
+  ServiceRig rig;
+  NamedServer server(rig, ServiceRig::Backend(8080), "s");
+  rig.Apply({TcpProxyTo({8080})});
+  std::vector<std::unique_ptr<TextClient>> clients;
+  for (int i = 0; i < 3; ++i) {
+    clients.push_back(std::make_unique<TextClient>(rig, ServiceRig::Proxy(80), "x"));
+  }
+  rig.Run(Seconds(1));
+  ASSERT_EQ(rig.backend("web", 8080).active.Read(), 3u);
+  const services::BackendStats* const place = &rig.backend("web", 8080);
+  // More backends than there are places, one after the other.
+  uint16_t port = 10'000;
+  const services::BackendStats* last = nullptr;
+  for (uint32_t i = 0; last != place && i < 2 * tables::ServiceSlots::kBackends; i += 64) {
+    std::vector<uint16_t> ports;
+    for (int n = 0; n < 64; ++n) ports.push_back(port++);
+    rig.Apply({TcpProxyTo(ports)});
+    for (const uint16_t p : ports) {
+      if (&rig.backend("web", p) == place) last = place;
+      EXPECT_EQ(rig.backend("web", p).active.Read(), 0u);
+    }
+  }
+  ASSERT_EQ(last, place) << "somebody has it";
+  // It comes back, with its connections, to another place.
+  rig.Apply({TcpProxyTo({8080})});
+  EXPECT_NE(&rig.backend("web", 8080), place);
+  EXPECT_EQ(rig.backend("web", 8080).active.Read(), 3u);
+  clients[0]->Finish();
+  rig.Run(Seconds(1));
+  EXPECT_EQ(rig.backend("web", 8080).active.Read(), 2u);
+  rig.Apply({TcpProxyTo({8081})});
+  clients.clear();
+  rig.Run(Seconds(1));
+  EXPECT_EQ(place->active.Read(), 0u);
+  EXPECT_EQ(place->up.Read() + rig.backend("web", 8081).active.Read(), 0u);
+  EXPECT_EQ(rig.backend("web", 8080).active.Read(), 0u);
+  EXPECT_EQ(rig.Leftovers(), "");
+}
+
+// While a client waits for a backend, others come and go: those that were tried are not tried again,
+// and those that were not are.
+TEST(Reload, BackendsThatWereTriedAreKnownByAddress) {
+  ServiceRig rig;
+  NamedServer good(rig, ServiceRig::Backend(8083), "good");
+  rig.Vanish(8081);
+  ServiceConfig config = TcpProxyTo({8083, 8081});  // it begins with the second
+  config.connect_timeout = Seconds(3);
+  config.retries = 1;
+  rig.Apply({config});
+  TextClient client(rig, ServiceRig::Proxy(80), "x");
+  rig.Run(Seconds(1));
+  ASSERT_EQ(rig.stats("web").active.Read(), 1u);
+  ASSERT_EQ(client.got, "") << "8081 is being tried";
+  // 8083 has the number that 8081 had.
+  ServiceConfig changed = TcpProxyTo({8081, 8083});
+  changed.connect_timeout = config.connect_timeout;
+  changed.retries = config.retries;
+  rig.Apply({changed});
+  rig.Run(Seconds(10));
+  EXPECT_EQ(client.got, "good:x");
+  EXPECT_EQ(rig.backend("web", 8081).failures.Read(), 1u);
+}
+
 // More services that drain than there is room for: the oldest end at once.
 TEST(Reload, ManyDrainingServices) {
   ServiceRig rig;

@@ -135,6 +135,48 @@ TEST(UdpProxy, LimitEvictsTheIdlest) {
   }
 }
 
+// At the worker's limit the service with the most sessions makes room, whoever needs it.
+TEST(UdpProxy, AFloodOfOneServiceLeavesRoomForAnother) {
+  ServiceRig::Options options;
+  options.limits.udp_sessions = 20;
+  ServiceRig rig(options);
+  UdpServer server(rig, ServiceRig::Backend(5353), "s");
+  ServiceConfig flooded = Dns({5353});
+  flooded.name = "flooded";
+  flooded.listen = {ServiceRig::Proxy(54)};
+  rig.Apply({flooded, Dns({5353})});
+  std::vector<std::unique_ptr<UdpClient>> clients;
+  for (int i = 0; i < 40; ++i) {
+    clients.push_back(std::make_unique<UdpClient>(rig));
+    clients.back()->Say(54, "q");
+  }
+  rig.Run(Millis(100));
+  std::vector<std::unique_ptr<UdpClient>> good;
+  for (int i = 0; i < 10; ++i) {
+    good.push_back(std::make_unique<UdpClient>(rig));
+    good.back()->Say(53, "q");
+    rig.Run(Millis(100));
+  }
+  for (int i = 0; i < 100; ++i) {
+    clients.push_back(std::make_unique<UdpClient>(rig));
+    clients.back()->Say(54, "q");
+  }
+  rig.Run(Millis(100));
+  for (const auto& c : good) {
+    c->Say(53, "r");
+    rig.Run(Millis(100));
+    EXPECT_THAT(c->got, ElementsAre("s:q", "s:r"));
+  }
+  EXPECT_EQ(rig.stats("dns").accepted.Read(), 10u) << "nobody's session was taken away";
+  EXPECT_EQ(rig.failed("dns", ServiceFailure::kEvicted), 0u);
+  EXPECT_EQ(rig.failed("dns", ServiceFailure::kLimit), 0u);
+  EXPECT_EQ(rig.stats("flooded").active.Read(), 10u);
+  EXPECT_EQ(rig.failed("flooded", ServiceFailure::kEvicted), 130u);
+  rig.Apply({});
+  rig.Run(Seconds(60));
+  EXPECT_EQ(rig.Leftovers(), "");
+}
+
 // A flood of clients, more than there is room for: memory stays, and each is answered.
 TEST(UdpProxy, FloodOfClients) {
   ServiceRig::Options options;

@@ -263,6 +263,13 @@ TEST(ConfigTest, PortsOfSocketsAreNotThoseOfNat) {
   const std::string services = "services: [{echo: e, listen: \"10.0.0.1:7\"}]\n";
   EXPECT_THAT(Errors(std::string(kMinimal) + services), IsEmpty());
   EXPECT_THAT(Errors(overlap + services), Contains(HasSubstr("limits.socket_ports")));
+  // A reload asks again, with the limits that hold.
+  Config config = *ParseConfig(std::string(kMinimal) + services, "f").config;
+  EXPECT_EQ(ServiceLimitsProblem(config), "");
+  config.limits = ParseConfig(overlap, "f").config->limits;
+  EXPECT_THAT(ServiceLimitsProblem(config), HasSubstr("limits.socket_ports"));
+  config.services.services.clear();
+  EXPECT_EQ(ServiceLimitsProblem(config), "");
 }
 
 TEST(ConfigTest, ChecksLimits) {

@@ -177,6 +177,27 @@ TEST(SendMemory, LittleForThoseThatHaveMuch) {
   t.Discard();
 }
 
+// What is kept back for packets that are passed on also lets everybody say a few words.
+TEST(SendMemory, AFewWordsAreAlwaysSaid) {
+  TcpScript::Options o;
+  o.config.tcp.limits.send_frames = 300;
+  TcpScript t(o);
+  for (uint32_t port = 41000; t.tcp().SendMemory() >= 64 && port < 41100; ++port) {
+    t.peer_port = static_cast<uint16_t>(port);
+    t.Establish("<mss 1000>", 10);
+    while (t.Send(1900) > 0) {
+    }
+    t.Discard();
+  }
+  ASSERT_LT(t.tcp().SendMemory(), 64u);
+  t.peer_port = 45000;
+  t.Establish();
+  EXPECT_EQ(t.tcp().SendRoom(t.socket), 0u);
+  EXPECT_EQ(t.Send(5000), 1024u);
+  EXPECT_EQ(t.Send(5000), 0u);
+  t.Discard();
+}
+
 // A closed connection whose peer acknowledges a byte at a time holds its data for so long only.
 TEST(Orphans, HaveALifetime) {
   TcpScript t;

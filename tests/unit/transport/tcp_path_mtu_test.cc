@@ -1,4 +1,5 @@
-// The search for the path's MTU (RFC 4821, RFC 8899). What routers tell is in tcp_recovery_test.cc.
+// The search for the path's MTU (RFC 4821, RFC 8899), and what is remembered of it. What routers tell a
+// connection is in tcp_recovery_test.cc.
 #include <gtest/gtest.h>
 
 #include <string>
@@ -9,6 +10,7 @@ namespace sluice::test {
 namespace {
 
 using transport::Recovery;
+using transport::SocketError;
 
 // A connection whose full segments vanished until it went back to 1024 bytes, and has sent those.
 struct AfterBlackHole : TcpScript {
@@ -101,6 +103,47 @@ TEST(Rfc8899, LostProbeIsNotCongestion) {
     }
   }
   EXPECT_EQ(t.tcp().counters().path_probes.Read(), 4u);
+}
+
+// RFC 1191 section 3: the estimate belongs to the path, so that the next connection begins with it. What
+// the peer may send is not affected: its MSS option tells of the interface.
+TEST(Rfc1191, TheNextConnectionBeginsWithThePathMtu) {
+  TcpScript t;
+  t.Establish("<mss 1460>");
+  t.Send(1460);
+  t.Discard();
+  t.Icmp(3, 4, 1040, 1);
+  t.Discard();
+  transport::TcpSocket next;
+  const transport::Endpoint peer = t.tcp().Find(t.socket)->tuple.remote;
+  const auto connect = [&](const IpAddress& to) {
+    EXPECT_EQ(t.tcp().Connect({}, {to, 4444}, {}, nullptr, t.now(), next), SocketError::kNone);
+    return *t.tcp().Find(next);
+  };
+  transport::Tcb tcb = connect(peer.address);
+  EXPECT_EQ(tcb.path_mtu, 1040u);
+  EXPECT_EQ(tcb.link_mtu, 1500u);
+  EXPECT_EQ(tcb.advertised_mss, 1460);
+  EXPECT_EQ(t.tcp().Abort(next, t.now()), SocketError::kNone);
+  EXPECT_EQ(connect(*ParseIpAddress("198.51.100.9")).path_mtu, 1500u) << "another destination";
+  EXPECT_EQ(t.tcp().Abort(next, t.now()), SocketError::kNone);
+  t.Discard();
+  // An entry ends by itself, whatever is sent meanwhile.
+  t.Wait(Seconds(601));
+  t.Discard();
+  EXPECT_EQ(connect(peer.address).path_mtu, 1500u);
+  EXPECT_EQ(t.tcp().Abort(next, t.now()), SocketError::kNone);
+  t.Discard();
+}
+
+// RFC 5927 section 4.1: what is not believed by the connection is not remembered.
+TEST(Rfc5927, IcmpOutsideOfWhatIsInFlightIsNotRemembered) {
+  TcpScript t;
+  t.Establish("<mss 1460>");
+  t.Send(1460);
+  t.Discard();
+  t.Icmp(3, 4, 1000, 5000);
+  EXPECT_EQ(t.host().stack().path_mtus().counters().learned.Read(), 0u);
 }
 
 }  // namespace

@@ -193,6 +193,42 @@ TEST_F(Udp, IcmpErrorReachesConnectedSocket) {
       PacketBuilder().Ipv4("10.0.0.2", "10.0.0.1").Icmp(3, 3).Payload(other).Build(), Seconds(1)));
 }
 
+// RFC 8201 section 4: what a router tells holds for all that is sent to the destination afterwards. A router
+// tells it of a first fragment, too.
+TEST_F(Udp, PacketTooBigMakesSmallerFragments) {
+  const UdpSocket s = Bind({Ipv6(), 5000});
+  const Endpoint there{*ParseIpAddress("2001:db8:7::2"), 53};
+  const auto sizes = [&] {
+    sent_.clear();
+    EXPECT_TRUE(udp().SendTo(s, there, Bytes(3000, 'x'), Seconds(1)).ok());
+    size_t largest = 0;
+    for (const Bytes& f : sent_) largest = std::max(largest, f.size());
+    return largest;
+  };
+  const auto too_big = [&](uint32_t mtu) {
+    const Bytes quoted(sent_[0].begin(), sent_[0].begin() + 200);
+    return host_.Deliver(PacketBuilder().Ipv6("2001:db8:9::9", "2001:db8::1").Icmpv6(2, 0, mtu)
+                             .Payload(quoted).Build(), Seconds(1));
+  };
+  EXPECT_EQ(sizes(), 1496u);
+  EXPECT_TRUE(too_big(1400));
+  EXPECT_EQ(sizes(), 1400u);
+  EXPECT_TRUE(too_big(1000));  // RFC 8201 section 4: below 1280 is not believed
+  EXPECT_EQ(sizes(), 1400u);
+  EXPECT_TRUE(too_big(1480));  // larger again is not believed before its time
+  EXPECT_EQ(sizes(), 1400u);
+  EXPECT_EQ(host_.stack().path_mtus().counters().entries.Read(), 1u);
+}
+
+// Datagrams of IPv4 may be fragmented on their way: nobody has a reason to say that one was too big.
+TEST_F(Udp, FragmentationNeededIsNotBelievedWithoutDontFragment) {
+  const UdpSocket s = Bind({Ipv4(), 5000});
+  EXPECT_TRUE(udp().SendTo(s, {Ipv4(10, 0, 0, 2), 53}, Bytes(1000, 'x'), Seconds(1)).ok());
+  EXPECT_TRUE(host_.Deliver(PacketBuilder().Ipv4("10.0.0.9", "10.0.0.1").Icmp(3, 4, 600)
+                                .Payload(sent_[0]).Build(), Seconds(1)));
+  EXPECT_EQ(host_.stack().path_mtus().counters().learned.Read(), 0u);
+}
+
 // RFC 6864 section 4.3: datagrams without Don't Fragment must not share an identification.
 TEST_F(Udp, IdentificationsDiffer) {
   const UdpSocket s = Bind({Ipv4(), 5000});
@@ -227,6 +263,20 @@ TEST_F(Udp, LargeDatagramsAreSentInFragments) {
   EXPECT_EQ(udp().counters().fragments_sent.Read(), 3u);
 }
 
+// RFC 768 and RFC 791: 65535 bytes with both headers.
+TEST_F(Udp, TheLargestDatagramOfAll) {
+  const UdpSocket s = Bind({Ipv4(), 5000});
+  const Bytes data(65507, 'z');
+  EXPECT_EQ(udp().SendTo(s, {Ipv4(10, 0, 0, 2), 53}, data, Seconds(1)).bytes, 65507u);
+  ASSERT_EQ(sent_.size(), 45u);
+  size_t bytes = 0;
+  for (const Bytes& f : sent_) bytes += f.size() - 20;
+  EXPECT_EQ(bytes, 65515u);
+  EXPECT_EQ(udp().SendTo(s, {Ipv4(10, 0, 0, 2), 53}, Bytes(65508, 'z'), Seconds(1)).error,
+            SocketError::kTooLong);
+  EXPECT_TRUE(host_.FramesBalance());
+}
+
 // RFC 8200 section 4.5.
 TEST_F(Udp, LargeDatagramsAreSentInFragmentsV6) {
   const UdpSocket s = Bind({Ipv6(), 5000});
@@ -249,11 +299,11 @@ TEST_F(Udp, LargeDatagramsAreSentInFragmentsV6) {
   EXPECT_EQ(whole, Bytes(wanted.begin() + 40, wanted.end()));
 }
 
-// All fragments or none: too few frames, and nothing is sent.
+// All fragments or none: too few frames for the datagram and its three fragments, and nothing is sent.
 TEST_F(Udp, FragmentsWantFramesForAll) {
   const UdpSocket s = Bind({Ipv4(), 5000});
   std::vector<packet::FrameIndex> taken;
-  while (host_.pool().size() > 2) taken.push_back(host_.pool().Alloc());
+  while (host_.pool().size() > 5) taken.push_back(host_.pool().Alloc());
   EXPECT_EQ(udp().SendTo(s, {Ipv4(10, 0, 0, 2), 53}, Bytes(4000, 'x'), Seconds(1)).error,
             SocketError::kWouldBlock);
   EXPECT_TRUE(sent_.empty());

@@ -182,7 +182,7 @@ FlowIndex Conntrack::Begin(const Context& c, Packet& p, Verdict& verdict) {
     verdict = Invalid(p);
     return tables::kNoFlow;
   }
-  if (!table_.SourceHasRoom(c.tuple)) {
+  if (c.settings.limits_sources && !table_.SourceHasRoom(c.tuple)) {
     counters_.per_source.Add();
     verdict = Verdict::Drop(DropReason::kConntrackPerSource);
     return tables::kNoFlow;

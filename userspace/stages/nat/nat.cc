@@ -160,9 +160,24 @@ Nat::Result Nat::Setup(Flow& flow, const NatRequest& request, const Context& con
   return result;
 }
 
-std::optional<IpAddress> Nat::Foresee(const Flow& flow, const NatRequest& request,
-                                      const Context& context) const {
+std::optional<Nat::Destination> Nat::Foresee(const Flow& flow, const NatRequest& request,
+                                             const Context& context) const {
   const FlowTuple& reply = flow.tuple(FlowDirection::kReply);
+  const auto address = ForeseeAddress(reply, request, context);
+  if (!address) return {};
+  Destination d{*address, reply.source_port};
+  if (!tables::HasPorts(reply.protocol) || (request.flags & tables::kNatPortsGiven) == 0) return d;
+  const auto [first, last] = std::minmax(request.min_port, request.max_port);
+  if ((request.flags & tables::kNatPortOffset) != 0) {
+    d.port = static_cast<uint16_t>(first + d.port % (last - first + 1));
+  } else if (d.port < first || d.port > last || (request.flags & kRandomAll) != 0) {
+    d.port = first;
+  }
+  return d;
+}
+
+std::optional<IpAddress> Nat::ForeseeAddress(const FlowTuple& reply, const NatRequest& request,
+                                             const Context& context) {
   const IpAddress destination = DestinationOf(reply);
   if (request.kind == NatKind::kRedirect) {
     return RedirectAddress(context.snapshot, context.in, destination);

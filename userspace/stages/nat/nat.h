@@ -86,9 +86,14 @@ class Nat {
   // clash. Every flow needs one of the two for each manip, as in the kernel.
   Result SetupNull(tables::Flow& flow, NatManip manip);
 
-  // The destination that Setup would give the flow; nothing when it would drop or change none.
-  std::optional<IpAddress> Foresee(const tables::Flow& flow, const tables::NatRequest& request,
-                                   const Context& context) const;
+  // The destination that Setup would give the flow; nothing when it would drop or change none. The
+  // port is a guess where Setup has several to choose from.
+  struct Destination {
+    IpAddress address;
+    uint16_t port = 0;
+  };
+  std::optional<Destination> Foresee(const tables::Flow& flow, const tables::NatRequest& request,
+                                     const Context& context) const;
 
   static bool IsSetUp(const tables::Flow& flow, NatManip manip) {
     return flow.Has(manip == NatManip::kSource ? tables::kFlowSourceNatDone
@@ -129,6 +134,9 @@ class Nat {
   bool IsTwin(const tables::Flow& flow, tables::FlowIndex other) const;
   bool IsTaken(const tables::Flow& flow, const tables::FlowTuple& reply) const;
   bool IsOurs(const tables::FlowTuple& reply) const;
+  static std::optional<IpAddress> ForeseeAddress(const tables::FlowTuple& reply,
+                                                 const tables::NatRequest& request,
+                                                 const Context& context);
 
   const Options options_;
   const tables::FlowTable& table_;

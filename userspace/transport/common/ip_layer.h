@@ -20,13 +20,17 @@ class IpLayer {
   // What is known about the way to an address.
   struct Path {
     IpAddress source;     // the address of ours that is used towards it
-    uint32_t mtu = 1500;  // of the interface, as far as known here (not the path's)
+    uint32_t mtu = 1500;  // of the route and its interface; the path's is the stack's to know
   };
 
   virtual ~IpLayer() = default;
 
   // Takes the packet in every case. It has an IP header with its checksum, l3_offset and l4_offset
   // are set, and before the IP header there is room for a link header, which `data` points to.
+  //
+  // With a fragment_size it is a whole UDP datagram, in several pieces if need be, that is to leave in
+  // fragments of at most so many bytes (IPv4: RFC 791; IPv6: RFC 8200 section 4.5, with the
+  // identification that its FragmentNote has; RFC 7739 wants one that cannot be guessed).
   virtual void Output(packet::Packet& p, Nanos now) = 0;
 
   // The way to `remote`; false when there is none.

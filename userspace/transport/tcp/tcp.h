@@ -35,6 +35,7 @@
 #include "tables/timer_wheel.h"
 #include "transport/common/index_ring.h"
 #include "transport/common/ip_layer.h"
+#include "transport/common/path_mtu_cache.h"
 #include "transport/common/slab.h"
 #include "transport/common/tuple_table.h"
 #include "transport/tcp/config.h"
@@ -74,7 +75,7 @@ struct TcpUsage {
 class Tcp {
  public:
   Tcp(const TcpConfig& config, const HashKey& key, packet::FramePool& frames, IpLayer& ip,
-      Nanos start);
+      PathMtuCache& path_mtus, Nanos start);
   Tcp(const Tcp&) = delete;
   Tcp& operator=(const Tcp&) = delete;
 
@@ -98,6 +99,9 @@ class Tcp {
   }
   // False: it concerns none of our connections.
   bool OnIcmpError(const TcpIcmpError& error, Nanos now);
+  // The layer below has refused a segment and reset its sender: the connection ends, kReset, if the
+  // segment lies in its window (others are not believed to be the peer's).
+  void OnSevered(const Tuple& tuple, wire::TcpSeq sequence, Nanos now);
   // Also sends what the burst had to leave, by portions.
   void OnTimer(Nanos now);
   // When OnTimer wants to be called at the latest.
@@ -364,6 +368,7 @@ class Tcp {
 
   const TcpConfig config_;
   const TcpSecrets secrets_;
+  PathMtuCache& path_mtus_;
   packet::FramePool& frames_;
   IpLayer& ip_;
   Rng rng_;  // where unpredictable is not needed, or the key seeds it (challenge ACKs)

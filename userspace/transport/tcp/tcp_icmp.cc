@@ -10,10 +10,6 @@ namespace sluice::transport {
 
 namespace {
 
-// Below this nothing is believed: RFC 8201 section 4 for IPv6; for IPv4 what Linux takes
-// (min_pmtu).
-constexpr uint32_t LeastMtu(bool v4) { return v4 ? 552 : 1280; }
-
 // RFC 1191 section 7.1, for routers that do not tell.
 constexpr std::array<uint32_t, 9> kPlateaus = {32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296};
 
@@ -36,7 +32,7 @@ bool Tcp::OnIcmpError(const TcpIcmpError& error, Nanos now) {
         mtu = *std::find_if(kPlateaus.begin(), kPlateaus.end() - 1,
                             [&](uint32_t plateau) { return plateau < t.path_mtu; });
       }
-      if (!v4 && mtu < LeastMtu(v4)) return true;
+      if (!v4 && mtu < LeastPathMtu(v4)) return true;
       if (mtu >= t.path_mtu && mtu < t.path_probe.size) {
         // It is about a probe, and says what to try next (RFC 8899 section 4.6.1).
         OnPathProbeLost(t);
@@ -50,7 +46,9 @@ bool Tcp::OnIcmpError(const TcpIcmpError& error, Nanos now) {
         return true;
       }
       const uint32_t before = t.mss;
-      SetPathMtu(t, std::max(mtu, LeastMtu(v4)), now);
+      mtu = std::max(mtu, LeastPathMtu(v4));
+      if (mtu < t.path_mtu) path_mtus_.Learn(t.tuple.remote.address, mtu, now);
+      SetPathMtu(t, mtu, now);
       if (t.mss >= before || !t.was_established) return true;
       // What is too large will not arrive: again at once, and without a reduction, since it was not
       // congestion (RFC 1191 section 6.5).
@@ -69,6 +67,17 @@ bool Tcp::OnIcmpError(const TcpIcmpError& error, Nanos now) {
   }
   Dispatch(now);
   return true;
+}
+
+void Tcp::OnSevered(const Tuple& tuple, wire::TcpSeq sequence, Nanos now) {
+  const uint32_t index = FindConnection(tuple);
+  if (index == kNoIndex) return;
+  Tcb& t = tcbs_[index];
+  if (t.state == TcpState::kTimeWait || sequence.Before(t.rcv_nxt) || sequence.After(t.rcv_adv)) {
+    return;
+  }
+  Fail(t, SocketError::kReset);
+  Dispatch(now);
 }
 
 }  // namespace sluice::transport

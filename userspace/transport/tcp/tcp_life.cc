@@ -7,9 +7,10 @@
 namespace sluice::transport {
 
 Tcp::Tcp(const TcpConfig& config, const HashKey& key, packet::FramePool& frames, IpLayer& ip,
-         Nanos start)
+         PathMtuCache& path_mtus, Nanos start)
     : config_(config),
       secrets_(key),
+      path_mtus_(path_mtus),
       frames_(frames),
       ip_(ip),
       rng_(SecretHash(key, {0})),
@@ -84,6 +85,11 @@ Tcb* Tcp::Make(const Tuple& tuple, const TcpSocketOptions& options, bool evict_h
   t.ts_offset = secrets_.TimestampOffset(tuple);
   t.rtt.Start(config_.times.initial_rto, config_.times.min_rto, config_.times.max_rto);
   t.link_mtu = t.path_mtu = path.mtu;
+  if (const auto* const known = path_mtus_.Find(tuple.remote.address, now);
+      known != nullptr && known->mtu < path.mtu) [[unlikely]] {
+    t.path_mtu = known->mtu;
+    t.path_mtu_expires = known->expires;
+  }
   t.advertised_mss = AdvertisedMss(options, path.mtu, tuple.is_v4());
   t.rcv_buffer_max = ReceiveBufferMax(options);
   t.rcv_buffer = std::min(config_.receive_buffer_initial, t.rcv_buffer_max);

@@ -14,6 +14,7 @@ constexpr Nanos kReuseAfter = Seconds(1);
 // Memory for sending. The last of it is for packets of many pieces, so that passing one on does not fail.
 constexpr uint32_t kSendReserve = 64;
 constexpr uint64_t kPiecesWhenShort = 12;
+constexpr uint32_t kLittle = 1024;
 // How often connections that wait for memory are looked at, and how many of them.
 constexpr Nanos kMemoryRetry = Millis(4);
 constexpr uint32_t kMemoryRetries = 1024;
@@ -198,10 +199,13 @@ IoResult Tcp::Write(TcpSocket socket, std::span<const uint8_t> data, bool more, 
   Tcb* const t = Resolve(socket);
   if (t == nullptr) return {SocketError::kBadSocket};
   if (const SocketError error = CheckSend(*t); error != SocketError::kNone) return {error};
-  const uint32_t wanted =
-      static_cast<uint32_t>(std::min<size_t>(data.size(), SendRoom(*t)));
-  const uint32_t taken =
-      IsShortOfMemory(*t) ? 0 : t->send.Write(send_pool_, data.first(wanted));
+  const auto wanted = static_cast<uint32_t>(std::min<size_t>(data.size(), SendRoom(*t)));
+  uint32_t most = wanted;
+  if (IsShortOfMemory(*t)) {
+    // Who has nothing waiting may say a little, of what is kept back (an answer to a health check).
+    most = t->send.pieces() == 0 ? std::min(most, kLittle) : 0;
+  }
+  const uint32_t taken = t->send.Write(send_pool_, data.first(most));
   if (taken < wanted) counters_.no_send_buffer.Add();
   if (taken < data.size()) WaitForRoom(*t);
   if (!more) t->push_seq = t->write_end();

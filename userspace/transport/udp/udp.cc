@@ -19,10 +19,12 @@ constexpr int kPortTriesFor = 64;
 
 }  // namespace
 
-Udp::Udp(const UdpConfig& config, const HashKey& key, packet::FramePool& frames, IpLayer& ip)
+Udp::Udp(const UdpConfig& config, const HashKey& key, packet::FramePool& frames, IpLayer& ip,
+         PathMtuCache& path_mtus)
     : config_(config),
       frames_(frames),
       ip_(ip),
+      path_mtus_(path_mtus),
       port_key_{SecretHash(key, {0x756470}), SecretHash(key, {0x706f7274})},
       sockets_(config.sockets),
       table_(config.sockets, {key.k1, key.k0}),
@@ -155,6 +157,12 @@ bool Udp::OnIcmpError(const Tuple& tuple, bool hard, Nanos now) {
   sockets_[index].error = SocketError::kUnreachable;
   Raise(index);
   Dispatch(now);
+  return true;
+}
+
+bool Udp::OnTooBig(const Tuple& tuple, uint32_t mtu, Nanos now) {
+  if (Find(tuple) == kNoIndex) return false;
+  path_mtus_.Learn(tuple.remote.address, mtu, now);
   return true;
 }
 

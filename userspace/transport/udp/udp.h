@@ -7,7 +7,8 @@
 //
 // Received datagrams wait in their frames, at most `queue` per socket; beyond, the new ones are
 // dropped, and counted. A datagram to be sent is copied into a frame of its own; one that does not fit
-// the interface's MTU is sent in fragments. (Received fragments the layer below puts together.)
+// the path's MTU goes to the layer below as a whole, which sends it in fragments. (Received ones it puts
+// together.)
 //
 // Multicast: a socket bound to the port, and to no address or the group's, gets what is sent to groups
 // that it has joined; if several have, each gets a copy. Joining is a matter of this table alone: that
@@ -30,6 +31,7 @@
 #include "packet/verdict.h"
 #include "transport/common/errors.h"
 #include "transport/common/ip_layer.h"
+#include "transport/common/path_mtu_cache.h"
 #include "transport/common/received_data.h"
 #include "transport/common/slab.h"
 #include "transport/common/tuple_table.h"
@@ -73,7 +75,8 @@ struct UdpCounters {
 
 class Udp {
  public:
-  Udp(const UdpConfig& config, const HashKey& key, packet::FramePool& frames, IpLayer& ip);
+  Udp(const UdpConfig& config, const HashKey& key, packet::FramePool& frames, IpLayer& ip,
+      PathMtuCache& path_mtus);
 
   // A whole UDP datagram for an address of ours. As Tcp::Receive.
   packet::Verdict Receive(packet::Packet& p, Nanos now);
@@ -82,6 +85,8 @@ class Udp {
   }
   // An ICMP error about a datagram that was sent from `tuple`; false: no socket of ours.
   bool OnIcmpError(const Tuple& tuple, bool hard, Nanos now);
+  // Of a datagram that must not be fragmented (all of IPv6): likewise.
+  bool OnTooBig(const Tuple& tuple, uint32_t mtu, Nanos now);
 
   // `local` may have no address (all), and no port (one is chosen at random, RFC 6056 section 3.3.1).
   SocketError Bind(const Endpoint& local, UdpHandler* handler, UdpSocket& socket);
@@ -92,6 +97,7 @@ class Udp {
   SocketError Open(const Endpoint& local, const Endpoint& remote, UdpHandler* handler,
                    UdpSocket& socket);
   SocketError Close(UdpSocket socket);
+  bool has_members() const { return !members_.empty(); }
   // From now on what is sent to the group as well. Twice is once; Close leaves.
   SocketError Join(UdpSocket socket, const IpAddress& group);
   SocketError Leave(UdpSocket socket, const IpAddress& group);
@@ -150,8 +156,7 @@ class Udp {
   bool Queue(uint32_t index, const packet::Packet& p);
   bool QueueForMembers(const Tuple& tuple, const packet::Packet& p);
   bool Copy(const packet::Packet& p, packet::Packet& copy);
-  IoResult TransmitFragments(const Tuple& tuple, std::span<const uint8_t> data, uint32_t mtu,
-                             Nanos now);
+  IoResult TransmitLarge(const Tuple& tuple, std::span<const uint8_t> data, uint32_t mtu, Nanos now);
   // RFC 6864 section 4.3: datagrams that may be fragmented on their way must differ; RFC 7739: in a way
   // that nobody can guess.
   uint32_t NewId() { return static_cast<uint32_t>(TableHash(port_key_, {++ids_, 0x6964})); }
@@ -172,6 +177,7 @@ class Udp {
   const UdpConfig config_;
   packet::FramePool& frames_;
   IpLayer& ip_;
+  PathMtuCache& path_mtus_;
   const HashKey port_key_;
   uint64_t ports_chosen_ = 0;
   uint64_t ids_ = 0;  // identifications given

@@ -1,6 +1,5 @@
 // Datagrams that are sent, whole or in fragments.
 #include <algorithm>
-#include <array>
 
 #include "transport/common/datagram.h"
 #include "transport/udp/udp.h"
@@ -11,6 +10,7 @@ namespace sluice::transport {
 namespace {
 
 constexpr uint32_t kFragmentHeaderSize = 8;  // RFC 8200 section 4.5
+constexpr uint32_t kMostPieces = 255;        // Packet::segment_count
 
 }  // namespace
 
@@ -34,8 +34,10 @@ IoResult Udp::Transmit(Socket& s, const Endpoint& remote, std::span<const uint8_
   if (size > config_.max_datagram) return {SocketError::kTooLong};
   const uint32_t room = frames_.arena().chunk_size() - packet::kHeadroom -
                         wire::kEthernetHeaderSize;
-  const uint32_t mtu = std::min(path.mtu, room);
-  if (size + ip_size > mtu) return TransmitFragments(tuple, data, mtu, now);
+  uint32_t mtu = std::min(path.mtu, room);
+  const auto* const known = path_mtus_.Find(remote.address, now);
+  if (known != nullptr) [[unlikely]] mtu = std::min(mtu, known->mtu);
+  if (size + ip_size > mtu) return TransmitLarge(tuple, data, mtu, now);
   packet::Packet p;
   if (!BeginDatagram(frames_, tuple, wire::kProtocolUdp, static_cast<uint32_t>(size),
                      {.ttl = config_.ttl, .dont_fragment = false, .id = static_cast<uint16_t>(NewId())}, p)) {
@@ -50,65 +52,61 @@ IoResult Udp::Transmit(Socket& s, const Endpoint& remote, std::span<const uint8_
   return {SocketError::kNone, static_cast<uint32_t>(data.size())};
 }
 
-// All of them or none. IPv4: RFC 791; IPv6: RFC 8200 section 4.5, with an identification that cannot be
-// guessed (RFC 7739).
-IoResult Udp::TransmitFragments(const Tuple& tuple, std::span<const uint8_t> data, uint32_t mtu,
-                                Nanos now) {
+// Larger than `mtu`: a whole datagram in as many frames as it needs, which the layer below judges and then
+// sends in fragments. All of them or none: so many frames, and for the fragments as many again.
+IoResult Udp::TransmitLarge(const Tuple& tuple, std::span<const uint8_t> data, uint32_t mtu,
+                            Nanos now) {
   const bool v4 = tuple.is_v4();
-  const uint32_t extra = v4 ? 0 : kFragmentHeaderSize;
-  if (mtu < IpHeaderSize(v4) + extra + 64) return {SocketError::kTooLong};
-  const uint32_t most = (mtu - IpHeaderSize(v4) - extra) & ~7u;
+  const uint32_t headers = IpHeaderSize(v4) + (v4 ? 0 : kFragmentHeaderSize);
+  if (mtu < headers + 64) return {SocketError::kTooLong};
+  const uint32_t most = (mtu - headers) & ~7u;
   const auto size = static_cast<uint32_t>(wire::UdpView::kSize + data.size());
-  if (frames_.size() < (size + most - 1) / most) {
+  const uint32_t fragments = (size + most - 1) / most;
+  const uint32_t room = frames_.arena().chunk_size() - packet::kHeadroom;
+  const uint32_t pieces = (wire::kEthernetHeaderSize + IpHeaderSize(v4) + size + room - 1) / room;
+  if (pieces > kMostPieces) return {SocketError::kTooLong};
+  if (frames_.size() < fragments + pieces) {
     counters_.no_frame.Add();
     return {SocketError::kWouldBlock};
   }
-  std::array<uint8_t, wire::UdpView::kSize> header{};
-  StoreBe16(header.data(), tuple.local.port);
-  StoreBe16(header.data() + 2, tuple.remote.port);
-  StoreBe16(header.data() + 4, static_cast<uint16_t>(size));
+  const uint32_t id = NewId();
+  packet::Packet p;
+  if (!BeginDatagram(frames_, tuple, wire::kProtocolUdp, size,
+                     {.ttl = config_.ttl, .dont_fragment = false, .id = static_cast<uint16_t>(id)}, p)) {
+    counters_.no_frame.Add();
+    return {SocketError::kWouldBlock};
+  }
+  p.segment_length = static_cast<uint16_t>(std::min(p.length, room));
+  p.fragment_size = static_cast<uint16_t>(headers + most);
+  packet::FragmentNoteOf(frames_.arena(), p.frame) = {.identification = id};
+
+  uint8_t* const header = p.l4();
+  StoreBe16(header, tuple.local.port);
+  StoreBe16(header + 2, tuple.remote.port);
+  StoreBe16(header + 4, static_cast<uint16_t>(size));
+  StoreBe16(header + 6, 0);
   wire::SumChain sum(
       PseudoSumOf(tuple.local.address, tuple.remote.address, wire::kProtocolUdp, size));
-  sum.Add(header);
+  sum.Add({header, wire::UdpView::kSize});
   sum.Add(data);
-  StoreBe16(header.data() + 6, wire::NonZeroChecksum(sum.sum()));
-
-  const uint32_t id = NewId();
-  for (uint32_t at = 0; at < size; at += most) {
-    const uint32_t n = std::min(most, size - at);
-    const bool more = at + n < size;
-    packet::Packet p;
-    BeginDatagram(frames_, tuple, v4 ? wire::kProtocolUdp : wire::kProtocolFragment, n + extra,
-                  {.ttl = config_.ttl, .dont_fragment = false, .id = static_cast<uint16_t>(id),
-                   .fragment_field =
-                       static_cast<uint16_t>(at / 8 | (more ? wire::kIpv4MoreFragments : 0))},
-                  p);
-    p.flags |= packet::kFlagFragment;
-    if (at > 0) p.flags |= packet::kFlagLaterFragment;
-    uint8_t* out = p.l4();
-    if (!v4) {
-      p.flags |= packet::kFlagFragmentHeader;
-      out[0] = wire::kProtocolUdp;
-      out[1] = 0;
-      StoreBe16(out + 2, static_cast<uint16_t>(at | (more ? 1 : 0)));
-      StoreBe32(out + 4, id);
-      out += kFragmentHeaderSize;
-      p.l4_offset = static_cast<uint16_t>(p.l4_offset + kFragmentHeaderSize);
-      p.l4_protocol = wire::kProtocolUdp;
-    }
-    uint32_t from = at;  // in header and data together
-    uint32_t left = n;
-    if (from < header.size()) {
-      std::copy(header.begin(), header.end(), out);
-      out += header.size();
-      from += static_cast<uint32_t>(header.size());
-      left -= static_cast<uint32_t>(header.size());
-    }
-    std::copy_n(data.data() + (from - header.size()), left, out);
-    counters_.fragments_sent.Add();
-    ip_.Output(p, now);
+  StoreBe16(header + 6, wire::NonZeroChecksum(sum.sum()));
+  std::span<const uint8_t> left = data;
+  const auto take = [&](uint8_t* out, size_t n) {
+    std::copy_n(left.data(), n, out);
+    left = left.subspan(n);
+  };
+  take(header + wire::UdpView::kSize, p.segment_length - p.l4_offset - wire::UdpView::kSize);
+  for (packet::FrameIndex last = p.frame; !left.empty(); ++p.segment_count) {
+    const packet::FrameIndex next = frames_.Alloc();
+    const auto n = static_cast<uint16_t>(std::min<size_t>(left.size(), room));
+    packet::LinkOf(frames_.arena(), last) = {
+        .next = next, .data_offset = packet::kHeadroom, .length = n};
+    take(frames_.arena().Chunk(next) + packet::kHeadroom, n);
+    last = next;
   }
+  counters_.fragments_sent.Add(fragments);
   counters_.datagrams_sent.Add();
+  ip_.Output(p, now);
   return {SocketError::kNone, static_cast<uint32_t>(data.size())};
 }
 

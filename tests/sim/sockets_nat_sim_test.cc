@@ -1,0 +1,173 @@
+// Sockets behind rules of DNAT: a connection to another port, or another address, that rules lead to a
+// socket's. Whoever began it sees the port and address that it knows.
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "sim/sockets_fixture.h"
+#include "wire/ipv4.h"
+#include "wire/ipv6.h"
+
+namespace sluice::test {
+namespace {
+
+constexpr uint32_t kPrerouting = 0;
+constexpr uint8_t kReg = 1;
+
+Exprs Dport(uint8_t protocol, uint16_t port) {
+  return L4Proto(protocol) + Exprs{Payload(kTransport, 2, 2), Cmp(kEq, Net16(port))};
+}
+
+class SocketsNatSimTest : public SocketsSimTest {
+ protected:
+  // tcp and udp dport 80 counter redirect to :`port`; and a counter of new connections at INPUT.
+  static RulesetModel Redirect(uint16_t port) {
+    RulesetModel m(nft::TableFamily::kInet);
+    nft::RedirExpr to;
+    to.proto_min = kReg;
+    m.Base("pre", kPrerouting, -100, 1, "nat");
+    for (const uint8_t protocol : {6, 17}) {
+      m.Rule(Dport(protocol, 80) + Exprs{nft::CounterExpr{}, Set(Net16(port), kReg), to});
+    }
+    m.Base("in", kInput).Rule(L4Proto(6) + Exprs{Payload(kTransport, 2, 2), Cmp(kEq, Net16(port)),
+                                                 nft::CounterExpr{}});
+    return m;
+  }
+  // ip daddr 203.0.113.1 tcp and udp dport 80 dnat to `address`:`port`.
+  static RulesetModel Dnat(const char* address, uint16_t port) {
+    RulesetModel m;
+    nft::NatExpr to;
+    to.destination = true;
+    to.family = 2;
+    to.addr_min = kReg;
+    to.proto_min = kReg + 1;
+    m.Base("pre", kPrerouting, -100, 1, "nat");
+    for (const uint8_t protocol : {6, 17}) {
+      m.Rule(Daddr("203.0.113.1") + Dport(protocol, 80) +
+             Exprs{Set(Addr(address), kReg), Set(Net16(port), kReg + 1), to});
+    }
+    return m;
+  }
+  void Exchange(const std::vector<const char*>& to, uint16_t port, int each) {
+    std::vector<std::unique_ptr<Client>> clients;
+    for (int i = 0; i < each; ++i) {
+      for (const char* address : to) {
+        clients.push_back(std::make_unique<Client>(h->sockets().tcp(), 50'000));
+        ASSERT_EQ(clients.back()->Connect(address, port, net.now()), SocketError::kNone);
+      }
+    }
+    net.Run(Seconds(20));
+    for (const auto& client : clients) EXPECT_TRUE(client->done()) << client->received;
+    EXPECT_EQ(Accepted(), clients.size());
+  }
+};
+
+TEST_P(SocketsNatSimTest, ARedirectedConnectionReachesTheSocket) {
+  Use(Redirect(kPort));
+  Exchange({"10.0.0.1", "2001:db8::1"}, 80, 6);
+  EXPECT_EQ(ruleset->RuleCount(0).packets, 12u) << "each connection's first packet, once";
+  EXPECT_GT(ruleset->RuleCount(2).packets, 100u) << "INPUT sees the port behind the translation";
+  EXPECT_EQ(r->Dropped(), 0u);
+  EXPECT_EQ(r->Punted(PuntReason::kLocal), 0u);
+}
+
+TEST_P(SocketsNatSimTest, ARedirectedConnectionToSomebodyElseReachesTheSocket) {
+  Use(Redirect(kPort));
+  Exchange({"203.0.113.7", "2001:db8:7::7"}, 80, 4);
+  EXPECT_EQ(r->Punted(PuntReason::kLocal), 0u);
+}
+
+// A client's ports may come twice: by the translation, and straight.
+TEST_P(SocketsNatSimTest, TheSamePortsByBothWaysAreTwoConnections) {
+  Use(Redirect(kPort));
+  for (const uint16_t port : {uint16_t{80}, kPort}) {
+    h->link().Send(PacketBuilder().Ipv4("10.0.0.2", "10.0.0.1").Udp(5555, port).Payload(size_t{40}));
+    net.Run(Millis(100));
+  }
+  ASSERT_EQ(h->unclaimed.size(), 2u);
+  const uint16_t from[] = {LoadBe16(h->unclaimed[0].data() + 20),
+                           LoadBe16(h->unclaimed[1].data() + 20)};
+  EXPECT_EQ(from[0], 80);
+  EXPECT_EQ(from[1], kPort);
+  for (const Bytes& answer : h->unclaimed) EXPECT_EQ(LoadBe16(answer.data() + 22), 5555);
+}
+
+TEST_P(SocketsNatSimTest, RedirectedDatagramsAreAnsweredFromThePortTheyWereSentTo) {
+  Use(Redirect(kPort));
+  for (uint16_t source = 5000; source < 5010; ++source) {
+    h->link().Send(
+        PacketBuilder().Ipv4("10.0.0.2", "10.0.0.1").Udp(source, 80).Payload(size_t{100}));
+    h->link().Send(
+        PacketBuilder().Ipv6("2001:db8::2", "2001:db8::1").Udp(source, 80).Payload(size_t{100}));
+  }
+  net.Run(Millis(100));
+  ASSERT_EQ(h->unclaimed.size(), 20u);
+  for (const Bytes& answer : h->unclaimed) {
+    const size_t l4 = answer[0] >> 4 == 4 ? 20 : 40;
+    EXPECT_EQ(LoadBe16(answer.data() + l4), 80);
+  }
+  EXPECT_EQ(r->Punted(PuntReason::kLocal), 0u);
+}
+
+TEST_P(SocketsNatSimTest, DnatToTheSocketsAddressAndPortReachesIt) {
+  Use(Dnat("10.0.0.1", kPort));
+  Exchange({"203.0.113.1"}, 80, 6);
+  EXPECT_EQ(r->Punted(PuntReason::kLocal), 0u);
+}
+
+TEST_P(SocketsNatSimTest, WhatIsLedToAPortWithoutASocketIsTheKernels) {
+  Use(Redirect(kPort + 1));
+  for (uint16_t source = 1000; source < 1010; ++source) {
+    h->link().Send(PacketBuilder().Ipv4("10.0.0.2", "10.0.0.1").Tcp(source, 80, 0x02));
+    h->link().Send(PacketBuilder().Ipv4("10.0.0.2", "10.0.0.1").Udp(source, 80));
+  }
+  net.Run(Millis(100));
+  EXPECT_EQ(r->Punted(PuntReason::kLocal), 20u);
+  EXPECT_EQ(ruleset->RuleCount(0).packets, 0u) << "the kernel counts";
+}
+
+// A range of which the first port is no socket's and the last is: what rules cannot foresee goes to the
+// kernel as it came, with its connection.
+TEST_P(SocketsNatSimTest, ARandomPortOfARangeNeverSplitsAConnection) {
+  RulesetModel m;
+  nft::RedirExpr to;
+  to.proto_min = kReg;
+  to.proto_max = kReg + 1;
+  to.flags = 1u << 2;  // NF_NAT_RANGE_PROTO_RANDOM
+  m.Base("pre", kPrerouting, -100, 1, "nat")
+      .Rule(Dport(17, 80) + Exprs{Set(Net16(kPort), kReg), Set(Net16(kPort + 1), kReg + 1), to});
+  Use(m);
+  for (int round = 0; round < 3; ++round) {
+    for (uint16_t source = 3000; source < 3020; ++source) {
+      h->link().Send(PacketBuilder().Ipv4("10.0.0.2", "10.0.0.1").Udp(source, 80).Payload(size_t{9}));
+    }
+    net.Run(Millis(100));
+  }
+  std::map<uint16_t, int> answered, punted;
+  for (const Bytes& b : h->unclaimed) ++answered[LoadBe16(b.data() + 22)];
+  for (const Bytes& b : r->punted) {
+    if (b[14 + 9] == 17) ++punted[LoadBe16(b.data() + 34)];
+  }
+  EXPECT_FALSE(answered.empty());
+  for (uint16_t source = 3000; source < 3020; ++source) {
+    EXPECT_EQ(answered[source] + punted[source], 3) << source;
+    EXPECT_TRUE(answered[source] == 0 || punted[source] == 0) << source;
+  }
+}
+
+// A router on the way says that a translated connection's segment was too large, and quotes it as it
+// was on the wire.
+TEST_P(SocketsNatSimTest, AnIcmpErrorAboutATranslatedDatagramIsTheSockets) {
+  Use(Redirect(kPort));
+  h->link().Send(PacketBuilder().Ipv4("10.0.0.2", "10.0.0.1").Udp(5000, 80).Payload(size_t{100}));
+  net.Run(Millis(100));
+  ASSERT_EQ(h->unclaimed.size(), 1u);
+  h->link().Send(PacketBuilder().Ipv4("10.0.0.9", "10.0.0.1").Icmp(3, 3).Payload(h->unclaimed[0]));
+  net.Run(Millis(100));
+  EXPECT_EQ(r->Punted(PuntReason::kLocal), 0u);
+}
+
+INSTANTIATE_TEST_SUITE_P(Workers, SocketsNatSimTest, testing::Values(1, 2, 3));
+
+}  // namespace
+}  // namespace sluice::test
