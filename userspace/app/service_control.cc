@@ -23,6 +23,7 @@ transport::TransportConfig StackConfig(const control::LimitsConfig& limits, uint
   tcp.connections = limits.connections;
   tcp.listeners = static_cast<uint32_t>(tables::kMaxServices * tables::kMaxListens);
   tcp.time_wait = limits.connections / 2;
+  tcp.half_open = std::max(limits.connections / 4, 1u);
   tcp.orphans = limits.connections / 4;
   tcp.send_frames = frames / 4;
   tcp.receive_frames = frames / 4;

@@ -106,8 +106,11 @@ void SampleStack(const transport::Transport& stack, MetricSample::Worker& w) {
   event("path_mtu_evicted", stack.path_mtus().counters().evicted);
   event("black_hole", c.black_holes);
   event("limit_connections", c.no_connection);
+  event("limit_half_open", c.half_open_evicted);
   event("limit_time_wait", c.time_wait_evicted);
   event("limit_orphans", c.orphans_reset);
+  event("orphan_timeout", c.orphans_timed_out);
+  event("limit_orphan_memory", c.orphans_for_memory);
   event("limit_accept_queue", c.accept_queue_full);
   event("limit_segments", c.no_segment);
   event("limit_send_buffers", c.no_send_buffer);

@@ -88,13 +88,11 @@ struct Relay {
   Backend* backend = nullptr;
   BackendMask tried = 0;
   Nanos last_activity;          // while connecting: when the attempt began
-  uint32_t next_waiting = transport::kNoIndex;
   uint32_t undelivered = 0;     // bytes, when the idle timer last looked
   uint8_t attempts_left = 0;
   bool connected = false;       // to the backend
   bool client_ended = false;    // has finished sending, and the backend was told
   bool server_ended = false;
-  bool waiting = false;         // for memory
 };
 
 // What a client and a backend say to each other by UDP.
@@ -128,7 +126,6 @@ struct HttpConnection {
   uint16_t input_end = 0;
   uint16_t head_size = 0;
   uint32_t generation = 0;   // of answers: survives the connection
-  bool short_of_memory = false;  // kSending: waits for it
   Nanos idle_since;          // when the last answer had been sent
   size_t sent = 0;           // of head and body
   std::string_view body;     // `page`'s
@@ -144,7 +141,6 @@ struct HttpConnection {
     state = State::kReading;
     keep_alive = true;
     head_only = false;
-    short_of_memory = false;
     input_begin = input_end = 0;
     reader.Reset();
   }

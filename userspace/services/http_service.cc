@@ -14,7 +14,6 @@ using State = HttpConnection::State;
 
 constexpr Nanos kPageTimeout = Seconds(10);   // the control thread is not asked twice
 constexpr Nanos kGoodbyeTimeout = Seconds(2);  // for the client to close
-constexpr Nanos kRetryMemory = Millis(4);      // how often answers that wait for it are looked at
 constexpr size_t kPiece = 8 * 1024;            // given to the stack between two looks at its memory
 
 struct StatusText {
@@ -220,12 +219,6 @@ void HttpService::Answer(HttpConnection& c, uint16_t status,
 bool HttpService::SendAnswer(HttpConnection& c, Nanos now) {
   const size_t all = c.head_size + c.body.size();
   while (c.sent < all) {
-    // A head, or a short answer, is little, and may use what is kept back: /healthz answers.
-    if (c.sent >= c.head_size && !MemoryFor(c.socket)) {
-      c.short_of_memory = waiting_ = true;
-      WantWork(now + kRetryMemory);
-      return false;
-    }
     const std::string_view rest =
         c.sent < c.head_size ? std::string_view(c.head.data(), c.head_size).substr(c.sent)
                              : c.body.substr(c.sent - c.head_size, kPiece);
@@ -238,17 +231,6 @@ bool HttpService::SendAnswer(HttpConnection& c, Nanos now) {
   c.body = {};
   c.page = nullptr;
   return true;
-}
-
-// Those that wait for memory.
-Nanos HttpService::OnWork(Nanos now) {
-  if (!std::exchange(waiting_, false)) return Nanos::Max();
-  for (uint32_t i = 0; i < context_.http.capacity(); ++i) {
-    HttpConnection& c = context_.http[i];
-    if (c.owner != this || !std::exchange(c.short_of_memory, false)) continue;
-    if (c.state == State::kSending) Advance(c, now);
-  }
-  return waiting_ ? now + kRetryMemory : Nanos::Max();
 }
 
 void HttpService::SayGoodbye(HttpConnection& c, Nanos now) {

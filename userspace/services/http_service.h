@@ -39,7 +39,6 @@ class HttpService final : public Service {
 
  protected:
   void OnDrain(Nanos now) override;
-  Nanos OnWork(Nanos now) override;
   transport::TcpSocketOptions ListenOptions() const override { return {.no_delay = true}; }
 
  private:
@@ -58,9 +57,6 @@ class HttpService final : public Service {
   void Finish(HttpConnection& c, bool abort, Nanos now);
   bool MakeRoom(bool of_this, Nanos now);
   uint32_t Place(Nanos now);
-
-  // Connections that wait for memory are looked at again: at least one may do so.
-  bool waiting_ = false;
 };
 
 }  // namespace sluice::services

@@ -7,11 +7,6 @@ namespace sluice::services {
 namespace {
 
 constexpr uint32_t kBacklog = 1024;
-// Kept for packets of many pieces, so that passing one on does not fail for want of memory.
-constexpr uint32_t kReserve = 64;
-// What a connection may have waiting to be sent when memory begins to run short (less than a quarter
-// is left); then less and less, with the square of what is left, down to one packet.
-constexpr uint64_t kShortOfMemory = 16 * 1024;
 
 bool Contains(const std::vector<tables::ServiceAddress>& all, const tables::ServiceAddress& a) {
   return std::find(all.begin(), all.end(), a) != all.end();
@@ -88,15 +83,6 @@ bool Service::HasRoom() const {
   if (config_->max_connections == 0) return true;
   const uint32_t workers = std::max(1u, context_.limits.workers);
   return active_ < (config_->max_connections + workers - 1) / workers;
-}
-
-bool Service::MemoryFor(transport::TcpSocket out) {
-  const uint64_t left = tcp().SendMemory();
-  const uint64_t quarter = tcp().config().limits.send_frames / 4;
-  if (left >= quarter) return true;
-  if (left < kReserve) return false;
-  const transport::Tcb* const t = tcp().Find(out);
-  return t == nullptr || t->send.size() <= kShortOfMemory * left * left / (quarter * quarter);
 }
 
 void Service::WantWork(Nanos deadline) {

@@ -100,10 +100,6 @@ class Service : public transport::TcpHandler, public transport::UdpHandler {
     if (active_ == 0 && draining()) SetTimer();  // it can be forgotten
   }
 
-  // Whether `out` may take more of the worker's memory for sending. While that runs short, each
-  // connection may use less and less of it, so that those that do not read leave some to the others.
-  bool MemoryFor(transport::TcpSocket out);
-
   transport::Tcp& tcp() { return context_.transport.tcp(); }
   transport::Udp& udp() { return context_.transport.udp(); }
 

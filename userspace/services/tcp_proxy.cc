@@ -15,19 +15,8 @@ using transport::TcpSocket;
 
 // How long a backend is left alone towards which there was no free port.
 constexpr Nanos kPortsShort = Millis(20);
-// How often relays that wait for memory are looked at.
-constexpr Nanos kRetryMemory = Millis(4);
 
 }  // namespace
-
-TcpProxy::~TcpProxy() {
-  // All have ended, but those that were waiting still have their places.
-  while (first_waiting_ != transport::kNoIndex) {
-    const uint32_t index = first_waiting_;
-    first_waiting_ = context_.relays[index].next_waiting;
-    context_.relays.Free(index);
-  }
-}
 
 transport::TcpSocketOptions TcpProxy::ListenOptions() const {
   // Data is passed on as it comes: whoever wrote it has decided on its pieces.
@@ -170,10 +159,6 @@ void TcpProxy::Pump(Relay& r, Side from, Nanos now) {
   if (ended) return;
   uint64_t bytes = 0;
   while (tcp().SendRoom(out) > 0) {
-    if (!MemoryFor(out)) {
-      Wait(r, now);
-      break;
-    }
     transport::ReceivedData data;
     const SocketError error = tcp().ReceivePacket(in, data, now);
     if (error == SocketError::kNone) {
@@ -195,34 +180,6 @@ void TcpProxy::Pump(Relay& r, Side from, Nanos now) {
     r.last_activity = now;
   }
   if (r.client_ended && r.server_ended) Finish(r, now);
-}
-
-void TcpProxy::Wait(Relay& r, Nanos now) {
-  if (r.waiting) return;
-  r.waiting = true;
-  r.next_waiting = first_waiting_;
-  first_waiting_ = context_.relays.IndexOf(r);
-  WantWork(now + kRetryMemory);
-}
-
-Nanos TcpProxy::OnWork(Nanos now) {
-  uint32_t index = std::exchange(first_waiting_, transport::kNoIndex);
-  // First all are taken off the list, as they may come onto it again.
-  uint32_t count = 0;
-  for (uint32_t i = index; i != transport::kNoIndex; i = context_.relays[i].next_waiting) ++count;
-  for (; count > 0; --count) {
-    Relay& r = context_.relays[index];
-    index = r.next_waiting;
-    r.waiting = false;
-    if (r.owner == nullptr) {  // ended while it waited
-      context_.relays.Free(context_.relays.IndexOf(r));
-      continue;
-    }
-    const auto is_live = [&r, client = r.client] { return r.owner != nullptr && r.client == client; };
-    Pump(r, kClient, now);
-    if (is_live()) Pump(r, kServer, now);
-  }
-  return first_waiting_ == transport::kNoIndex ? Nanos::Max() : now + kRetryMemory;
 }
 
 void TcpProxy::OnError(TcpSocket socket, SocketError, Nanos now) {
@@ -279,7 +236,7 @@ void TcpProxy::Free(Relay& r) {
   if (r.backend != nullptr) Leave(*r.backend);
   r.owner = nullptr;
   r.backend = nullptr;
-  if (!r.waiting) context_.relays.Free(index);  // else when its turn comes
+  context_.relays.Free(index);
   End();
 }
 

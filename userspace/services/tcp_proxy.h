@@ -5,9 +5,9 @@
 //                                       └── another one, `retries` ─┘
 //
 // Data passes as the frames that it came in, without a copy (Tcp::SendReceived). Nothing is read that
-// could not be sent, so a slow reader at one end closes the window at the other; while the worker's
-// memory for sending runs short, each connection may use little of it, and those that wait are looked
-// at every few milliseconds. Each end's FIN is passed on when all its data has been (half-close), and
+// could not be sent, so a slow reader at one end closes the window at the other; that holds for the
+// worker's memory as well, of which a connection may use little while it runs short (Tcp::SendRoom).
+// Each end's FIN is passed on when all its data has been (half-close), and
 // a reset resets the other end. What the client sends before a backend is there waits with TCP.
 //
 // Thread: the worker's. A relay comes from a slab; nothing is allocated per connection.
@@ -23,7 +23,6 @@ namespace sluice::services {
 class TcpProxy final : public ProxyService {
  public:
   using ProxyService::ProxyService;
-  ~TcpProxy() override;
 
   using Service::OnError;
   using Service::OnReadable;
@@ -38,7 +37,6 @@ class TcpProxy final : public ProxyService {
  protected:
   void OnReconfigured(Nanos now) override;
   transport::TcpSocketOptions ListenOptions() const override;
-  Nanos OnWork(Nanos now) override;
 
  private:
   // Which end of a relay: bit 0 of what Context::item_of_tcp says.
@@ -59,7 +57,6 @@ class TcpProxy final : public ProxyService {
   void OnAttemptFailed(Relay& r, Nanos now);
   bool Introduce(Relay& r, Nanos now);
   void Pump(Relay& r, Side from, Nanos now);
-  void Wait(Relay& r, Nanos now);
   void Finish(Relay& r, Nanos now);                        // both have ended
   void Break(Relay& r, ServiceFailure why, Nanos now);     // reset both
   void Free(Relay& r);
@@ -71,8 +68,6 @@ class TcpProxy final : public ProxyService {
   // Backends towards which there was no free port, which costs much to find out.
   BackendMask full_ = 0;
   Nanos full_until_;
-  // Relays that wait for memory, through Relay::next_waiting.
-  uint32_t first_waiting_ = transport::kNoIndex;
 };
 
 }  // namespace sluice::services

@@ -171,6 +171,46 @@ TEST(SendBuffer, ReadsWhatWasWritten) {
   }
 }
 
+// Packets of a few bytes, passed on, share frames; also those behind a large one, and behind Write's.
+TEST(SendBuffer, SmallPacketsShareFrames) {
+  Frames f;
+  SendPool pool(64, 64, f.pool);
+  SendBuffer buffer;
+  TcpSeq end(100);
+  buffer.Start(end);
+  const auto pass = [&](uint32_t n) {
+    packet::Packet p;
+    p.frame = f.pool.Alloc();
+    p.data = f.arena->Chunk(p.frame) + packet::kHeadroom;
+    p.length = 54 + n;
+    p.segment_length = static_cast<uint16_t>(p.length);
+    for (uint32_t i = 0; i < n; ++i) p.data[54 + i] = ByteAt(end + i);
+    ASSERT_TRUE(buffer.TakePacket(pool, p, 54, n));
+    end += n;
+  };
+  for (int i = 0; i < 300; ++i) pass(1);
+  EXPECT_EQ(buffer.pieces(), 1u);
+  pass(1400);
+  for (int i = 0; i < 100; ++i) pass(3);
+  EXPECT_EQ(buffer.pieces(), 2u);
+  pass(1400);
+  pass(512);
+  pass(512);
+  EXPECT_EQ(buffer.pieces(), 4u);
+  const uint8_t one = ByteAt(end);
+  EXPECT_EQ(buffer.Write(pool, {&one, 1}), 1u);
+  end += 1;
+  EXPECT_EQ(buffer.pieces(), 4u);
+  EXPECT_EQ(64 - pool.frames_left, 4u);
+  EXPECT_EQ(f.pool.size(), 508u);
+  std::vector<uint8_t> out(buffer.size());
+  buffer.Read(pool, TcpSeq(100), out.data(), buffer.size());
+  for (uint32_t i = 0; i < out.size(); ++i) ASSERT_EQ(out[i], ByteAt(TcpSeq(100) + i)) << i;
+  buffer.Acknowledge(pool, end);
+  EXPECT_EQ(buffer.pieces(), 0u);
+  EXPECT_EQ(f.pool.size(), 512u);
+}
+
 // The counts that make up the pipe, against counting.
 TEST(Scoreboard, CountsAreRight) {
   for (uint64_t seed = 1; seed <= 100; ++seed) {
@@ -232,6 +272,46 @@ TEST(Scoreboard, CountsAreRight) {
     board.Clear(pool);
     ASSERT_EQ(pool.used(), 0u);
   }
+}
+
+// A search agrees with looking at all of them; going on from where the last one ended costs few steps,
+// and no search costs more than its budget.
+TEST(Scoreboard, FindsSegments) {
+  Rng rng(3);
+  TxSegments pool(4096);
+  Scoreboard board;
+  TcpSeq next(0u - 100000);
+  for (uint32_t i = 0; i < 4000; ++i) {
+    const auto length = static_cast<uint32_t>(1 + rng.Below(1400));
+    ASSERT_TRUE(board.Append(pool, next, length, 0, Nanos()));
+    next += length;
+  }
+  for (int step = 0; step < 300; ++step) {
+    for (uint64_t gone = rng.Below(3); gone > 0; --gone) board.PopFront(pool);
+    const TcpSeq first = pool[board.head()].seq;
+    const TcpSeq seq = first + static_cast<uint32_t>(rng.Below(next - first));
+    uint32_t budget = 4096;
+    const uint32_t found = board.Find(pool, seq, budget);
+    ASSERT_NE(found, kNoIndex);
+    ASSERT_TRUE(pool[found].seq.AtOrBefore(seq) && pool[found].end().After(seq));
+    budget = 10;
+    if (pool[found].next == kNoIndex) continue;
+    ASSERT_EQ(board.Find(pool, pool[found].end(), budget), pool[found].next);
+    ASSERT_GE(budget, 9u);
+  }
+  uint32_t budget = 4096;
+  EXPECT_EQ(board.Find(pool, next, budget), kNoIndex);
+  EXPECT_EQ(board.Find(pool, pool[board.head()].seq - 1, budget), kNoIndex);
+  EXPECT_EQ(budget, 4096u);
+  // Too little for the way: after a few searches it is there.
+  const TcpSeq middle = pool[board.head()].seq + (next - pool[board.head()].seq) / 2;
+  int searches = 0;
+  for (uint32_t found = kNoIndex; found == kNoIndex && searches < 100; ++searches) {
+    budget = 100;
+    found = board.Find(pool, middle, budget);
+  }
+  EXPECT_LT(searches, 40);
+  board.Clear(pool);
 }
 
 }  // namespace

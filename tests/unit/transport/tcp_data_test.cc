@@ -258,7 +258,7 @@ TEST(Rfc9293, TinyMssHasAFloor) {
   TcpScript t;
   t.Establish("<mss 1>");
   t.Send(100);
-  t.Out(". 1:65(64) ack 1");
+  t.Out(". 1:89(88) ack 1");
 }
 
 // RFC 9293 section 3.8.6.2.1: a window smaller than a segment is not filled with crumbs, unless it is

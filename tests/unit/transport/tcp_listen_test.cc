@@ -47,6 +47,31 @@ TEST(Listen, CloseResetsTheUnaccepted) {
   EXPECT_EQ(t.host().unclaimed(), 1u);
 }
 
+// Half-open and finished ones of that listener, and no others.
+TEST(Listen, CloseLeavesOthersAlone) {
+  TcpScript t;
+  transport::TcpListenerId other;
+  ASSERT_EQ(t.tcp().Listen({Ipv4(), 8081}, {}, 8, nullptr, other), SocketError::kNone);
+  t.Establish();
+  for (uint16_t port = 1; port <= 5; ++port) {
+    t.peer_port = port;
+    t.In("S 0:0(0) win 1000");
+    t.Next();
+    if (port % 2 == 0) t.In(". 1:1(0) ack 1 win 1000");
+  }
+  const transport::TcpSocket kept = t.socket;
+  t.Accept();
+  EXPECT_EQ(t.tcp().CloseListener(other, t.now()), SocketError::kNone);
+  t.Nothing();
+  EXPECT_EQ(t.tcp().usage().connections, 6u);
+  EXPECT_EQ(t.tcp().CloseListener(t.listener, t.now()), SocketError::kNone);
+  EXPECT_EQ(t.pending(), 4u);  // resets
+  t.Discard();
+  EXPECT_EQ(t.tcp().usage().connections, 2u);
+  EXPECT_NE(t.tcp().Find(kept), nullptr);
+  EXPECT_NE(t.tcp().Find(t.socket), nullptr);
+}
+
 // A full accept queue drops SYNs, so that peers try again.
 TEST(Listen, AcceptQueueLimit) {
   TcpScript t;
@@ -123,6 +148,33 @@ TEST(Rfc4987, SynCookies) {
   EXPECT_EQ(tcb.snd_wnd_shift, 3);
   EXPECT_EQ(tcb.snd_wnd, 8000u);
   t.Discard();
+}
+
+// What a cookie's SYN-ACK offers is what the connection will do: that of a listener with options of its own.
+TEST(Rfc4987, CookieOffersWhatTheListenerHas) {
+  for (const uint32_t buffer : {32u * 1024, 1024u * 1024}) {
+    TcpScript t;
+    t.Listen({.max_segment = 700, .receive_buffer_max = buffer}, 1);
+    constexpr char kSyn[] = "S 0:0(0) win 1000 <mss 1400,sackOK,TS val 700 ecr 0,nop,wscale 3>";
+    const auto offer = [&] {
+      std::string text = t.Next();
+      const size_t ts = text.find("TS val");
+      return text.erase(ts, text.find(',', ts) - ts);
+    };
+    t.In(kSyn);
+    const std::string plain = offer();
+    EXPECT_NE(plain.find("mss 700"), std::string::npos) << plain;
+    t.peer_port = 41000;
+    t.In(kSyn);
+    ASSERT_EQ(t.tcp().counters().syn_cookies_sent.Read(), 1u);
+    EXPECT_EQ(offer(), plain);
+    t.In(". 1:1(0) ack 1 win 1000 <nop,nop,TS val 701 ecr 0>");
+    t.Accept();
+    const transport::Tcb& tcb = *t.tcp().Find(t.socket);
+    EXPECT_EQ(tcb.rcv_wnd_shift, buffer > 65535 ? 5 : 0);
+    EXPECT_EQ(tcb.OfferedWindow(), buffer > 65535 ? 65535 : buffer);
+    t.Discard();
+  }
 }
 
 TEST(Rfc4987, WrongCookieIsReset) {

@@ -15,12 +15,17 @@ enum class EcnMode : uint8_t { kOff, kPassive, kActive };
 // Per worker. Everything is allocated for these numbers at the start; behind each stands what
 // happens when it is reached. The counters of that are in counters.h.
 struct TcpLimits {
-  uint32_t connections = 4096;      // the oldest in TIME-WAIT goes; without one a SYN is dropped,
-                                    // and Connect fails with kNoMemory
+  uint32_t connections = 4096;      // the oldest in TIME-WAIT goes. Without one a SYN gets a cookie, or
+                                    // is dropped where there are none; for an ACK with a cookie and for
+                                    // Connect the oldest half-open one goes; then the ACK is answered
+                                    // by a reset, and Connect fails with kNoMemory
+  uint32_t half_open = 1024;        // of all listeners together: SYNs get cookies, or are dropped
   uint32_t listeners = 64;          // Listen fails with kNoMemory
   uint32_t time_wait = 2048;        // the oldest in TIME-WAIT goes
-  uint32_t orphans = 1024;          // Close of a connection that still has to deliver resets it
+  uint32_t orphans = 1024;          // Close of a connection that still has to deliver resets it; by
+                                    // memory and time: TcpTimes::orphan
   uint32_t segments = 65536;        // in flight, of all connections: sending waits for ACKs
+  uint32_t segments_per_connection = 8192;  // likewise; 16 while less than an eighth of all is left
   uint32_t send_buffers = 32768;    // pieces of data to be sent: Send takes less, or nothing
   uint32_t send_frames = 8192;      // frames among them: likewise
   uint32_t receive_frames = 8192;   // frames with data that nobody has read: segments out of order
@@ -37,6 +42,9 @@ struct TcpTimes {
   Nanos delayed_ack = Millis(40);    // RFC 9293: below 500 ms
   Nanos time_wait = Seconds(60);     // 2 MSL, as Linux
   Nanos fin_wait_2 = Seconds(60);    // of a connection that its program has closed
+  Nanos orphan = Seconds(60);        // such a connection is reset after that, and after the time that
+  uint32_t orphan_least_rate = 16 * 1024;  // its data takes at so many bytes per second
+  Nanos orphan_stalled = Seconds(5);  // without progress: reset while memory for sending is short
   Nanos syn_give_up = Seconds(180);  // RFC 9293 section 3.8.3: at least 3 minutes
   Nanos syn_ack_give_up = Seconds(63);
   Nanos data_give_up = Seconds(924);  // what Linux' 15 retries amount to; at least 100 s

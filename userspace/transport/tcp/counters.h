@@ -48,9 +48,12 @@ struct TcpCounters {
   Counter path_probes;            // segments that tried a larger path MTU
   Counter black_holes;            // paths found to lose large segments without a word
   // Limits.
-  Counter no_connection;   // a SYN dropped, or Connect refused
+  Counter no_connection;   // a SYN dropped, a cookie's ACK reset, or Connect refused
+  Counter half_open_evicted;
   Counter time_wait_evicted;
-  Counter orphans_reset;
+  Counter orphans_reset;        // at the limit of their number,
+  Counter orphans_timed_out;    // ... of their time,
+  Counter orphans_for_memory;   // ... or while memory for sending was short
   Counter accept_queue_full;
   Counter no_segment;      // sending waited for a place in the scoreboard
   Counter no_send_buffer;

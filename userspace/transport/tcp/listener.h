@@ -1,6 +1,7 @@
 // A port that waits for connections: its backlog and those that nobody has accepted yet.
 //
-// Half-open connections (SYN-RECEIVED) are connections as any other, at most `backlog` of them; SYNs
+// Half-open connections (SYN-RECEIVED) are connections as any other, at most `backlog` of them, and of
+// all listeners together TcpLimits::half_open; SYNs
 // beyond are answered with cookies (RFC 4987), which cost nothing to remember. While `backlog`
 // finished ones wait to be accepted, SYNs are dropped, so that peers try again; with those that were
 // half open by then, at most twice as many can come to wait.
@@ -25,6 +26,8 @@ struct TcpListener {
   uint32_t backlog = 0;
   uint32_t half_open = 0;
   uint32_t waiting = 0;  // in the accept queue
+  uint32_t head = kNoIndex;  // of both
+  uint32_t tail = kNoIndex;
   uint32_t accept_head = kNoIndex;
   uint32_t accept_tail = kNoIndex;
   Nanos last_cookie = Nanos(INT64_MIN / 2);

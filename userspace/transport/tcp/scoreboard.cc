@@ -40,6 +40,7 @@ void Scoreboard::PopFront(TxSegments& pool) {
   head_ = s.next;
   (head_ == kNoIndex ? tail_ : pool[head_].previous) = kNoIndex;
   if (hint_ == index) hint_ = head_;
+  if (found_ == index) found_ = head_;
   pool.Free(index);
 }
 
@@ -72,7 +73,30 @@ bool Scoreboard::Split(TxSegments& pool, uint32_t index, uint32_t at) {
 
 void Scoreboard::Clear(TxSegments& pool) {
   while (!empty()) PopFront(pool);
-  hint_ = kNoIndex;
+  hint_ = found_ = kNoIndex;
+}
+
+uint32_t Scoreboard::Find(const TxSegments& pool, wire::TcpSeq seq, uint32_t& budget) {
+  if (empty() || seq.Before(pool[head_].seq) || seq.AtOrAfter(pool[tail_].end())) return kNoIndex;
+  uint32_t i = found_ == kNoIndex ? head_ : found_;
+  if (seq.Before(pool[i].seq)) {
+    if (seq - pool[head_].seq < pool[i].seq - seq) i = head_;
+  } else if (pool[tail_].end() - seq < seq - pool[i].seq) {
+    i = tail_;
+  }
+  while (budget > 0) {
+    const TxSegment& x = pool[i];
+    found_ = i;
+    if (seq.Before(x.seq)) {
+      i = x.previous;
+    } else if (seq.AtOrAfter(x.end())) {
+      i = x.next;
+    } else {
+      return i;
+    }
+    --budget;
+  }
+  return kNoIndex;
 }
 
 void Scoreboard::MarkSacked(TxSegments& pool, uint32_t index) {

@@ -5,7 +5,8 @@
 // gap; a SYN and a FIN are in it. Their places come from the worker's pool. Pipe() is the estimate
 // of what is in the network (RFC 6675's pipe, kept up to date by marks instead of counted anew).
 //
-// Marking an acknowledged range costs a walk over the segments up to it. One thread.
+// A segment is what was sent as one: a SACK of a part of it counts for nothing, so that a peer cannot
+// make many of one. What an ACK may cost is a budget of steps (Find). One thread.
 #ifndef SLUICE_TRANSPORT_TCP_SCOREBOARD_H_
 #define SLUICE_TRANSPORT_TCP_SCOREBOARD_H_
 
@@ -76,6 +77,11 @@ class Scoreboard {
   // The losses were none: nothing is lost that was not retransmitted.
   void ForgetLosses(TxSegments& pool);
 
+  // The segment that holds `seq`, looked for from the nearest of head, tail and where the last search
+  // ended; each step is taken off `budget`. kNoIndex: there is none, or the budget is used up (the next
+  // search goes on there).
+  uint32_t Find(const TxSegments& pool, wire::TcpSeq seq, uint32_t& budget);
+
   // The first that is lost and has not been sent again; kNoIndex when there is none.
   uint32_t NextLost(const TxSegments& pool);
 
@@ -86,6 +92,7 @@ class Scoreboard {
   uint32_t head_ = kNoIndex;
   uint32_t tail_ = kNoIndex;
   uint32_t hint_ = kNoIndex;  // no segment before it is to be retransmitted; none: from the head
+  uint32_t found_ = kNoIndex;  // where the last search ended; none: at the head
   uint32_t count_ = 0;
   uint32_t bytes_ = 0;
   uint32_t sacked_bytes_ = 0;

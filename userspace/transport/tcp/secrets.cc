@@ -7,7 +7,7 @@ namespace sluice::transport {
 namespace {
 
 // What hosts offer most; the largest that is not above the peer's counts.
-constexpr std::array<uint16_t, 8> kCookieMss = {256, 536, 1220, 1300, 1400, 1440, 1460, 8900};
+constexpr std::array<uint16_t, 8> kCookieMss = {88, 536, 1220, 1300, 1400, 1440, 1460, 8900};
 
 // 32 bits: 24 of the keyed hash, 5 of the minute, 3 of the MSS's index.
 constexpr uint32_t kMacMask = 0xffffff00;

@@ -7,13 +7,8 @@ namespace sluice::transport {
 
 namespace {
 
-// Where the data of a frame that Write fills begins and may end.
-uint8_t* FrameData(SendPool& pool, packet::FrameIndex frame) {
-  return pool.frames.arena().Chunk(frame) + packet::kHeadroom;
-}
-uint32_t FrameRoom(const SendPool& pool) {
-  return pool.frames.arena().chunk_size() - packet::kHeadroom;
-}
+// Data of received frames up to here is copied, if the frame before has room.
+constexpr uint32_t kCopyBytes = 512;
 
 }  // namespace
 
@@ -23,6 +18,7 @@ uint32_t SendBuffer::Append(SendPool& pool) {
   pool.pieces[index] = SendPiece{};
   (tail_ == kNoIndex ? head_ : pool.pieces[tail_].next) = index;
   tail_ = index;
+  ++pieces_;
   if (cursor_ == kNoIndex) {
     cursor_ = index;
     cursor_seq_ = end_;
@@ -30,16 +26,30 @@ uint32_t SendBuffer::Append(SendPool& pool) {
   return index;
 }
 
+// What fits behind the data of the last frame; also a received one is the stack's to its end.
+uint32_t SendBuffer::TailRoom(const SendPool& pool) const {
+  if (tail_ == kNoIndex) return 0;
+  const SendPiece& piece = pool.pieces[tail_];
+  if (piece.frame == packet::kNoFrame) return 0;
+  const packet::FrameArena& arena = pool.frames.arena();
+  const uint8_t* const end = arena.Chunk(piece.frame) + arena.chunk_size();
+  return static_cast<uint32_t>(end - (piece.buffer.data + piece.buffer.length));
+}
+
+// The place for `length` bytes more, of which there is room.
+uint8_t* SendBuffer::ExtendTail(SendPool& pool, uint32_t length) {
+  SendPiece& piece = pool.pieces[tail_];
+  uint8_t* const chunk = pool.frames.arena().Chunk(piece.frame);
+  uint8_t* const at = chunk + (piece.buffer.data - chunk) + piece.buffer.length;
+  piece.buffer.length += length;
+  end_ += length;
+  return at;
+}
+
 uint32_t SendBuffer::Write(SendPool& pool, std::span<const uint8_t> data) {
   uint32_t taken = 0;
   while (taken < data.size()) {
-    SendPiece* piece = tail_ == kNoIndex ? nullptr : &pool.pieces[tail_];
-    uint8_t* const begin = piece != nullptr && piece->frame != packet::kNoFrame
-                               ? FrameData(pool, piece->frame) : nullptr;
-    // Frames that were taken over are not added to: what is behind their data is not known.
-    uint32_t room = begin != nullptr && piece->buffer.data == begin &&
-                            piece->buffer.context == nullptr
-                        ? FrameRoom(pool) - piece->buffer.length : 0;
+    uint32_t room = TailRoom(pool);
     if (room == 0) {
       if (pool.frames_left == 0) break;
       const packet::FrameIndex frame = pool.frames.Alloc();
@@ -50,16 +60,13 @@ uint32_t SendBuffer::Write(SendPool& pool, std::span<const uint8_t> data) {
         break;
       }
       --pool.frames_left;
-      piece = &pool.pieces[index];
-      piece->frame = frame;
-      piece->buffer.data = FrameData(pool, frame);
-      room = FrameRoom(pool);
+      pool.pieces[index].frame = frame;
+      pool.pieces[index].buffer.data = pool.frames.arena().Chunk(frame) + packet::kHeadroom;
+      room = TailRoom(pool);
     }
     const uint32_t n = std::min(room, static_cast<uint32_t>(data.size()) - taken);
-    std::memcpy(FrameData(pool, piece->frame) + piece->buffer.length, data.data() + taken, n);
-    piece->buffer.length += n;
+    std::memcpy(ExtendTail(pool, n), data.data() + taken, n);
     taken += n;
-    end_ += n;
   }
   return taken;
 }
@@ -74,6 +81,11 @@ bool SendBuffer::Lend(SendPool& pool, const OwnedBuffer& buffer) {
 
 bool SendBuffer::TakePacket(SendPool& pool, const packet::Packet& p, uint32_t offset,
                             uint32_t length) {
+  if (length <= std::min(kCopyBytes, TailRoom(pool))) {
+    packet::CopyOut(pool.frames.arena(), p, offset, ExtendTail(pool, length), length);
+    packet::FreePacket(pool.frames, p);
+    return true;
+  }
   if (pool.frames_left < p.segment_count ||
       pool.pieces.capacity() - pool.pieces.used() < p.segment_count) {
     return false;
@@ -87,13 +99,15 @@ bool SendBuffer::TakePacket(SendPool& pool, const packet::Packet& p, uint32_t of
     bytes = bytes.subspan(skip);
     bytes = bytes.first(std::min<size_t>(bytes.size(), length));
     length -= static_cast<uint32_t>(bytes.size());
-    if (bytes.empty()) {
+    const auto size = static_cast<uint32_t>(bytes.size());
+    if (size <= std::min(kCopyBytes, TailRoom(pool))) {
+      if (size > 0) std::memcpy(ExtendTail(pool, size), bytes.data(), size);
       pool.frames.Free(frame);
     } else {
       SendPiece& piece = pool.pieces[Append(pool)];
       piece.frame = frame;
-      piece.buffer = {bytes.data(), static_cast<uint32_t>(bytes.size()), nullptr, &pool};
-      end_ += piece.buffer.length;
+      piece.buffer = {bytes.data(), size, nullptr, nullptr};
+      end_ += size;
       --pool.frames_left;
     }
     if (i + 1 < p.segment_count) {
@@ -136,6 +150,7 @@ void SendBuffer::PopFront(SendPool& pool) {
     cursor_seq_ += piece.buffer.length;
   }
   pool.pieces.Free(index);
+  --pieces_;
   if (piece.frame != packet::kNoFrame) {
     pool.frames.Free(piece.frame);
     ++pool.frames_left;

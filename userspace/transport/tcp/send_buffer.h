@@ -2,7 +2,8 @@
 // where they are until they are, since any of it may have to be sent again.
 //
 // A piece is memory of the program (released by a call back), or a frame: filled by Write, or taken
-// over whole (a received packet passed on). Each transmission copies from here into a frame of its
+// over whole (a received packet passed on). Of a packet's small pieces the data is copied to the end of
+// the frame before, or a peer that sends byte by byte would fill memory with nearly empty frames. Each transmission copies from here into a frame of its
 // own, since AF_XDP wants the frame until the NIC is done with it, and the data must outlive that.
 //
 // Pieces come from the worker's pool; at its limit, or that of frames, nothing is taken. One thread.
@@ -52,6 +53,7 @@ class SendBuffer {
 
   wire::TcpSeq end() const { return end_; }  // one after the last byte written
   uint32_t size() const { return end_ - begin_; }
+  uint32_t pieces() const { return pieces_; }
 
   // Copies as much as there is room for; returns the bytes taken.
   uint32_t Write(SendPool& pool, std::span<const uint8_t> data);
@@ -68,10 +70,13 @@ class SendBuffer {
 
  private:
   uint32_t Append(SendPool& pool);
+  uint32_t TailRoom(const SendPool& pool) const;
+  uint8_t* ExtendTail(SendPool& pool, uint32_t length);
   void PopFront(SendPool& pool);
 
   uint32_t head_ = kNoIndex;
   uint32_t tail_ = kNoIndex;
+  uint32_t pieces_ = 0;
   wire::TcpSeq begin_;       // the first byte that is kept
   wire::TcpSeq end_;
   uint32_t head_skipped_ = 0;  // bytes of the head that are acknowledged

@@ -62,6 +62,12 @@ enum TcbEvent : uint8_t {
   kEventError = 8,
 };
 
+// A place in a double list of connections.
+struct ListLinks {
+  uint32_t next = kNoIndex;
+  uint32_t previous = kNoIndex;
+};
+
 struct Tcb {
   using TcpSeq = wire::TcpSeq;
 
@@ -75,18 +81,21 @@ struct Tcb {
   TcpHandler* handler = nullptr;
   TcpSocketOptions options;
   uint32_t listener = kNoIndex;       // until accepted
-  uint32_t next_in_list = kNoIndex;   // accept queue; TIME-WAIT (both ways)
-  uint32_t previous_in_list = kNoIndex;
+  ListLinks of_listener;              // likewise: all that it has
+  ListLinks in_list;                  // one of: half-open, accept queue, TIME-WAIT, orphans
   SocketError error = SocketError::kNone;
   uint8_t events = 0;                 // TcbEvent, to be told
   bool queued_for_events = false;
   bool waits_for_end = false;         // of the burst
+  bool unfinished = false;            // more may be sent, in the next turn
   bool owned = false;                 // a program has it
   bool passive = false;               // began with a SYN from the peer
   bool was_established = false;
   bool wants_writable = false;        // Send has said kWouldBlock
+  bool waits_for_memory = false;      // and memory is what it wants
   bool in_accept_queue = false;
   bool orphan = false;                // closed by its program, and not done
+  Nanos orphan_progress;              // when it last got rid of something
 
   // Send sequence variables.
   TcpSeq iss;
@@ -165,6 +174,8 @@ struct Tcb {
   bool undo_possible = false;
   bool undo_ts_valid = false;
   uint32_t undo_ts = 0;           // TSval of the first retransmission since the reduction
+  // What the last ACK with SACK blocks has told, from segment to segment: what is told again costs nothing.
+  std::array<wire::TcpSackBlock, wire::TcpOptions::kMaxSackBlocks> sack_told{};
   uint32_t undo_retransmits = 0;  // of them, not yet shown by D-SACK to have been needless
   TcpSeq tlp_end_seq;
   bool tlp_in_flight = false;

@@ -33,6 +33,7 @@
 #include "packet/packet.h"
 #include "packet/verdict.h"
 #include "tables/timer_wheel.h"
+#include "transport/common/index_ring.h"
 #include "transport/common/ip_layer.h"
 #include "transport/common/path_mtu_cache.h"
 #include "transport/common/slab.h"
@@ -60,6 +61,7 @@ struct TcpIcmpError {
 struct TcpUsage {
   uint32_t connections = 0;
   uint32_t time_wait = 0;
+  uint32_t half_open = 0;
   uint32_t orphans = 0;
   uint32_t listeners = 0;
   uint32_t segments = 0;
@@ -86,7 +88,10 @@ class Tcp {
   // backs and sending are then done once per connection instead of once per segment, as for a host
   // whose NIC or kernel collects segments (GRO). Only where a connection is in order and at ease; all
   // else is answered as ever.
-  void BeginBurst() { in_burst_ = true; }
+  void BeginBurst() {
+    in_burst_ = true;
+    BeginTurn();
+  }
   void EndBurst(Nanos now);
   // Whether Receive would take a segment from `remote` to `local`.
   bool Claims(const Tuple& t) const {
@@ -97,10 +102,12 @@ class Tcp {
   // The layer below has refused a segment and reset its sender: the connection ends, kReset, if the
   // segment lies in its window (others are not believed to be the peer's).
   void OnSevered(const Tuple& tuple, wire::TcpSeq sequence, Nanos now);
+  // Also sends what the burst had to leave, by portions.
   void OnTimer(Nanos now);
   // When OnTimer wants to be called at the latest.
   Nanos NextDeadline() const {
-    return ready_count_ > 0 ? Nanos() : timers_.NextDeadline();
+    return !ready_.empty() || !unfinished_.empty()
+               ? Nanos() : std::min(timers_.NextDeadline(), memory_retry_);
   }
 
   // --- Programs (tcp_sockets.cc; the rules are in transport/transport.h) ---
@@ -123,7 +130,8 @@ class Tcp {
   IoResult Receive(TcpSocket socket, std::span<uint8_t> out, Nanos now);
   SocketError ReceivePacket(TcpSocket socket, ReceivedData& out, Nanos now);
   void Release(const ReceivedData& data) { packet::FreePacket(frames_, data.packet); }
-  // How much may be sent; after 0 OnWritable comes.
+  // How much may be sent; after 0 OnWritable comes. While less than a quarter of the memory for sending
+  // is left, connections may keep little of it, then less and less, down to one packet.
   uint32_t SendRoom(TcpSocket socket);
   SocketError Shutdown(TcpSocket socket, Nanos now);
   SocketError Close(TcpSocket socket, Nanos now);
@@ -207,7 +215,14 @@ class Tcp {
   void Establish(Tcb& t, bool repeated, Nanos now);
   bool SendSyn(Tcb& t, Nanos now);
   wire::TcpOptions SynOptions(const Tcb& t, Nanos now) const;
-  uint8_t WindowShift(uint32_t buffer_max) const;
+  // What a SYN or its answer offers, which must not depend on whether there is a connection yet.
+  uint32_t ReceiveBufferMax(const TcpSocketOptions& options) const {
+    return options.receive_buffer_max != 0 ? options.receive_buffer_max
+                                           : config_.receive_buffer_max;
+  }
+  uint8_t WindowShift(const TcpSocketOptions& options) const;
+  uint16_t AdvertisedMss(const TcpSocketOptions& options, uint32_t mtu, bool v4) const;
+  uint32_t FirstWindow(const TcpSocketOptions& options) const;
 
   // tcp_data.cc
   Disposition TakeData(Tcb& t, Segment& s, Nanos now);
@@ -221,10 +236,15 @@ class Tcp {
   Disposition OnAck(Tcb& t, const Segment& s, Nanos now);
   void TakeCumulativeAck(Tcb& t, const Segment& s, AckNews& news, Nanos now);
   void TakeSack(Tcb& t, const Segment& s, AckNews& news, Nanos now);
+  wire::TcpSackBlock TakeSackBlock(Tcb& t, wire::TcpSackBlock block, const Segment& s,
+                                   AckNews& news, uint32_t& budget, Nanos now);
   static bool HasDsack(const Segment& s);
   void Delivered(Tcb& t, const TxSegment& x, const Segment& s, AckNews& news, Nanos now);
   bool UpdateSendWindow(Tcb& t, const Segment& s);
   void TellWritable(Tcb& t);
+  bool IsShortOfMemory(const Tcb& t) const;
+  void WaitForRoom(Tcb& t);
+  void RetryMemory(Nanos now);
 
   // tcp_recovery.cc
   void AfterAck(Tcb& t, const Segment& s, const AckNews& news, Nanos now);
@@ -242,7 +262,9 @@ class Tcp {
 
   // tcp_output.cc
   void Output(Tcb& t, Nanos now, bool force = false);
-  void Retransmissions(Tcb& t, Nanos now);
+  void BeginTurn();
+  void ContinueOutput(Nanos now);
+  bool Retransmissions(Tcb& t, uint32_t& most, Nanos now);
   // What of the new data would be the next segment, with `ahead` bytes of it already decided on.
   struct Plan {
     uint32_t length = 0;
@@ -254,6 +276,7 @@ class Tcp {
   };
   Plan PlanSegment(const Tcb& t, uint32_t limit, bool force, uint32_t ahead) const;
   bool SendNew(Tcb& t, const Plan& plan, bool push, Nanos now);
+  uint32_t SegmentLimit() const;
   uint64_t PacingRate(const Tcb& t) const;
   uint32_t BurstSize(const Tcb& t) const;
   bool PacingHolds(Tcb& t, Nanos now);
@@ -309,14 +332,20 @@ class Tcp {
     counters_.states[static_cast<size_t>(state)].Add();
     t.state = state;
   }
-  Tcb* Make(const Tuple& tuple, const TcpSocketOptions& options, Nanos now);
-  bool MakeRoom();
+  Tcb* Make(const Tuple& tuple, const TcpSocketOptions& options, bool evict_half_open, Nanos now);
+  bool MakeRoom(bool evict_half_open);
   void Fail(Tcb& t, SocketError error);
   void Finish(Tcb& t);
   void ReleaseTcb(Tcb& t);
   void EnterTimeWait(Tcb& t, Nanos now);
   void LeaveLists(Tcb& t);
   void BecomeOrphan(Tcb& t, Nanos now);
+  void LeaveOrphans(Tcb& t);
+  void NoteOrphanProgress(Tcb& t, uint32_t acked, Nanos now);
+  void ResetStalledOrphans(Nanos now);
+  void JoinListener(Tcb& t, uint32_t listener);
+  void EndHalfOpen(Tcb& t);
+  void LeaveListener(Tcb& t);
   void QueueForAccept(Tcb& t);
   void Raise(Tcb& t, uint8_t event);
   void Dispatch(Nanos now);
@@ -332,9 +361,10 @@ class Tcp {
   IoResult Write(TcpSocket socket, std::span<const uint8_t> data, bool more, Nanos now);
   uint32_t SendRoom(const Tcb& t) const;
 
-  // A double list through Tcb::next_in_list, for TIME-WAIT and the accept queues.
-  void PushBack(uint32_t& head, uint32_t& tail, Tcb& t);
-  void Unlink(uint32_t& head, uint32_t& tail, Tcb& t);
+  // Double lists through Tcb::in_list, or another of its links.
+  using Links = ListLinks Tcb::*;
+  void PushBack(uint32_t& head, uint32_t& tail, Tcb& t, Links links = &Tcb::in_list);
+  void Unlink(uint32_t& head, uint32_t& tail, Tcb& t, Links links = &Tcb::in_list);
 
   const TcpConfig config_;
   const TcpSecrets secrets_;
@@ -356,16 +386,31 @@ class Tcp {
   uint32_t time_wait_head_ = kNoIndex;
   uint32_t time_wait_tail_ = kNoIndex;
   uint32_t time_wait_count_ = 0;
+  uint32_t half_open_ = 0;  // of all listeners; the oldest first
+  uint32_t half_open_head_ = kNoIndex;
+  uint32_t half_open_tail_ = kNoIndex;
+  // Those closed by their programs with something left to do, in order of their last progress.
   uint32_t orphans_ = 0;
+  uint32_t orphan_head_ = kNoIndex;
+  uint32_t orphan_tail_ = kNoIndex;
 
-  // Connections and listeners with something to tell: rings that hold each at most once.
-  std::vector<uint32_t> ready_;
-  uint32_t ready_first_ = 0;
-  uint32_t ready_count_ = 0;
+  // Connections and listeners with something to tell.
+  IndexRing ready_;
   std::vector<uint32_t> ready_listeners_;
   // Connections that the burst has left for its end; each at most once.
   std::vector<uint32_t> waiting_for_end_;
   bool in_burst_ = false;
+
+  // Connections that have not sent all that may go, and what this turn may still send: packets that have
+  // arrived together, or a call of OnTimer. The layer below has room for so many only, and others' packets
+  // are in it as well.
+  IndexRing unfinished_;
+  uint32_t turn_left_ = 0;
+  // Connections that memory for sending keeps waiting, and when they are looked at again: frames also come
+  // back where the stack does not see it.
+  IndexRing wanting_;
+  Nanos memory_retry_ = Nanos::Max();
+  Nanos latest_;  // the last time that was told
 
   // RFC 5961 section 7, with a limit that varies by second, so that it cannot be measured from
   // outside.

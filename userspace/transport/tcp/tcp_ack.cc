@@ -5,6 +5,14 @@
 
 namespace sluice::transport {
 
+namespace {
+
+// How many segments one ACK may have looked at that it tells nothing new of. Who sends in order comes
+// from one block to the next in a few steps; the rest is told again with the next ACK.
+constexpr uint32_t kSackSteps = 1024;
+
+}  // namespace
+
 Tcp::Disposition Tcp::OnAck(Tcb& t, const Segment& s, Nanos now) {
   AckNews news;
   news.prior_pipe = Pipe(t);
@@ -50,6 +58,7 @@ Tcp::Disposition Tcp::OnAck(Tcb& t, const Segment& s, Nanos now) {
   }
   AfterAck(t, s, news, now);
   if (news.acked > 0) {
+    if (t.orphan) NoteOrphanProgress(t, news.acked, now);
     RestartRetransmitTimer(t, now);
     TellWritable(t);
     if (t.fin_sent && t.EverythingAcked()) OnFinAcked(t, now);
@@ -133,31 +142,71 @@ bool Tcp::HasDsack(const Segment& s) {
 void Tcp::TakeSack(Tcb& t, const Segment& s, AckNews& news, Nanos now) {
   news.dsack = HasDsack(s);
   if (news.dsack) t.rack.OnDsack(t.snd_nxt);
+  if (t.scoreboard.sacked_segments() == 0) t.sack_told = {};
+  decltype(t.sack_told) told{};
+  uint32_t budget = kSackSteps;
   for (uint8_t b = news.dsack ? 1 : 0; b < s.options.sack_count; ++b) {
     const wire::TcpSackBlock& block = s.options.sack[b];
     if (!block.left.Before(block.right) || block.left.Before(t.snd_una) ||
         block.right.After(t.snd_nxt)) {
       continue;  // not about what is in flight
     }
-    for (uint32_t i = t.scoreboard.head(); i != kNoIndex; i = segments_[i].next) {
-      const TxSegment x = segments_[i];
-      if (x.seq.AtOrAfter(block.right)) break;
-      if (x.Has(kTxSacked) || x.end().AtOrBefore(block.left)) continue;
-      if (x.seq.Before(block.left)) {
-        // Only its end: the part before is looked at no more.
-        if (!t.scoreboard.Split(segments_, i, block.left - x.seq)) break;
-        continue;
-      }
-      if (x.end().After(block.right) &&
-          !t.scoreboard.Split(segments_, i, block.right - x.seq)) {
-        break;
-      }
-      news.delivered += segments_[i].length;
-      news.sacked_new = true;
-      Delivered(t, segments_[i], s, news, now);
-      t.scoreboard.MarkSacked(segments_, i);
+    told[b] = TakeSackBlock(t, block, s, news, budget, now);
+  }
+  t.sack_told = told;
+}
+
+// Returns what is known by now to have arrived of the block, from the beginning of a segment to the end
+// of one.
+wire::TcpSackBlock Tcp::TakeSackBlock(Tcb& t, wire::TcpSackBlock block, const Segment& s,
+                                      AckNews& news, uint32_t& budget, Nanos now) {
+  // What the last ACK has told of its beginning and of its end need not be looked at.
+  wire::TcpSackBlock known = block;
+  bool begins = false;
+  bool ends = false;
+  for (const wire::TcpSackBlock& old : t.sack_told) {
+    if (old.left == old.right || old.left.AtOrAfter(block.right) ||
+        old.right.AtOrBefore(block.left)) {
+      continue;
+    }
+    if (old.left.AtOrBefore(block.left) && old.right.AtOrAfter(block.right)) return old;
+    if (old.left.AtOrBefore(block.left)) {
+      begins = true;
+      known.left = old.left;
+      block.left = old.right;
+    } else if (old.right.AtOrAfter(block.right)) {
+      ends = true;
+      known.right = old.right;
+      block.right = old.left;
     }
   }
+  TcpSeq arrived = block.left;  // so far, from block.left on
+  for (uint32_t i = t.scoreboard.Find(segments_, block.left, budget); i != kNoIndex;
+       i = segments_[i].next) {
+    const TxSegment x = segments_[i];
+    if (x.seq.AtOrAfter(block.right)) break;
+    if (x.seq.Before(block.left)) continue;  // a part of it
+    if (!begins) known.left = arrived = x.seq;
+    begins = true;
+    if (x.end().After(block.right)) {
+      // Some receivers do not count a FIN. Any other part of a segment says nothing.
+      const bool but_fin = x.Has(kTxFin) && x.length > 1 && x.end() == block.right + 1;
+      if (!but_fin || x.Has(kTxSacked) || !t.scoreboard.Split(segments_, i, x.length - 1)) break;
+    }
+    arrived = segments_[i].end();
+    if (x.Has(kTxSacked)) {
+      if (budget == 0) break;
+      --budget;
+      continue;
+    }
+    news.delivered += segments_[i].length;
+    news.sacked_new = true;
+    Delivered(t, segments_[i], s, news, now);
+    t.scoreboard.MarkSacked(segments_, i);
+  }
+  if (!begins) return {};
+  if (!ends || arrived != block.right) known.right = arrived;
+  return known;
 }
 
 // Not for every byte: when a quarter of the buffer is free again.
@@ -165,6 +214,7 @@ void Tcp::TellWritable(Tcb& t) {
   if (!t.wants_writable || t.fin_queued) return;
   const uint32_t room = SendRoom(t);
   if (room < (room + t.send.size()) / 4) return;
+  if (IsShortOfMemory(t)) return WaitForRoom(t);
   t.wants_writable = false;
   Raise(t, kEventWritable);
 }

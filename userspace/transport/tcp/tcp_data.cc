@@ -163,7 +163,7 @@ uint32_t Tcp::FreeReceiveSpace(const Tcb& t) const {
 uint16_t Tcp::SelectWindow(Tcb& t, bool syn) {
   const uint32_t space = FreeReceiveSpace(t);
   if (syn) {
-    const uint32_t first = std::min({space, config_.initial_window, uint32_t{65535}});
+    const uint32_t first = std::min(space, FirstWindow(t.options));
     t.rcv_adv = t.rcv_nxt + first;
     return static_cast<uint16_t>(first);
   }

@@ -10,7 +10,8 @@ namespace sluice::transport {
 
 namespace {
 
-constexpr uint16_t kLeastMss = 64;  // a peer that says less would have us send headers only
+// As Linux (TCP_MIN_MSS): a peer that says less would have us send headers only.
+constexpr uint16_t kLeastMss = 88;
 
 // RFC 9293 section 3.7.1, when the peer does not say.
 constexpr uint16_t DefaultMss(bool v4) { return v4 ? 536 : 1220; }
@@ -30,9 +31,20 @@ uint32_t Tcp::FindListener(const Endpoint& local) const {
 }
 
 // The smallest shift with which the largest window of the buffer can be told (RFC 7323 section 2.3).
-uint8_t Tcp::WindowShift(uint32_t buffer_max) const {
-  const int bits = std::bit_width(buffer_max);
+uint8_t Tcp::WindowShift(const TcpSocketOptions& options) const {
+  const int bits = std::bit_width(ReceiveBufferMax(options));
   return static_cast<uint8_t>(std::clamp(bits - 16, 0, int{wire::TcpOptions::kMaxWindowScale}));
+}
+
+uint16_t Tcp::AdvertisedMss(const TcpSocketOptions& options, uint32_t mtu, bool v4) const {
+  const auto most = static_cast<uint16_t>(std::min<uint32_t>(mtu, 65535) - IpHeaderSize(v4) -
+                                          wire::TcpView::kMinSize);
+  return options.max_segment != 0 ? std::min(most, options.max_segment) : most;
+}
+
+uint32_t Tcp::FirstWindow(const TcpSocketOptions& options) const {
+  return std::min({config_.receive_buffer_initial, ReceiveBufferMax(options),
+                   config_.initial_window, uint32_t{65535}});
 }
 
 wire::TcpOptions Tcp::SynOptions(const Tcb& t, Nanos now) const {
@@ -99,19 +111,18 @@ Tcp::Disposition Tcp::OnSyn(uint32_t listener_index, const Segment& s,
     counters_.accept_queue_full.Add();
     return DropReason::kTcpBacklogFull;
   }
-  Tcb* const t = listener.half_open < listener.backlog
-                     ? Make(s.tuple, listener.options, now) : nullptr;
+  const bool may_wait =
+      listener.half_open < listener.backlog && half_open_ < config_.limits.half_open;
+  Tcb* const t = may_wait ? Make(s.tuple, listener.options, false, now) : nullptr;
   if (t == nullptr) {
     if (config_.syn_cookies) {
       SendCookie(listener, s, now);
       return {};
     }
+    counters_.no_connection.Add();
     return DropReason::kTcpBacklogFull;
   }
-  t->handler = listener.handler;
-  t->listener = listener_index;
-  t->passive = true;
-  ++listener.half_open;
+  JoinListener(*t, listener_index);
   SetState(*t, TcpState::kSynReceived);
   t->irs = s.seq;
   t->rcv_nxt = t->last_ack_sent = s.seq + 1;
@@ -137,15 +148,14 @@ void Tcp::SendCookie(TcpListener& listener, const Segment& s, Nanos now) {
   const uint16_t mss = std::max(s.options.mss != 0 ? s.options.mss : DefaultMss(v4), kLeastMss);
   const bool ecn = config_.ecn != EcnMode::kOff && s.Has(wire::kTcpEce) && s.Has(wire::kTcpCwr);
   wire::TcpOptions o;
-  o.mss = static_cast<uint16_t>(std::min<uint32_t>(path.mtu, 65535) - IpHeaderSize(v4) -
-                                wire::TcpView::kMinSize);
+  o.mss = AdvertisedMss(listener.options, path.mtu, v4);
   if (s.options.has_timestamps && config_.timestamps) {
     // Only the timestamp can carry what else was agreed on.
     const uint32_t now_ms = static_cast<uint32_t>(now / Millis(1));
     o.has_timestamps = true;
     o.sack_permitted = s.options.sack_permitted && config_.sack;
     o.has_window_scale = s.options.has_window_scale && config_.window_scaling;
-    o.window_scale = WindowShift(config_.receive_buffer_max);
+    o.window_scale = WindowShift(listener.options);
     o.ts_value = TcpSecrets::CookieTimestamp(
         now_ms + secrets_.TimestampOffset(s.tuple),
         {o.has_window_scale, s.options.window_scale, o.sack_permitted, ecn});
@@ -162,7 +172,7 @@ void Tcp::SendCookie(TcpListener& listener, const Segment& s, Nanos now) {
   wire::EmitTcpHeader({p.l4(), size},
                       {s.tuple.local.port, s.tuple.remote.port,
                        secrets_.MakeCookie(s.tuple, s.seq, mss, now), s.seq + 1, flags,
-                       static_cast<uint16_t>(std::min<uint32_t>(config_.initial_window, 65535))},
+                       static_cast<uint16_t>(FirstWindow(listener.options))},
                       o);
   wire::FillTcpChecksum({p.l4(), size},
                         PseudoSumOf(s.tuple.local.address, s.tuple.remote.address,
@@ -189,13 +199,15 @@ Tcp::Disposition Tcp::OnCookieAck(uint32_t listener_index, Segment& s, Nanos now
     counters_.accept_queue_full.Add();
     return DropReason::kTcpBacklogFull;
   }
-  Tcb* const t = Make(s.tuple, listener.options, now);
-  if (t == nullptr) return DropReason::kTcpBacklogFull;
+  Tcb* const t = Make(s.tuple, listener.options, true, now);
+  if (t == nullptr) {
+    // The peer believes that it is connected.
+    counters_.no_connection.Add();
+    ResetFor(s, now);
+    return DropReason::kTcpBacklogFull;
+  }
   counters_.syn_cookies_accepted.Add();
-  t->handler = listener.handler;
-  t->listener = listener_index;
-  t->passive = true;
-  ++listener.half_open;
+  JoinListener(*t, listener_index);
   SetState(*t, TcpState::kSynReceived);
   t->irs = irs;
   t->rcv_nxt = t->last_ack_sent = s.seq;
@@ -212,7 +224,7 @@ Tcp::Disposition Tcp::OnCookieAck(uint32_t listener_index, Segment& s, Nanos now
   AgreeOnOptions(*t, agreed);
   t->ts_recent = s.options.ts_value;
   t->ts_recent_time = now;
-  t->rcv_adv = t->rcv_nxt + std::min<uint32_t>(config_.initial_window, 65535);
+  t->rcv_adv = t->rcv_nxt + FirstWindow(listener.options);
   t->iss = s.ack - 1;
   t->snd_una = t->iss;
   t->snd_nxt = t->iss + 1;
@@ -283,10 +295,7 @@ void Tcp::Establish(Tcb& t, bool repeated, Nanos now) {
   }
   if (t.passive) {
     counters_.connections_accepted.Add();
-    if (t.listener != kNoIndex) {
-      --listeners_[t.listener].half_open;
-      QueueForAccept(t);
-    }
+    if (t.listener != kNoIndex) QueueForAccept(t);
   } else {
     counters_.connections_opened.Add();
     Raise(t, kEventConnected);

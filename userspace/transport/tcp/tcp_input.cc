@@ -21,6 +21,8 @@ bool Tcp::TakeApart(packet::Packet& p, Segment& s) const {
 }
 
 Verdict Tcp::Receive(packet::Packet& p, Nanos now) {
+  latest_ = now;
+  if (!in_burst_) BeginTurn();
   const auto ports = wire::L4PortsView::Parse(FirstPieceOf(p));
   if (!ports) return Verdict::Continue();
   const IpEnds ends = EndsOf(p);

@@ -24,51 +24,61 @@ Tcp::Tcp(const TcpConfig& config, const HashKey& key, packet::FramePool& frames,
                     config.limits.receive_frames, frames),
       timers_(config.limits.connections, Micros(500), 4096, start),
       ready_(config.limits.connections),
+      unfinished_(config.limits.connections),
+      wanting_(config.limits.connections),
+      latest_(start),
       next_port_(static_cast<uint32_t>(rng_.Next())) {
   ready_listeners_.reserve(config.limits.listeners);
   waiting_for_end_.reserve(config.limits.connections);
+  BeginTurn();
 }
 
-void Tcp::PushBack(uint32_t& head, uint32_t& tail, Tcb& t) {
+void Tcp::PushBack(uint32_t& head, uint32_t& tail, Tcb& t, Links links) {
   const uint32_t index = tcbs_.IndexOf(t);
-  t.previous_in_list = tail;
-  t.next_in_list = kNoIndex;
-  (tail == kNoIndex ? head : tcbs_[tail].next_in_list) = index;
+  t.*links = {kNoIndex, tail};
+  (tail == kNoIndex ? head : (tcbs_[tail].*links).next) = index;
   tail = index;
 }
 
-void Tcp::Unlink(uint32_t& head, uint32_t& tail, Tcb& t) {
-  (t.previous_in_list == kNoIndex ? head : tcbs_[t.previous_in_list].next_in_list) =
-      t.next_in_list;
-  (t.next_in_list == kNoIndex ? tail : tcbs_[t.next_in_list].previous_in_list) =
-      t.previous_in_list;
-  t.next_in_list = t.previous_in_list = kNoIndex;
+void Tcp::Unlink(uint32_t& head, uint32_t& tail, Tcb& t, Links links) {
+  const ListLinks at = t.*links;
+  (at.previous == kNoIndex ? head : (tcbs_[at.previous].*links).next) = at.next;
+  (at.next == kNoIndex ? tail : (tcbs_[at.next].*links).previous) = at.previous;
+  t.*links = {};
 }
 
-// A place for a new connection: of the oldest that waits in TIME-WAIT, if all are taken.
-bool Tcp::MakeRoom() {
+// A place for a new connection: of the oldest that waits in TIME-WAIT, if all are taken, or of the oldest
+// that is half open.
+bool Tcp::MakeRoom(bool evict_half_open) {
   if (tcbs_.used() < tcbs_.capacity()) return true;
-  for (uint32_t i = time_wait_head_; i != kNoIndex; i = tcbs_[i].next_in_list) {
+  for (uint32_t i = time_wait_head_; i != kNoIndex; i = tcbs_[i].in_list.next) {
     if (tcbs_[i].owned) continue;
     counters_.time_wait_evicted.Add();
     ReleaseTcb(tcbs_[i]);
     return true;
   }
-  counters_.no_connection.Add();
-  return false;
+  if (!evict_half_open || half_open_head_ == kNoIndex) return false;
+  counters_.half_open_evicted.Add();
+  Fail(tcbs_[half_open_head_], SocketError::kNoMemory);
+  return true;
 }
 
-Tcb* Tcp::Make(const Tuple& tuple, const TcpSocketOptions& options, Nanos now) {
+Tcb* Tcp::Make(const Tuple& tuple, const TcpSocketOptions& options, bool evict_half_open,
+               Nanos now) {
   IpLayer::Path path;
-  if (!ip_.FindPath(tuple.remote.address, path) || !MakeRoom()) return nullptr;
+  if (!ip_.FindPath(tuple.remote.address, path) || !MakeRoom(evict_half_open)) return nullptr;
   Tcb& t = tcbs_[tcbs_.Alloc()];
   const uint32_t generation = t.generation;
   const bool queued = t.queued_for_events;
   const bool waits = t.waits_for_end;
+  const bool wanting = t.waits_for_memory;
+  const bool unfinished = t.unfinished;
   t = Tcb{};
   t.generation = generation;
   t.queued_for_events = queued;
   t.waits_for_end = waits;
+  t.waits_for_memory = wanting;
+  t.unfinished = unfinished;
   t.tuple = tuple;
   t.options = options;
   t.deadlines.fill(Nanos::Max());
@@ -80,17 +90,12 @@ Tcb* Tcp::Make(const Tuple& tuple, const TcpSocketOptions& options, Nanos now) {
     t.path_mtu = known->mtu;
     t.path_mtu_expires = known->expires;
   }
-  const uint32_t headers = IpHeaderSize(tuple.is_v4()) + wire::TcpView::kMinSize;
-  t.advertised_mss = static_cast<uint16_t>(std::min<uint32_t>(path.mtu, 65535) - headers);
-  if (options.max_segment != 0) {
-    t.advertised_mss = std::min(t.advertised_mss, options.max_segment);
-  }
-  t.rcv_buffer_max =
-      options.receive_buffer_max != 0 ? options.receive_buffer_max : config_.receive_buffer_max;
+  t.advertised_mss = AdvertisedMss(options, path.mtu, tuple.is_v4());
+  t.rcv_buffer_max = ReceiveBufferMax(options);
   t.rcv_buffer = std::min(config_.receive_buffer_initial, t.rcv_buffer_max);
   t.snd_buffer_max =
       options.send_buffer_max != 0 ? options.send_buffer_max : config_.send_buffer_max;
-  t.rcv_wnd_shift = config_.window_scaling ? WindowShift(t.rcv_buffer_max) : uint8_t{0};
+  t.rcv_wnd_shift = config_.window_scaling ? WindowShift(options) : uint8_t{0};
   t.last_received = t.last_sent = t.copied_since = now;
   table_.Insert(tuple, tcbs_.IndexOf(t));
   return &t;
@@ -132,32 +137,16 @@ void Tcp::ReleaseTcb(Tcb& t) {
 
 // What the state and the lists count of it.
 void Tcp::LeaveLists(Tcb& t) {
-  if (t.listener != kNoIndex) {
-    TcpListener& listener = listeners_[t.listener];
-    if (t.in_accept_queue) {
-      Unlink(listener.accept_head, listener.accept_tail, t);
-      t.in_accept_queue = false;
-      --listener.waiting;
-    } else {
-      --listener.half_open;
-    }
-    t.listener = kNoIndex;
-  }
+  if (t.listener != kNoIndex) LeaveListener(t);
   if (t.state == TcpState::kTimeWait) {
     Unlink(time_wait_head_, time_wait_tail_, t);
     --time_wait_count_;
   }
-  if (t.orphan) {
-    t.orphan = false;
-    --orphans_;
-  }
+  if (t.orphan) LeaveOrphans(t);
 }
 
 void Tcp::EnterTimeWait(Tcb& t, Nanos now) {
-  if (t.orphan) {
-    t.orphan = false;
-    --orphans_;
-  }
+  if (t.orphan) LeaveOrphans(t);
   if (time_wait_count_ >= config_.limits.time_wait) {
     counters_.time_wait_evicted.Add();
     Finish(tcbs_[time_wait_head_]);
@@ -183,13 +172,79 @@ void Tcp::BecomeOrphan(Tcb& t, Nanos now) {
   }
   t.orphan = true;
   ++orphans_;
-  if (t.state == TcpState::kFinWait2) {
-    SetTimer(t, TcpTimer::kState, now + config_.times.fin_wait_2);
+  PushBack(orphan_head_, orphan_tail_, t);
+  t.orphan_progress = now;
+  Nanos life = config_.times.fin_wait_2;
+  if (t.state != TcpState::kFinWait2) {
+    life = config_.times.orphan + Seconds(t.send.size() / config_.times.orphan_least_rate);
   }
+  SetTimer(t, TcpTimer::kState, now + life);
+}
+
+void Tcp::LeaveOrphans(Tcb& t) {
+  t.orphan = false;
+  --orphans_;
+  Unlink(orphan_head_, orphan_tail_, t);
+}
+
+// A segment's worth, or all there is: a peer that acknowledges byte by byte makes none.
+void Tcp::NoteOrphanProgress(Tcb& t, uint32_t acked, Nanos now) {
+  if (acked < t.mss && !t.EverythingAcked()) return;
+  t.orphan_progress = now;
+  Unlink(orphan_head_, orphan_tail_, t);
+  PushBack(orphan_head_, orphan_tail_, t);
+}
+
+// Others wait for the memory that they hold.
+void Tcp::ResetStalledOrphans(Nanos now) {
+  uint32_t next;
+  for (uint32_t i = orphan_head_; i != kNoIndex; i = next) {
+    Tcb& t = tcbs_[i];
+    next = t.in_list.next;
+    if (SendMemory() >= config_.limits.send_frames / 4 && SendMemory() > 0) return;
+    if (now - t.orphan_progress < config_.times.orphan_stalled) return;
+    if (t.send.pieces() == 0) continue;
+    counters_.orphans_for_memory.Add();
+    ResetPeer(t, now);
+    Fail(t, SocketError::kTimedOut);
+  }
+}
+
+// A half-open connection begins.
+void Tcp::JoinListener(Tcb& t, uint32_t index) {
+  TcpListener& listener = listeners_[index];
+  t.handler = listener.handler;
+  t.listener = index;
+  t.passive = true;
+  PushBack(listener.head, listener.tail, t, &Tcb::of_listener);
+  ++listener.half_open;
+  PushBack(half_open_head_, half_open_tail_, t);
+  ++half_open_;
+}
+
+void Tcp::EndHalfOpen(Tcb& t) {
+  --listeners_[t.listener].half_open;
+  Unlink(half_open_head_, half_open_tail_, t);
+  --half_open_;
+}
+
+// It has been accepted, or has ended.
+void Tcp::LeaveListener(Tcb& t) {
+  TcpListener& listener = listeners_[t.listener];
+  if (t.in_accept_queue) {
+    Unlink(listener.accept_head, listener.accept_tail, t);
+    t.in_accept_queue = false;
+    --listener.waiting;
+  } else {
+    EndHalfOpen(t);
+  }
+  Unlink(listener.head, listener.tail, t, &Tcb::of_listener);
+  t.listener = kNoIndex;
 }
 
 void Tcp::QueueForAccept(Tcb& t) {
   TcpListener& listener = listeners_[t.listener];
+  EndHalfOpen(t);
   PushBack(listener.accept_head, listener.accept_tail, t);
   t.in_accept_queue = true;
   ++listener.waiting;
@@ -202,15 +257,13 @@ void Tcp::Raise(Tcb& t, uint8_t event) {
   t.events |= event;
   if (t.queued_for_events) return;
   t.queued_for_events = true;
-  ready_[(ready_first_ + ready_count_++) % ready_.size()] = tcbs_.IndexOf(t);
+  ready_.Push(tcbs_.IndexOf(t));
 }
 
 void Tcp::Dispatch(Nanos now) {
   DispatchListeners(now);
-  while (ready_count_ > 0) {
-    Tcb& t = tcbs_[ready_[ready_first_]];
-    ready_first_ = static_cast<uint32_t>((ready_first_ + 1) % ready_.size());
-    --ready_count_;
+  while (!ready_.empty()) {
+    Tcb& t = tcbs_[ready_.Pop()];
     t.queued_for_events = false;
     const uint8_t events = t.events;
     t.events = 0;
@@ -265,6 +318,7 @@ const Tcb* Tcp::Find(TcpSocket socket) const { return const_cast<Tcp*>(this)->Re
 TcpUsage Tcp::usage() const {
   return {.connections = tcbs_.used(),
           .time_wait = time_wait_count_,
+          .half_open = half_open_,
           .orphans = orphans_,
           .listeners = listeners_.used(),
           .segments = segments_.used(),

@@ -15,11 +15,26 @@ constexpr uint8_t kEctZero = 2;  // RFC 3168's ECT(0)
 // As late as a timer may be: two ticks of the wheel.
 constexpr Nanos kPacingCredit = Millis(1);
 
+// What one ACK, and what one turn may set free at once, in segments; the rest goes in the next turns.
+constexpr uint32_t kMostPerOutput = 64;
+constexpr uint32_t kMostPerTurn = 512;
+
 uint32_t SackBytes(uint32_t blocks) { return blocks == 0 ? 0 : 4 + 8 * blocks; }
 
 }  // namespace
 
-// Everything that may go now. `force`: the override timer of section 3.8.6.2.1.
+void Tcp::BeginTurn() { turn_left_ = kMostPerTurn; }
+
+// What earlier turns have left: one portion of each, in the order in which they came to wait.
+void Tcp::ContinueOutput(Nanos now) {
+  for (uint32_t n = unfinished_.count(); n > 0 && turn_left_ > 0; --n) {
+    Tcb& t = tcbs_[unfinished_.Pop()];
+    t.unfinished = false;
+    Output(t, now);
+  }
+}
+
+// Everything that may go now, as far as the turn allows. `force`: the override timer of section 3.8.6.2.1.
 void Tcp::Output(Tcb& t, Nanos now, bool force) {
   if (!MaySend(t.state)) return;
   const bool more = t.Unsent() > 0 || (t.fin_queued && !t.fin_sent);
@@ -28,7 +43,9 @@ void Tcp::Output(Tcb& t, Nanos now, bool force) {
   if (config_.restart_after_idle && t.EverythingAcked() && now - t.last_sent > t.rtt.rto()) {
     t.congestion.OnIdle(t.last_sent, now);
   }
-  Retransmissions(t, now);
+  uint32_t most = std::min(kMostPerOutput, turn_left_);
+  const uint32_t allowed = most;
+  bool cut = Retransmissions(t, most, now);
   // Pipe() has taken off what SACK or duplicate ACKs have told of, so that each of the first signs of a
   // loss lets a new segment go (limited transmit, RFC 3042, RFC 6675 section 5 step 3).
   const uint32_t limit = t.congestion.cwnd();
@@ -43,9 +60,14 @@ void Tcp::Output(Tcb& t, Nanos now, bool force) {
   }
   TcpSeq burst_begin = t.snd_nxt;
   while (!plan.empty()) {
+    if (most == 0) {
+      cut = true;
+      break;
+    }
+    --most;
     const Plan next = plan.fin ? Plan() : PlanSegment(t, limit, false, plan.length);
     if (burst == 0 && !next.empty()) burst = BurstSize(t);
-    const bool ends = ++sent == burst || next.empty();
+    const bool ends = ++sent == burst || next.empty() || most == 0;
     const bool push = ends && sent > 1 && (t.snd_nxt + plan.length).AtOrBefore(t.push_seq);
     if (ends) sent = 0;
     if (!SendNew(t, plan, push || (force && plan.length == t.Unsent()), now)) break;
@@ -55,7 +77,13 @@ void Tcp::Output(Tcb& t, Nanos now, bool force) {
     burst_begin = t.snd_nxt;
     if (!plan.empty() && PacingHolds(t, now)) break;
   }
-  NoteUsage(t, plan.cwnd_in_the_way || Pipe(t) + t.mss > limit);
+  turn_left_ -= allowed - most;
+  if (!cut) {
+    NoteUsage(t, plan.cwnd_in_the_way || Pipe(t) + t.mss > limit);
+  } else if (!t.unfinished) {
+    t.unfinished = true;
+    unfinished_.Push(tcbs_.IndexOf(t));
+  }
   if (t.snd_nxt != before || !t.EverythingAcked()) {
     KeepRetransmitTimer(t, now);
   } else if (t.retransmit_timer == RetransmitTimer::kNone) {
@@ -111,13 +139,16 @@ void Tcp::NoteUsage(Tcb& t, bool cwnd_limited) {
   }
 }
 
-void Tcp::Retransmissions(Tcb& t, Nanos now) {
-  for (uint32_t i; (i = t.scoreboard.NextLost(segments_)) != kNoIndex;) {
+// At most `most`, which is taken off; whether there would be more.
+bool Tcp::Retransmissions(Tcb& t, uint32_t& most, Nanos now) {
+  for (uint32_t i; (i = t.scoreboard.NextLost(segments_)) != kNoIndex; --most) {
     const uint32_t pipe = Pipe(t);
     const uint32_t length = std::min<uint32_t>(segments_[i].length, t.mss);
-    if (pipe > 0 && pipe + length > t.congestion.cwnd()) return;
-    if (!Retransmit(t, i, now)) return;
+    if (pipe > 0 && pipe + length > t.congestion.cwnd()) return false;
+    if (most == 0) return true;
+    if (!Retransmit(t, i, now)) return false;
   }
+  return false;
 }
 
 bool Tcp::Retransmit(Tcb& t, uint32_t index, Nanos now) {
@@ -185,6 +216,13 @@ Tcp::Plan Tcp::PlanSegment(const Tcb& t, uint32_t limit, bool force, uint32_t ah
   return plan;
 }
 
+// Connections with much in flight leave the last eighth of the places to those with little.
+uint32_t Tcp::SegmentLimit() const {
+  constexpr uint32_t kFewSegments = 16;
+  const bool scarce = segments_.capacity() - segments_.used() < segments_.capacity() / 8;
+  return scarce ? kFewSegments : config_.limits.segments_per_connection;
+}
+
 // One segment of new data, or a FIN; false when there is no memory for it.
 bool Tcp::SendNew(Tcb& t, const Plan& plan, bool push, Nanos now) {
   const uint32_t length = plan.length;
@@ -196,7 +234,8 @@ bool Tcp::SendNew(Tcb& t, const Plan& plan, bool push, Nanos now) {
   uint8_t marks = plan.probe ? kTxProbe : 0;
   if (with_fin) marks |= kTxFin;
   if (length > 0 && length == t.Unsent() && t.push_seq == t.write_end()) marks |= kTxPush;
-  if (!t.scoreboard.Append(segments_, t.snd_nxt, length + (with_fin ? 1 : 0), marks, now)) {
+  if (t.scoreboard.count() >= SegmentLimit() ||
+      !t.scoreboard.Append(segments_, t.snd_nxt, length + (with_fin ? 1 : 0), marks, now)) {
     counters_.no_segment.Add();
     return false;
   }

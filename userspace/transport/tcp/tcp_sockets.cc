@@ -11,6 +11,14 @@ namespace {
 // two apart (RFC 6191 section 2).
 constexpr Nanos kReuseAfter = Seconds(1);
 
+// Memory for sending. The last of it is for packets of many pieces, so that passing one on does not fail.
+constexpr uint32_t kSendReserve = 64;
+constexpr uint64_t kPiecesWhenShort = 12;
+constexpr uint32_t kLittle = 1024;
+// How often connections that wait for memory are looked at, and how many of them.
+constexpr Nanos kMemoryRetry = Millis(4);
+constexpr uint32_t kMemoryRetries = 1024;
+
 }  // namespace
 
 SocketError Tcp::Listen(const Endpoint& local, const TcpSocketOptions& options, uint32_t backlog,
@@ -38,10 +46,9 @@ SocketError Tcp::CloseListener(TcpListenerId id, Nanos now) {
   if (listener == nullptr) return SocketError::kBadSocket;
   listener_table_.Erase(listener->Key(), id.index);
   listener->active = false;
-  // Rare, so a look at all connections will do: those that nobody has accepted are reset.
-  for (uint32_t i = 0; i < tcbs_.capacity(); ++i) {
-    Tcb& t = tcbs_[i];
-    if (t.state == TcpState::kClosed || t.listener != id.index) continue;
+  // Those that nobody has accepted are reset.
+  while (listener->head != kNoIndex) {
+    Tcb& t = tcbs_[listener->head];
     ResetPeer(t, now);
     ReleaseTcb(t);
   }
@@ -55,10 +62,7 @@ SocketError Tcp::Accept(TcpListenerId id, TcpHandler* handler, TcpSocket& socket
   if (listener == nullptr) return SocketError::kBadSocket;
   if (listener->accept_head == kNoIndex) return SocketError::kWouldBlock;
   Tcb& t = tcbs_[listener->accept_head];
-  Unlink(listener->accept_head, listener->accept_tail, t);
-  --listener->waiting;
-  t.in_accept_queue = false;
-  t.listener = kNoIndex;
+  LeaveListener(t);
   t.owned = true;
   t.handler = handler;
   if (t.events != 0) Raise(t, t.events);
@@ -108,8 +112,11 @@ SocketError Tcp::Connect(const Endpoint& local, const Endpoint& remote,
   } else if (FindConnection(tuple) != kNoIndex) {
     return SocketError::kAddressInUse;
   }
-  Tcb* const t = Make(tuple, options, now);
-  if (t == nullptr) return SocketError::kNoMemory;
+  Tcb* const t = Make(tuple, options, true, now);
+  if (t == nullptr) {
+    counters_.no_connection.Add();
+    return SocketError::kNoMemory;
+  }
   t->owned = true;
   t->handler = handler;
   SetState(*t, TcpState::kSynSent);
@@ -133,9 +140,44 @@ uint32_t Tcp::SendRoom(const Tcb& t) const {
 uint32_t Tcp::SendRoom(TcpSocket socket) {
   Tcb* const t = Resolve(socket);
   if (t == nullptr || CheckSend(*t) != SocketError::kNone) return 0;
-  const uint32_t room = SendRoom(*t);
-  if (room == 0) t->wants_writable = true;
+  const uint32_t room = IsShortOfMemory(*t) ? 0 : SendRoom(*t);
+  if (room == 0) WaitForRoom(*t);
   return room;
+}
+
+// Of the last quarter each may have so many pieces, by the square of what is left.
+bool Tcp::IsShortOfMemory(const Tcb& t) const {
+  const uint64_t left = SendMemory();
+  const uint64_t quarter = config_.limits.send_frames / 4;
+  if (left >= quarter) return left == 0;
+  if (left < kSendReserve) return true;
+  return t.send.pieces() > kPiecesWhenShort * left * left / (quarter * quarter);
+}
+
+// OnWritable is owed: when ACKs have made room, or, if memory is what is missing, when there is some.
+void Tcp::WaitForRoom(Tcb& t) {
+  t.wants_writable = true;
+  if (t.waits_for_memory || SendRoom(t) == 0) return;
+  t.waits_for_memory = true;
+  wanting_.Push(tcbs_.IndexOf(t));
+  memory_retry_ = std::min(memory_retry_, latest_ + kMemoryRetry);
+}
+
+void Tcp::RetryMemory(Nanos now) {
+  memory_retry_ = Nanos::Max();
+  ResetStalledOrphans(now);
+  for (uint32_t n = std::min(wanting_.count(), kMemoryRetries); n > 0; --n) {
+    Tcb& t = tcbs_[wanting_.Pop()];
+    t.waits_for_memory = false;
+    if (!t.owned || !t.wants_writable || CheckSend(t) != SocketError::kNone) continue;
+    if (frames_.size() == 0 || IsShortOfMemory(t)) {
+      WaitForRoom(t);
+    } else if (SendRoom(t) > 0) {
+      t.wants_writable = false;
+      Raise(t, kEventWritable);
+    }
+  }
+  if (!wanting_.empty()) memory_retry_ = now + kMemoryRetry;
 }
 
 SocketError Tcp::CheckSend(Tcb& t) const {
@@ -157,11 +199,15 @@ IoResult Tcp::Write(TcpSocket socket, std::span<const uint8_t> data, bool more, 
   Tcb* const t = Resolve(socket);
   if (t == nullptr) return {SocketError::kBadSocket};
   if (const SocketError error = CheckSend(*t); error != SocketError::kNone) return {error};
-  const uint32_t wanted =
-      static_cast<uint32_t>(std::min<size_t>(data.size(), SendRoom(*t)));
-  const uint32_t taken = t->send.Write(send_pool_, data.first(wanted));
+  const auto wanted = static_cast<uint32_t>(std::min<size_t>(data.size(), SendRoom(*t)));
+  uint32_t most = wanted;
+  if (IsShortOfMemory(*t)) {
+    // Who has nothing waiting may say a little, of what is kept back (an answer to a health check).
+    most = t->send.pieces() == 0 ? std::min(most, kLittle) : 0;
+  }
+  const uint32_t taken = t->send.Write(send_pool_, data.first(most));
   if (taken < wanted) counters_.no_send_buffer.Add();
-  if (taken < data.size()) t->wants_writable = true;
+  if (taken < data.size()) WaitForRoom(*t);
   if (!more) t->push_seq = t->write_end();
   if (taken > 0) {
     t->more_to_come = more;
@@ -181,9 +227,9 @@ IoResult Tcp::SendOwned(TcpSocket socket, const OwnedBuffer& buffer, Nanos now) 
   }
   // More than there is room for may be lent once, so that one buffer may be of any size.
   const bool room = SendRoom(*t) > 0 && t->send.size() <= CongestionControl::kMaxWindow;
-  if (!room || !t->send.Lend(send_pool_, buffer)) {
+  if (!room || IsShortOfMemory(*t) || !t->send.Lend(send_pool_, buffer)) {
     if (room) counters_.no_send_buffer.Add();
-    t->wants_writable = true;
+    WaitForRoom(*t);
     return {SocketError::kWouldBlock};
   }
   t->push_seq = t->write_end();
@@ -198,7 +244,7 @@ IoResult Tcp::SendReceived(TcpSocket socket, const ReceivedData& data, Nanos now
   const bool room = SendRoom(*t) > 0;
   if (!room || !t->send.TakePacket(send_pool_, data.packet, data.offset, data.length)) {
     if (room) counters_.no_send_buffer.Add();
-    t->wants_writable = true;
+    WaitForRoom(*t);
     return {SocketError::kWouldBlock};
   }
   t->push_seq = t->write_end();

@@ -32,7 +32,11 @@ void Tcp::ClearTimers(Tcb& t) {
 }
 
 void Tcp::OnTimer(Nanos now) {
+  latest_ = now;
+  BeginTurn();
+  ContinueOutput(now);
   timers_.Advance(now, [&](uint32_t index) { Fire(tcbs_[index], now); });
+  if (now >= memory_retry_) RetryMemory(now);
   Dispatch(now);
 }
 
@@ -186,8 +190,12 @@ void Tcp::OnKeepalive(Tcb& t, Nanos now) {
   SetTimer(t, TcpTimer::kKeepalive, now + t.options.keepalive_interval);
 }
 
-void Tcp::OnStateTimer(Tcb& t, Nanos) {
-  if (t.state == TcpState::kTimeWait || t.state == TcpState::kFinWait2) Finish(t);
+void Tcp::OnStateTimer(Tcb& t, Nanos now) {
+  if (t.state == TcpState::kTimeWait || t.state == TcpState::kFinWait2) return Finish(t);
+  if (!t.orphan) return;
+  counters_.orphans_timed_out.Add();
+  ResetPeer(t, now);
+  Fail(t, SocketError::kTimedOut);
 }
 
 }  // namespace sluice::transport

@@ -71,8 +71,11 @@ IoResult Udp::TransmitLarge(const Tuple& tuple, std::span<const uint8_t> data, u
   }
   const uint32_t id = NewId();
   packet::Packet p;
-  BeginDatagram(frames_, tuple, wire::kProtocolUdp, size,
-                {.ttl = config_.ttl, .dont_fragment = false, .id = static_cast<uint16_t>(id)}, p);
+  if (!BeginDatagram(frames_, tuple, wire::kProtocolUdp, size,
+                     {.ttl = config_.ttl, .dont_fragment = false, .id = static_cast<uint16_t>(id)}, p)) {
+    counters_.no_frame.Add();
+    return {SocketError::kWouldBlock};
+  }
   p.segment_length = static_cast<uint16_t>(std::min(p.length, room));
   p.fragment_size = static_cast<uint16_t>(headers + most);
   packet::FragmentNoteOf(frames_.arena(), p.frame) = {.identification = id};
