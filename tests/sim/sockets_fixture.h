@@ -22,7 +22,7 @@ using transport::TcpSocket;
 inline constexpr uint16_t kPort = 7;
 inline constexpr uint32_t kInput = 1;
 inline constexpr uint32_t kOutput = 3;
-inline constexpr uint32_t kFlowsPerSource = 4;  // of a worker
+inline constexpr uint32_t kFlowsPerSource = 32;  // of a worker
 
 // Sends `size` bytes and keeps what comes back.
 class Client final : public transport::TcpHandler {
