@@ -38,16 +38,10 @@ def router():
 
 
 @pytest.fixture
-def rig(router):
-    return router[0]
-
-
-@pytest.fixture
-def sluice(router):
-    yield router[1]
-    wait_for(lambda: not connections(router[1]), lambda: str(connections(router[1])))
-    wait_for(lambda: router[1].get("sluice_service_active") == 0, "nobody is served")
-    router[1].check_accounts()
+def sluice(sluice):
+    yield sluice
+    wait_for(lambda: not connections(sluice), lambda: str(connections(sluice)))
+    wait_for(lambda: sluice.get("sluice_service_active") == 0, "nobody is served")
 
 
 def connections(sluice):

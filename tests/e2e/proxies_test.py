@@ -55,17 +55,6 @@ def router():
             yield rig, sluice, servers
 
 
-@pytest.fixture
-def rig(router):
-    return router[0]
-
-
-@pytest.fixture
-def sluice(router):
-    yield router[1]
-    router[1].check_accounts()
-
-
 @contextlib.contextmanager
 def connected(rig, family, port):
     with inside(rig.namespace("h1")):

@@ -55,17 +55,6 @@ def router(request):
             yield rig, sluice
 
 
-@pytest.fixture
-def rig(router):
-    return router[0]
-
-
-@pytest.fixture
-def sluice(router):
-    yield router[1]
-    router[1].check_accounts()
-
-
 @contextlib.contextmanager
 def connected(rig, family, port, host="h1", kind=socket.SOCK_STREAM):
     with inside(rig.namespace(host)):
