@@ -15,7 +15,7 @@ import struct
 
 import pytest
 
-from rig import Rig, Sluice, growing, inside, wait_for
+from rig import Rig, Sluice, growing, input_chain, inside, wait_for
 
 ROUTER = "10.77.1.1"
 PORT = 80
@@ -150,18 +150,7 @@ def test_thousand_busy_connections(rig, sluice):
         assert sluice.get("sluice_service_active", service="crowd") == 1000
 
 
-TRACKED = """
-table inet tracked {
-    chain input {
-        type filter hook input priority filter; policy drop;
-        iifname "lo" accept
-        ct state established,related accept
-        ct state invalid drop
-        tcp dport 80 ct state new accept
-        meta l4proto { icmp, ipv6-icmp } accept
-    }
-}
-"""
+TRACKED = "table inet tracked {%s}" % input_chain("tcp dport 80 ct state new accept")
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import threading
 import pytest
 
 from programs import FileServer
-from rig import Rig, Sluice, growing, inside, wait_for
+from rig import Rig, Sluice, growing, input_chain, inside, wait_for
 
 ROUTER = {4: "10.77.1.1", 6: "fd77:0:0:1::1"}
 FAMILIES = pytest.mark.parametrize("family", [4, 6], ids=["ipv4", "ipv6"])
@@ -31,19 +31,9 @@ SERVICES = [{"echo": "echo", "listen": listen(ECHO)},
             {"chargen": "chargen", "listen": listen(CHARGEN)},
             {"http": "status", "listen": listen(HTTP)}]
 # What a careful machine lets in; the services stand behind it as the kernel's programs do.
-GUARDED = """
-table inet guard {
-    chain input {
-        type filter hook input priority filter; policy drop;
-        iifname "lo" accept
-        ct state established,related accept
-        ct state invalid drop
-        meta l4proto { icmp, ipv6-icmp } accept
-        tcp dport { 7, 9, 19, 8080 } counter accept comment "services"
-        udp dport { 7, 9, 19 } accept
-    }
-}
-"""
+GUARDED = "table inet guard {%s}" % input_chain(
+    'tcp dport { 7, 9, 19, 8080 } counter accept comment "services"',
+    "udp dport { 7, 9, 19 } accept")
 
 
 @pytest.fixture(scope="module", params=["open", "guarded"])
@@ -358,15 +348,7 @@ def test_reload_with_ports_that_overlap_is_refused():
 
 # A home router with a proxy: its connections to the backend are masqueraded as others are, and OUTPUT
 # lets nothing else out.
-HOME = """
-table inet home {
-    chain input {
-        type filter hook input priority filter; policy drop;
-        iifname "lo" accept
-        ct state established,related accept
-        meta l4proto { icmp, ipv6-icmp } accept
-        tcp dport 80 counter accept comment "clients"
-    }
+HOME = "table inet home {" + input_chain('tcp dport 80 counter accept comment "clients"') + """
     chain output {
         type filter hook output priority filter; policy drop;
         oifname "lo" accept
