@@ -8,6 +8,7 @@ chose. Answers are compared but for what either side is free to choose:
   window, shift of its scale                       whether it is zero, whether it is scaled
   order of options and padding                     compared by kind
   an ACK that data or a FIN carries as well        delayed by one side, not by the other: left out
+  data or a FIN sent again                         when, is a matter of timers: left out
 """
 
 import time
@@ -55,6 +56,10 @@ class _Answer:
 
     def only_acknowledges(self):
         return self.flags == "A" and not self.data
+
+    def takes_up_sequence(self):
+        """Of a connection that there is: data, or a FIN."""
+        return bool(self.data) or "F" in self.flags
 
     def key(self):
         return (self.flags, self.seq, self.ack, self.data, self.window, self.urgent,
@@ -117,6 +122,7 @@ class Conversation:
     def _seen(self, i):
         answers = [_Answer(frame, self._isn[i]) if TCP in Ether(frame) else normalise(frame)
                    for frame in self._answers[i]]
+        answers = [one for n, one in enumerate(answers) if not _sent_before(answers, n)]
         return [one for n, one in enumerate(answers) if not _carried_by_the_next(answers, n)]
 
     def check(self, flags):
@@ -153,6 +159,12 @@ class Conversation:
             self.send("R", acks[0])
 
 
+def _sent_before(answers, n):
+    one = answers[n]
+    return (isinstance(one, _Answer) and one.takes_up_sequence() and
+            any(isinstance(other, _Answer) and other.key() == one.key() for other in answers[:n]))
+
+
 def _carried_by_the_next(answers, n):
     """Whether an ACK says nothing that the FIN or the data behind it does not."""
     if n + 1 == len(answers):
@@ -160,4 +172,4 @@ def _carried_by_the_next(answers, n):
     one, following = answers[n], answers[n + 1]
     return (isinstance(one, _Answer) and isinstance(following, _Answer) and
             one.only_acknowledges() and following.seq == one.seq and
-            (following.data or "F" in following.flags) and following.ack == one.ack)
+            following.takes_up_sequence() and following.ack == one.ack)
