@@ -211,19 +211,13 @@ def _transfers_table(transfers):
 def _trips_table(load, trips):
     if not trips:
         return ""
-    fields = ("p50", "p90", "p99", "p999")
     lines = ["", f"Round trips of {latency.SAMPLES} datagrams per repetition through the "
              f"masquerade, beside {load / 1e3:.0f} thousand packets per second of {latency.FLOWS} "
              "other flows (a tenth of what the kernel forwards), microseconds, medians of the "
-             "repetitions.", "",
-             "| device | p50 | p90 | p99 | p99.9 | lost | load that arrived |",
-             "|---|" + "---:|" * 6]
-    for name, many in trips.items():
-        cells = [f"{statistics.median(getattr(one, field) for one in many):.1f}"
-                 for field in fields]
-        arrived = statistics.median(one.arrived for one in many)
-        lines.append(f"| {name} | " + " | ".join(cells) +
-                     f" | {sum(one.lost for one in many)} | {arrived:.2%} |")
+             "repetitions.", ""]
+    lines += report.latency_lines(
+        "device", trips, "load that arrived",
+        lambda many: f"{statistics.median(one.arrived for one in many):.2%}", digits=1)
     return "\n".join(lines) + "\n"
 
 

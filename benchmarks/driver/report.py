@@ -145,6 +145,18 @@ def write_files(directory, name, data, text, picture=None):
     return text
 
 
+def latency_lines(what, by_name, title, more, digits=0):
+    """The lines of a table with a row for each name: medians of the percentiles, all that was lost,
+    and what `more` says of the row's repetitions, under its title."""
+    lines = [f"| {what} | p50 | p90 | p99 | p99.9 | lost | {title} |", "|---|" + "---:|" * 6]
+    for name, many in by_name.items():
+        cells = [f"{statistics.median(getattr(one, field) for one in many):.{digits}f}"
+                 for field in ("p50", "p90", "p99", "p999")]
+        lines.append(f"| {name} | " + " | ".join(cells) +
+                     f" | {sum(one.lost for one in many)} | {more(many)} |")
+    return lines
+
+
 def changes_markdown(changes):
     """{case: {device: [(total, of nft)]}} as a table."""
     lines = ["", "Time from the start of the command to the last packet that was judged by the old "

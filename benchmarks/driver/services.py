@@ -228,15 +228,11 @@ def _works_table(summary):
 def _latency_table(rate, times):
     if not times:
         return ""
-    fields = ("p50", "p90", "p99", "p999")
     lines = ["", f"Latencies at {rate:.0f} requests per second on {ends.CONNECTIONS} connections (half "
-             "of what haproxy did above), from when each was due, microseconds.", "",
-             "| server | p50 | p90 | p99 | p99.9 | lost | core busy |", "|---|" + "---:|" * 6]
-    for name, many in times.items():
-        cells = [f"{statistics.median(getattr(one, field) for one in many):.0f}"
-                 for field in fields]
-        lines.append(f"| {name} | " + " | ".join(cells) + f" | {sum(one.lost for one in many)} | "
-                     f"{statistics.median(one.core for one in many):.0%} |")
+             "of what haproxy did above), from when each was due, microseconds.", ""]
+    lines += report.latency_lines(
+        "server", times, "core busy",
+        lambda many: f"{statistics.median(one.core for one in many):.0%}")
     return "\n".join(lines) + "\n"
 
 

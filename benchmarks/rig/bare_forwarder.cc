@@ -7,7 +7,6 @@
 // Prints {"ready":true} once it forwards and its counters when SIGTERM or SIGINT ends it.
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
-#include <getopt.h>
 #include <net/if.h>
 #include <poll.h>
 
@@ -16,9 +15,11 @@
 #include <csignal>
 #include <cstring>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "command_loop.h"
+#include "options.h"
 #include "steer.skel.h"
 #include "xsk_port.h"
 
@@ -28,67 +29,22 @@ namespace {
 volatile std::sig_atomic_t g_stop = 0;
 
 struct Options {
+  std::vector<std::string> interfaces;
   XskOptions xsk;
   int cpu = -1;
 };
 
 Options ParseOptions(int argc, char** argv) {
-  static const option kLong[] = {
-      {"ring", 1, nullptr, 'r'},         {"fill", 1, nullptr, 'l'},
-      {"frames", 1, nullptr, 'n'},       {"chunk", 1, nullptr, 'c'},
-      {"stride", 1, nullptr, 's'},       {"fifo", 0, nullptr, 'f'},
-      {"batch", 1, nullptr, 'b'},        {"kick-every", 1, nullptr, 'k'},
-      {"budget", 1, nullptr, 'u'},       {"send-buffer", 1, nullptr, 'o'},
-      {"multi-buffer", 0, nullptr, 'm'}, {"spin", 0, nullptr, 'p'},
-      {"cpu", 1, nullptr, 'C'},          {nullptr, 0, nullptr, 0}};
   Options options;
   XskOptions& xsk = options.xsk;
-  for (int c; (c = getopt_long(argc, argv, "", kLong, nullptr)) != -1;) {
-    switch (c) {
-      case 'r':
-        xsk.ring = std::stoul(optarg);
-        break;
-      case 'l':
-        xsk.fill = std::stoul(optarg);
-        break;
-      case 'n':
-        xsk.frames = std::stoul(optarg);
-        break;
-      case 'c':
-        xsk.chunk = std::stoul(optarg);
-        break;
-      case 's':
-        xsk.stride = std::stoul(optarg);
-        break;
-      case 'f':
-        xsk.fifo = true;
-        break;
-      case 'b':
-        xsk.batch = std::stoul(optarg);
-        break;
-      case 'k':
-        xsk.kick_every = std::stoul(optarg);
-        break;
-      case 'u':
-        xsk.budget = std::stoul(optarg);
-        break;
-      case 'o':
-        xsk.send_buffer = std::stoul(optarg);
-        break;
-      case 'm':
-        xsk.multi_buffer = true;
-        break;
-      case 'p':
-        xsk.spin = true;
-        break;
-      case 'C':
-        options.cpu = std::stoi(optarg);
-        break;
-      default:
-        Fail("bad option");
-    }
-  }
-  if (argc - optind != 2) Fail("two interfaces are needed");
+  options.interfaces = ReadOptions(
+      argc, argv,
+      {{"ring", &xsk.ring}, {"fill", &xsk.fill}, {"frames", &xsk.frames}, {"chunk", &xsk.chunk},
+       {"stride", &xsk.stride}, {"fifo", &xsk.fifo}, {"batch", &xsk.batch},
+       {"kick-every", &xsk.kick_every}, {"budget", &xsk.budget},
+       {"send-buffer", &xsk.send_buffer}, {"multi-buffer", &xsk.multi_buffer},
+       {"spin", &xsk.spin}, {"cpu", &options.cpu}});
+  if (options.interfaces.size() != 2) Fail("two interfaces are needed");
   return options;
 }
 
@@ -193,7 +149,7 @@ int Main(int argc, char** argv) {
   action.sa_handler = [](int) { g_stop = 1; };
   sigaction(SIGTERM, &action, nullptr);
   sigaction(SIGINT, &action, nullptr);
-  Forwarder forwarder({argv[optind], argv[optind + 1]}, options.xsk);
+  Forwarder forwarder({options.interfaces[0], options.interfaces[1]}, options.xsk);
   Say("{\"ready\":true}");
   forwarder.Run();
   forwarder.Report();

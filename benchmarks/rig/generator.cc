@@ -10,7 +10,6 @@
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
-#include <getopt.h>
 #include <linux/bpf.h>
 #include <net/if.h>
 #include <netinet/ether.h>
@@ -30,6 +29,7 @@
 
 #include "command_loop.h"
 #include "generator.skel.h"
+#include "options.h"
 #include "rig_abi.h"
 
 namespace sluice::rig {
@@ -54,52 +54,18 @@ struct Options {
 };
 
 Options ParseOptions(int argc, char** argv) {
-  static const option kLong[] = {{"interface", 1, nullptr, 'i'},   {"targets", 1, nullptr, 't'},
-                                 {"source", 1, nullptr, 's'},      {"source-mac", 1, nullptr, 'm'},
-                                 {"gateway-mac", 1, nullptr, 'g'}, {"size", 1, nullptr, 'l'},
-                                 {"rate", 1, nullptr, 'r'},        {"cpu", 1, nullptr, 'c'},
-                                 {"batch", 1, nullptr, 'b'},       {"frames", 1, nullptr, 'n'},
-                                 {"new-ports", 1, nullptr, 'p'},   {nullptr, 0, nullptr, 0}};
   Options options;
-  for (int c; (c = getopt_long(argc, argv, "", kLong, nullptr)) != -1;) {
-    switch (c) {
-      case 'i':
-        options.interface = optarg;
-        break;
-      case 't':
-        options.targets = optarg;
-        break;
-      case 's':
-        options.source = optarg;
-        break;
-      case 'm':
-        options.source_mac = optarg;
-        break;
-      case 'g':
-        options.gateway_mac = optarg;
-        break;
-      case 'l':
-        options.size = std::stoul(optarg);
-        break;
-      case 'r':
-        options.rate = std::stoull(optarg);
-        break;
-      case 'c':
-        options.cpu = std::stoi(optarg);
-        break;
-      case 'b':
-        options.batch = std::stoul(optarg);
-        break;
-      case 'n':
-        options.frames = std::stoul(optarg);
-        break;
-      case 'p':
-        options.new_ports = std::stoul(optarg);
-        break;
-      default:
-        Fail("bad option");
-    }
-  }
+  ReadOptions(argc, argv, {{"interface", &options.interface},
+                           {"targets", &options.targets},
+                           {"source", &options.source},
+                           {"source-mac", &options.source_mac},
+                           {"gateway-mac", &options.gateway_mac},
+                           {"size", &options.size},
+                           {"rate", &options.rate},
+                           {"cpu", &options.cpu},
+                           {"batch", &options.batch},
+                           {"frames", &options.frames},
+                           {"new-ports", &options.new_ports}});
   return options;
 }
 

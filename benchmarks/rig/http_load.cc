@@ -6,7 +6,6 @@
 //   http_load ADDRESS PORT --connections N --hold
 //       opens them, has one answer on each, says {} and keeps them open until its input ends
 #include <arpa/inet.h>
-#include <getopt.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
@@ -24,6 +23,7 @@
 #include <vector>
 
 #include "command_loop.h"
+#include "options.h"
 
 namespace sluice::rig {
 namespace {
@@ -41,37 +41,18 @@ struct Options {
 };
 
 Options ParseOptions(int argc, char** argv) {
-  static const option kLong[] = {{"connections", 1, nullptr, 'c'}, {"rate", 1, nullptr, 'r'},
-                                 {"seconds", 1, nullptr, 's'},     {"warm-up", 1, nullptr, 'w'},
-                                 {"hold", 0, nullptr, 'h'},        {nullptr, 0, nullptr, 0}};
   Options options;
-  for (int c; (c = getopt_long(argc, argv, "", kLong, nullptr)) != -1;) {
-    switch (c) {
-      case 'c':
-        options.connections = std::stoull(optarg);
-        break;
-      case 'r':
-        options.rate = std::stod(optarg);
-        break;
-      case 's':
-        options.seconds = std::stod(optarg);
-        break;
-      case 'w':
-        options.warm_up = std::stod(optarg);
-        break;
-      case 'h':
-        options.hold = true;
-        break;
-      default:
-        Fail("bad option");
-    }
-  }
-  if (argc - optind != 2 || (!options.hold && options.rate <= 0))
+  const auto words = ReadOptions(argc, argv, {{"connections", &options.connections},
+                                              {"rate", &options.rate},
+                                              {"seconds", &options.seconds},
+                                              {"warm-up", &options.warm_up},
+                                              {"hold", &options.hold}});
+  if (words.size() != 2 || (!options.hold && options.rate <= 0))
     Fail("usage: http_load ADDRESS PORT --connections N (--rate R | --hold)");
   options.target.sin_family = AF_INET;
-  options.target.sin_port = htons(static_cast<uint16_t>(std::stoul(argv[optind + 1])));
-  if (inet_pton(AF_INET, argv[optind], &options.target.sin_addr) != 1) Fail("no address");
-  options.request = std::string("GET / HTTP/1.1\r\nHost: ") + argv[optind] + "\r\n\r\n";
+  options.target.sin_port = htons(static_cast<uint16_t>(std::stoul(words[1])));
+  if (inet_pton(AF_INET, words[0].c_str(), &options.target.sin_addr) != 1) Fail("no address");
+  options.request = "GET / HTTP/1.1\r\nHost: " + words[0] + "\r\n\r\n";
   return options;
 }
 

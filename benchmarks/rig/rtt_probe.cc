@@ -9,7 +9,6 @@
 // and drops them: those of the load. Its flows are answered while they settle, so that whoever
 // tracks connections has seen both directions for long enough to believe in them.
 #include <arpa/inet.h>
-#include <getopt.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -24,6 +23,7 @@
 #include <vector>
 
 #include "command_loop.h"
+#include "options.h"
 #include "rig_abi.h"
 
 namespace sluice::rig {
@@ -43,35 +43,17 @@ struct Options {
 };
 
 Options ParseOptions(int argc, char** argv) {
-  static const option kLong[] = {{"samples", 1, nullptr, 'n'}, {"interval", 1, nullptr, 'i'},
-                                 {"load", 1, nullptr, 'l'},    {"flows", 1, nullptr, 'f'},
-                                 {"settle", 1, nullptr, 's'},  {nullptr, 0, nullptr, 0}};
   Options options;
-  for (int c; (c = getopt_long(argc, argv, "", kLong, nullptr)) != -1;) {
-    switch (c) {
-      case 'n':
-        options.samples = std::stoull(optarg);
-        break;
-      case 'i':
-        options.interval_us = std::stoull(optarg);
-        break;
-      case 'l':
-        options.load = std::stoull(optarg);
-        break;
-      case 'f':
-        options.flows = std::max<uint64_t>(1, std::stoull(optarg));
-        break;
-      case 's':
-        options.settle = std::stod(optarg);
-        break;
-      default:
-        Fail("bad option");
-    }
-  }
-  if (argc - optind != 4) Fail("usage: rtt_probe ask SOURCE TARGET PORT [OPTIONS]");
-  options.source = argv[optind + 1];
-  options.target = argv[optind + 2];
-  options.port = static_cast<uint16_t>(std::stoul(argv[optind + 3]));
+  const auto words = ReadOptions(argc, argv, {{"samples", &options.samples},
+                                              {"interval", &options.interval_us},
+                                              {"load", &options.load},
+                                              {"flows", &options.flows},
+                                              {"settle", &options.settle}});
+  if (words.size() != 4) Fail("usage: rtt_probe ask SOURCE TARGET PORT [OPTIONS]");
+  options.flows = std::max<uint64_t>(1, options.flows);
+  options.source = words[1];
+  options.target = words[2];
+  options.port = static_cast<uint16_t>(std::stoul(words[3]));
   return options;
 }
 

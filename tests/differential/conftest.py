@@ -15,10 +15,11 @@ def pytest_addoption(parser):
 @pytest.fixture(scope="module")
 def rig(request):
     """A pair of topologies for the tests of a file, which may name what it needs beyond the base:
-    SYSCTLS (a dict) and SETUP (ip(8) lines)."""
+    SYSCTLS (a dict), SETUP (ip(8) lines) and SLUICE (more of its configuration)."""
     module = request.module
     try:
-        made = Rig(getattr(module, "SYSCTLS", None), getattr(module, "SETUP", ()))
+        made = Rig(getattr(module, "SYSCTLS", None), getattr(module, "SETUP", ()),
+                   getattr(module, "SLUICE", ""))
     except (OSError, RuntimeError) as error:
         pytest.exit(f"no topologies to test with: {error}", returncode=1)
     yield made

@@ -126,14 +126,15 @@ class Side:
 
 
 class Rig:
-    def __init__(self, sysctls=None, setup=()):
+    def __init__(self, sysctls=None, setup=(), sluice=""):
+        """`sluice`: sections of its configuration, as YAML."""
         self._number = 0
         self.sides = []
         self._topologies = []
         try:
             for letter in "ks":
                 self._topologies.append(Topology(letter, sysctls, setup))
-            self._topologies[1].start_sluice()
+            self._topologies[1].start_sluice(sluice)
             for name, topology in zip(("kernel", "sluice"), self._topologies):
                 self.sides.append(Side(name, topology))
             self.settle("left")

@@ -26,15 +26,9 @@ def router():
 
 
 @pytest.fixture
-def rig(router):
-    return router[0]
-
-
-@pytest.fixture
-def sluice(router):
-    yield router[1]
-    router[1].check_accounts()
-    assert router[1].get("sluice_mirror_divergence") == 0
+def sluice(sluice):
+    yield sluice
+    assert sluice.get("sluice_mirror_divergence") == 0
 
 
 def ip(rig, *arguments):

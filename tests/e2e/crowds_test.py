@@ -15,7 +15,7 @@ import struct
 
 import pytest
 
-from rig import Rig, Sluice, growing, inside, wait_for
+from rig import Rig, Sluice, growing, input_chain, inside, wait_for
 
 ROUTER = "10.77.1.1"
 PORT = 80
@@ -38,16 +38,10 @@ def router():
 
 
 @pytest.fixture
-def rig(router):
-    return router[0]
-
-
-@pytest.fixture
-def sluice(router):
-    yield router[1]
-    wait_for(lambda: not connections(router[1]), lambda: str(connections(router[1])))
-    wait_for(lambda: router[1].get("sluice_service_active") == 0, "nobody is served")
-    router[1].check_accounts()
+def sluice(sluice):
+    yield sluice
+    wait_for(lambda: not connections(sluice), lambda: str(connections(sluice)))
+    wait_for(lambda: sluice.get("sluice_service_active") == 0, "nobody is served")
 
 
 def connections(sluice):
@@ -156,18 +150,7 @@ def test_thousand_busy_connections(rig, sluice):
         assert sluice.get("sluice_service_active", service="crowd") == 1000
 
 
-TRACKED = """
-table inet tracked {
-    chain input {
-        type filter hook input priority filter; policy drop;
-        iifname "lo" accept
-        ct state established,related accept
-        ct state invalid drop
-        tcp dport 80 ct state new accept
-        meta l4proto { icmp, ipv6-icmp } accept
-    }
-}
-"""
+TRACKED = "table inet tracked {%s}" % input_chain("tcp dport 80 ct state new accept")
 
 
 @contextlib.contextmanager

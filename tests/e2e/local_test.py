@@ -30,17 +30,6 @@ def router(request):
             yield rig, sluice
 
 
-@pytest.fixture
-def rig(router):
-    return router[0]
-
-
-@pytest.fixture
-def sluice(router):
-    yield router[1]
-    router[1].check_accounts()
-
-
 def test_ping_to_the_router(rig, sluice):
     for address in (*NEAR.values(), *FAR.values()):
         with growing(sluice, "sluice_local_packets_total", 3, interface="h1"):

@@ -104,17 +104,6 @@ def router():
         rig.__exit__(None, None, None)
 
 
-@pytest.fixture
-def rig(router):
-    return router[0]
-
-
-@pytest.fixture
-def sluice(router):
-    yield router[1]
-    router[1].check_accounts()
-
-
 @pytest.fixture(scope="module")
 def servers(router):
     rig = router[0]

@@ -55,15 +55,9 @@ def router():
 
 
 @pytest.fixture
-def rig(router):
-    return router[0]
-
-
-@pytest.fixture
-def sluice(router):
-    yield router[1]
-    router[1].check_accounts()
-    wait_for(lambda: router[1].get("sluice_frames", state="sockets") == 0, "no frame is kept")
+def sluice(sluice):
+    yield sluice
+    wait_for(lambda: sluice.get("sluice_frames", state="sockets") == 0, "no frame is kept")
 
 
 @pytest.fixture(scope="module")

@@ -336,6 +336,14 @@ class Sluice:
         return self.process.wait(timeout=20)
 
 
+def input_chain(*rules):
+    """A chain for nft that lets in what a careful machine does, and what the rules accept."""
+    return "\n".join(("chain input {", "type filter hook input priority filter; policy drop;",
+                      'iifname "lo" accept', "ct state established,related accept",
+                      "ct state invalid drop", "meta l4proto { icmp, ipv6-icmp } accept",
+                      *rules, "}\n"))
+
+
 @contextlib.contextmanager
 def growing(sluice, name, by=1, **labels):
     """A counter must have grown by at least `by` when the block ends."""

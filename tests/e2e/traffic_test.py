@@ -30,17 +30,6 @@ def router(request):
             yield rig, sluice
 
 
-@pytest.fixture
-def rig(router):
-    return router[0]
-
-
-@pytest.fixture
-def sluice(router):
-    yield router[1]
-    router[1].check_accounts()
-
-
 @pytest.fixture(scope="module")
 def servers(router):
     rig = router[0]

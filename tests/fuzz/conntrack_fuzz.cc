@@ -17,8 +17,6 @@
 // packets that wait; states are states; in the end time ends all of them.
 #include <algorithm>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <memory>
 #include <vector>
 
@@ -26,6 +24,7 @@
 #include "packet/frame_pool.h"
 #include "stages/conntrack/conntrack.h"
 #include "stages/parse/parse.h"
+#include "support/fuzz_input.h"
 #include "support/packet_builder.h"
 #include "tables/flow_table.h"
 
@@ -40,32 +39,9 @@ constexpr uint32_t kCapacity = 12;
 constexpr uint32_t kIsn[2] = {0xffff'f000, 70'000};
 const Mac kMac{{2, 0, 0, 0, 0, 1}};
 
-void Require(bool condition, const char* what) {
-  if (condition) return;
-  std::fprintf(stderr, "broken: %s\n", what);
-  std::abort();
-}
-
-class Input {
- public:
-  Input(const uint8_t* data, size_t size) : data_(data), size_(size) {}
-  bool empty() const { return at_ == size_; }
-  uint8_t Byte() { return empty() ? 0 : data_[at_++]; }
-  Bytes Take(size_t n) {
-    n = std::min(n, size_ - at_);
-    at_ += n;
-    return Bytes(data_ + at_ - n, data_ + at_);
-  }
-
- private:
-  const uint8_t* data_;
-  size_t size_;
-  size_t at_ = 0;
-};
-
 class Machine {
  public:
-  explicit Machine(Input input)
+  explicit Machine(FuzzInput input)
       : input_(input), arena_(packet::FrameArena::Create(kFrames, 2048)), pool_(*arena_) {
     for (uint32_t i = 0; i < kFrames; ++i) pool_.Free(i);
     const uint8_t how = input_.Byte();
@@ -266,7 +242,7 @@ class Machine {
     Require(counters_.current.Read() == table_->size(), "the gauge is wrong");
   }
 
-  Input input_;
+  FuzzInput input_;
   std::unique_ptr<packet::FrameArena> arena_;
   packet::FramePool pool_;
   tables::Interface interface_;
@@ -282,6 +258,6 @@ class Machine {
 }  // namespace sluice::test
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  sluice::test::Machine(sluice::test::Input(data, size)).Run();
+  sluice::test::Machine(sluice::test::FuzzInput({data, size})).Run();
   return 0;
 }

@@ -13,8 +13,6 @@
 // ECN; bit 6 the interface; bit 7 an IPv4 option, or IPv6 destination options.
 #include <algorithm>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <memory>
 #include <vector>
 
@@ -23,6 +21,7 @@
 #include "stages/fragment/fragment6.h"
 #include "stages/fragment/refragment.h"
 #include "stages/parse/parse.h"
+#include "support/fuzz_input.h"
 #include "support/packet_builder.h"
 #include "wire/ipv4.h"
 #include "wire/ipv6.h"
@@ -36,29 +35,6 @@ using packet::Verdict;
 constexpr uint32_t kFrames = 1024;
 const Mac kRouter{{2, 0, 0, 0, 0, 1}};
 const Mac kHost{{2, 0, 0, 0, 0, 2}};
-
-void Require(bool holds, const char* what) {
-  if (holds) return;
-  std::fprintf(stderr, "%s\n", what);
-  std::abort();
-}
-
-class Input {
- public:
-  Input(const uint8_t* data, size_t size) : data_(data), size_(size) {}
-  bool empty() const { return at_ == size_; }
-  uint8_t Byte() { return empty() ? 0 : data_[at_++]; }
-  Bytes Take(size_t n) {
-    n = std::min(n, size_ - at_);
-    at_ += n;
-    return Bytes(data_ + at_ - n, data_ + at_);
-  }
-
- private:
-  const uint8_t* data_;
-  size_t size_;
-  size_t at_ = 0;
-};
 
 Bytes FragmentFrom(uint8_t flags, uint8_t id, uint8_t offset, uint8_t length) {
   const auto at = static_cast<uint16_t>(offset * 8);
@@ -232,7 +208,7 @@ class Machine {
   uint64_t ended_ = 0;
 };
 
-void Run(Input input) {
+void Run(FuzzInput input) {
   Machine machine(input.Byte());
   while (!input.empty()) {
     const uint8_t event = input.Byte() & 7;
@@ -266,6 +242,6 @@ void Run(Input input) {
 }  // namespace sluice::test
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  if (size > 0) sluice::test::Run({data, size});
+  if (size > 0) sluice::test::Run(sluice::test::FuzzInput({data, size}));
   return 0;
 }

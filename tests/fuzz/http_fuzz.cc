@@ -11,17 +11,13 @@
 #include <string>
 
 #include "services/http_request.h"
+#include "support/fuzz_input.h"
 
 using sluice::services::HttpRequestReader;
+using sluice::test::Require;
 using Outcome = HttpRequestReader::Outcome;
 
 namespace {
-
-void Check(bool fine, const char* what) {
-  if (fine) return;
-  std::fprintf(stderr, "%s\n", what);
-  std::abort();
-}
 
 // The requests of a stream, one a line, and how it ends.
 std::string Read(std::span<const uint8_t> stream, size_t step) {
@@ -30,17 +26,17 @@ std::string Read(std::span<const uint8_t> stream, size_t step) {
   while (!stream.empty()) {
     const auto piece = stream.first(std::min(step, stream.size()));
     const auto result = reader.Feed(piece);
-    Check(result.taken <= piece.size(), "more was taken than there was");
+    Require(result.taken <= piece.size(), "more was taken than there was");
     switch (result.outcome) {
       case Outcome::kBad:
-        Check(reader.error_status() >= 400 && reader.error_status() < 600, "no status");
+        Require(reader.error_status() >= 400 && reader.error_status() < 600, "no status");
         return out + "bad";
       case Outcome::kMore:
-        Check(result.taken == piece.size(), "not all was taken");
+        Require(result.taken == piece.size(), "not all was taken");
         break;
       case Outcome::kComplete:
-        Check(result.taken > 0, "a request without a byte");
-        Check(reader.path().size() <= HttpRequestReader::kMaxTarget, "a path too long");
+        Require(result.taken > 0, "a request without a byte");
+        Require(reader.path().size() <= HttpRequestReader::kMaxTarget, "a path too long");
         out += std::string(http_method_str(reader.method())) + " " + std::string(reader.path()) +
                (reader.keep_alive() ? " keep\n" : " close\n");
         break;

@@ -3,24 +3,14 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <span>
 
 #include "services/proxy_protocol.h"
+#include "support/fuzz_input.h"
 
 using namespace sluice::services;
+using sluice::test::Require;
 using Outcome = ProxyHeader::Outcome;
-
-namespace {
-
-void Check(bool fine, const char* what) {
-  if (fine) return;
-  std::fprintf(stderr, "%s\n", what);
-  std::abort();
-}
-
-}  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::span<const uint8_t> all(data, size);
@@ -34,17 +24,17 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     case Outcome::kLocal:
       break;
   }
-  Check(header.length >= kProxyHeaderFixed && header.length <= size, "a wrong length");
+  Require(header.length >= kProxyHeaderFixed && header.length <= size, "a wrong length");
   for (size_t n = 0; n < header.length; ++n) {
-    Check(ParseProxyHeader(all.first(n)).outcome == Outcome::kIncomplete, "complete too early");
+    Require(ParseProxyHeader(all.first(n)).outcome == Outcome::kIncomplete, "complete too early");
   }
-  Check(ParseProxyHeader(all.first(header.length)).outcome == header.outcome,
+  Require(ParseProxyHeader(all.first(header.length)).outcome == header.outcome,
         "what follows the header matters");
   if (header.outcome == Outcome::kLocal) return 0;
   std::array<uint8_t, kProxyHeaderMax> out;
   const size_t n = WriteProxyHeader(header.client, header.listener, out);
   const ProxyHeader again = ParseProxyHeader(std::span(out).first(n));
-  Check(again.outcome == Outcome::kAddresses && again.client == header.client &&
+  Require(again.outcome == Outcome::kAddresses && again.client == header.client &&
             again.listener == header.listener && again.length == n,
         "what is written reads differently");
   return 0;

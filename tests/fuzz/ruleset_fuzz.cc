@@ -9,8 +9,6 @@
 #include <linux/netlink.h>
 
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <vector>
@@ -18,6 +16,7 @@
 #include "control/nft/messages.h"
 #include "control/nft/ruleset_editor.h"
 #include "support/filter_world.h"
+#include "support/fuzz_input.h"
 
 namespace sluice::test {
 namespace {
@@ -25,12 +24,6 @@ namespace {
 // Each worker's elements take memory ahead; a ruleset of the input's size may have hundreds of sets.
 constexpr control::CompilerOptions kOptions{.index_threshold = 4, .max_dynamic_elements = 16};
 constexpr size_t kMaxRules = 2000;
-
-void Require(bool condition, const char* what) {
-  if (condition) return;
-  std::fprintf(stderr, "broken: %s\n", what);
-  std::abort();
-}
 
 const std::vector<Bytes>& Packets() {
   static const std::vector<Bytes> packets = {

@@ -20,6 +20,7 @@
 #include <cstdlib>
 #include <string>
 
+#include "support/fuzz_input.h"
 #include "support/packet_builder.h"
 #include "support/sim_router.h"
 
@@ -28,23 +29,6 @@ namespace {
 
 constexpr size_t kPorts = 3;
 const std::string kNames[kPorts] = {"p0", "p1", "p2"};
-
-class Input {
- public:
-  Input(const uint8_t* data, size_t size) : data_(data), size_(size) {}
-  bool empty() const { return at_ == size_; }
-  uint8_t Byte() { return empty() ? 0 : data_[at_++]; }
-  Bytes Take(size_t n) {
-    n = std::min(n, size_ - at_);
-    at_ += n;
-    return Bytes(data_ + at_ - n, data_ + at_);
-  }
-
- private:
-  const uint8_t* data_;
-  size_t size_;
-  size_t at_ = 0;
-};
 
 SimRouter::Options OptionsFrom(uint8_t first) {
   SimRouter::Options options;
@@ -61,7 +45,7 @@ Mac MacOf(size_t port) { return Mac{{2, 0, 0, 0, 0, static_cast<uint8_t>(port)}}
 
 class Machine {
  public:
-  explicit Machine(Input input) : input_(input), router_("router", OptionsFrom(input_.Byte())) {
+  explicit Machine(FuzzInput input) : input_(input), router_("router", OptionsFrom(input_.Byte())) {
     for (size_t i = 0; i < kPorts; ++i) {
       const std::string n = std::to_string(i);
       router_.AddInterface(kNames[i], MacOf(i),
@@ -225,7 +209,7 @@ class Machine {
     router_.Deliver(question_port_, answer.Build());
   }
 
-  Input input_;
+  FuzzInput input_;
   SimRouter router_;
   Nanos now_ = Seconds(1000);
   Bytes question_;
@@ -236,6 +220,6 @@ class Machine {
 }  // namespace sluice::test
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  sluice::test::Machine(sluice::test::Input(data, size)).Run();
+  sluice::test::Machine(sluice::test::FuzzInput({data, size})).Run();
   return 0;
 }

@@ -20,14 +20,13 @@
 // let go by time alone, or by Abort.
 #include <algorithm>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <map>
 #include <memory>
 #include <utility>
 #include <vector>
 
 #include "base/byte_order.h"
+#include "support/fuzz_input.h"
 #include "support/packet_builder.h"
 #include "support/transport_host.h"
 
@@ -41,27 +40,9 @@ using transport::TcpState;
 constexpr uint16_t kPort = 80;
 constexpr uint32_t kPeerIss = 0xffff'fc00;  // wraps soon
 
-void Require(bool condition, const char* what) {
-  if (condition) return;
-  std::fprintf(stderr, "broken: %s\n", what);
-  std::abort();
-}
-
-class Input {
- public:
-  Input(const uint8_t* data, size_t size) : data_(data), size_(size) {}
-  bool empty() const { return at_ == size_; }
-  uint8_t Byte() { return empty() ? 0 : data_[at_++]; }
-
- private:
-  const uint8_t* data_;
-  size_t size_;
-  size_t at_ = 0;
-};
-
 class Machine : public transport::TcpHandler {
  public:
-  explicit Machine(Input input) : input_(input), how_(input_.Byte()) {
+  explicit Machine(FuzzInput input) : input_(input), how_(input_.Byte()) {
     TransportHost::Options o;
     o.address = *ParseIpAddress("10.0.0.1");
     o.address6 = *ParseIpAddress("2001:db8::1");
@@ -327,7 +308,7 @@ class Machine : public transport::TcpHandler {
     Require(host_->FramesBalance(), "a frame was lost");
   }
 
-  Input input_;
+  FuzzInput input_;
   const uint8_t how_;
   std::unique_ptr<TransportHost> host_;
   transport::TcpSocketOptions options_;
@@ -344,6 +325,6 @@ class Machine : public transport::TcpHandler {
 }  // namespace sluice::test
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  sluice::test::Machine(sluice::test::Input(data, size)).Run();
+  sluice::test::Machine(sluice::test::FuzzInput({data, size})).Run();
   return 0;
 }

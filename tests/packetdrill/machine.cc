@@ -1,12 +1,32 @@
 #include "packetdrill/machine.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
 #include <sstream>
 
 #include "base/byte_order.h"
 #include "support/packet_builder.h"
 
 namespace sluice::test {
+namespace {
+
+// Whether no other thread of this process runs, or could.
+bool OthersWait() {
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    if (task.path().filename() == std::to_string(gettid())) continue;
+    std::ifstream file(task.path() / "stat");  // proc(5): the state stands behind the name
+    std::string stat;
+    std::getline(file, stat);
+    const size_t name_end = stat.rfind(") ");
+    if (name_end != std::string::npos && stat[name_end + 2] == 'R') return false;
+  }
+  return true;
+}
+
+}  // namespace
 
 Machine::Machine(const std::string& flags)
     : local_(*ParseIpAddress("192.168.0.1")), local6_(*ParseIpAddress("fd3d:fa7b:d17d::1")) {
@@ -91,10 +111,10 @@ void Machine::Sleep(Held lock, Nanos time) {
   const Nanos end = now_ + time;
   if (returning_) {
     // The thread whose call came back needs packetdrill's own lock next, which is free only while we are
-    // in here; how far it got cannot be seen.
+    // in here. It has been there when it waits for something again.
     returning_ = false;
     lock.unlock();
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    while (!OthersWait()) std::this_thread::sleep_for(std::chrono::microseconds(100));
     lock.lock();
   }
   do {
