@@ -76,6 +76,42 @@ TEST(SackLimits, DataBeforeAFinCounts) {
   EXPECT_EQ(t.state(), transport::TcpState::kFinWait2);
 }
 
+// However much is in flight, one ACK has so many segments looked at; the others' turn comes soon after.
+TEST(SackLimits, LossesAreFoundInPortions) {
+  TcpScript t;
+  t.Establish("<mss 88,nop,nop,sackOK,nop,wscale 7>", 60000);
+  while (Of(t).scoreboard.count() < 3000) {
+    while (t.Send(20000) > 0) {
+    }
+    t.Wait(Millis(10));
+    t.Discard();
+    if (Of(t).scoreboard.count() >= 3000) break;
+    t.In(". 1:1(0) ack " + std::to_string(Of(t).snd_nxt - Of(t).iss) + " win 60000");
+  }
+  const uint32_t mss = Of(t).mss;
+  const uint32_t in_flight = Of(t).scoreboard.count();
+  const int una = static_cast<int>(Of(t).snd_una - Of(t).iss);
+  const int nxt = static_cast<int>(Of(t).snd_nxt - Of(t).iss);
+  const auto sack = [&](int segments) {
+    t.In(". 1:1(0) ack " + std::to_string(una) + " win 60000 <nop,nop,sack " +
+         Block(nxt - segments * static_cast<int>(mss), nxt) + ">");
+    t.Discard();
+  };
+  sack(4);
+  EXPECT_LE(Of(t).scoreboard.lost_bytes(), 1024 * mss);
+  EXPECT_GT(Of(t).scoreboard.lost_bytes(), 1000 * mss);
+  EXPECT_EQ(Of(t).recovery, transport::Recovery::kRecovery);
+  // What tells nothing new has none looked at; news goes on where the last stopped.
+  for (int i = 0; i < 5; ++i) sack(4);
+  EXPECT_LE(Of(t).scoreboard.lost_bytes(), 1024 * mss);
+  sack(5);
+  EXPECT_GT(Of(t).scoreboard.lost_bytes(), 2000 * mss);
+  EXPECT_LE(Of(t).scoreboard.lost_bytes(), 2048 * mss);
+  t.Wait(Millis(5));
+  EXPECT_EQ(Of(t).scoreboard.lost_bytes(), (in_flight - 5) * mss);
+  t.Discard();
+}
+
 TEST(SegmentLimits, PerConnection) {
   TcpScript::Options o;
   o.config.tcp.limits.segments_per_connection = 4;

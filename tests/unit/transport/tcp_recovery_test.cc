@@ -317,6 +317,23 @@ TEST(Rfc8985, ReorderingWithinTheWindowIsHarmless) {
   EXPECT_EQ(t.tcp().counters().segments_retransmitted.Read(), 0u);
 }
 
+// An ACK that tells nothing new has nothing looked at: what only time shows is the timer's.
+TEST(Rfc8985, OnlyNewsAndTheTimerFindLosses) {
+  Recovering t;
+  for (int i = 0; i < 3; ++i) {
+    t.SendSegments(1);
+    t.Wait(Millis(10));
+  }
+  t.Wait(Millis(90));
+  t.Ack(1, "2001:3001");
+  t.Wait(Millis(8));
+  t.Nothing();
+  t.Ack(1, "2001:3001");
+  EXPECT_EQ(t.tcb().scoreboard.lost_bytes(), 0u);  // the first segment's time is over
+  t.Wait(Millis(10));
+  t.Out(Segment(1, 1001, true));
+}
+
 // Section 6.2: a retransmission that is lost is found by what was sent after it, without a timeout.
 TEST(Rfc8985, LostRetransmissionIsFound) {
   Recovering t;
