@@ -307,6 +307,28 @@ TEST(Orphans, MakeWayWhenMemoryIsShort) {
   t.Discard();
 }
 
+// They are looked for a few times a second only, since there may be many of them.
+TEST(Orphans, AreLookedForAFewTimesASecond) {
+  TcpScript::Options o;
+  o.config.tcp.limits.send_frames = 1;
+  TcpScript t(o);
+  t.Establish();
+  t.Send(1000);
+  t.Close();
+  t.Wait(Millis(4900));
+  t.Discard();
+  t.peer_port = 41000;
+  t.Establish();
+  EXPECT_EQ(t.Send(1000), 0u);
+  t.Wait(Millis(150));
+  EXPECT_EQ(t.tcp().usage().orphans, 1u);  // for 5.05 s now; the last look was after 4.9
+  t.Wait(Millis(150));
+  EXPECT_EQ(t.tcp().usage().orphans, 0u);
+  EXPECT_EQ(t.tcp().counters().orphans_for_memory.Read(), 1u);
+  EXPECT_EQ(t.writable, 1);
+  t.Discard();
+}
+
 // Many listeners have not many times as many half-open connections.
 TEST(HalfOpen, IsLimitedOverAllListeners) {
   TcpScript::Options o;

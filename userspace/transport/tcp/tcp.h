@@ -410,6 +410,7 @@ class Tcp {
   // back where the stack does not see it.
   IndexRing wanting_;
   Nanos memory_retry_ = Nanos::Max();
+  Nanos next_orphan_scan_;  // while memory is short
   Nanos latest_;  // the last time that was told
 
   // RFC 5961 section 7, with a limit that varies by second, so that it cannot be measured from
