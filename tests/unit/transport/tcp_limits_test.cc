@@ -425,5 +425,30 @@ TEST(Turns, OneAckSetsFreeAPortion) {
   t.Discard();
 }
 
+// More connections than a turn has segments for want to force theirs past a silly window at once: those
+// that come too late do so the next time, and have not probed in vain.
+TEST(Turns, ForceOutlivesATurnThatIsUsedUp) {
+  TcpScript t;
+  std::vector<transport::TcpSocket> sockets;
+  for (int i = 0; i < 520; ++i) {
+    t.peer_port = static_cast<uint16_t>(20000 + i);
+    t.Establish("<mss 1000>", 4000);
+    t.In(". 1:1(0) ack 1 win 500");
+    t.Send(3000);
+    sockets.push_back(t.socket);
+  }
+  t.Nothing();
+  const auto forced = [&] {
+    return std::count_if(sockets.begin(), sockets.end(),
+                         [&](transport::TcpSocket s) { return t.tcp().Find(s)->Flight() == 500; });
+  };
+  t.Wait(Millis(250));
+  EXPECT_EQ(forced(), 512);
+  t.Wait(Millis(200));
+  EXPECT_EQ(forced(), 520);
+  EXPECT_EQ(t.tcp().counters().zero_window_probes.Read(), 0u);
+  t.Discard();
+}
+
 }  // namespace
 }  // namespace sluice::test
