@@ -232,6 +232,21 @@ TEST(SendMemory, AFewWordsAreAlwaysSaid) {
   EXPECT_EQ(t.Send(5000), 1024u);
   EXPECT_EQ(t.Send(5000), 0u);
   t.Discard();
+  // ... and the next, when these have arrived.
+  t.writable = 0;
+  t.Wait(Millis(10));
+  EXPECT_EQ(t.writable, 0);
+  t.In(". 1:1(0) ack 1025 win 64000");
+  t.Wait(Millis(10));
+  EXPECT_EQ(t.writable, 1);
+  EXPECT_LT(t.tcp().SendMemory(), 64u);
+  EXPECT_EQ(t.Send(5000), 1024u);
+  // Who asks for room has none, and is not called in vain.
+  t.In(". 1:1(0) ack 2049 win 64000");
+  EXPECT_EQ(t.tcp().SendRoom(t.socket), 0u);
+  t.Wait(Millis(10));
+  EXPECT_EQ(t.writable, 1);
+  t.Discard();
 }
 
 // A closed connection whose peer acknowledges a byte at a time holds its data for so long only.

@@ -243,6 +243,7 @@ class Tcp {
   bool UpdateSendWindow(Tcb& t, const Segment& s);
   void TellWritable(Tcb& t);
   bool IsShortOfMemory(const Tcb& t) const;
+  bool MaySayALittle(const Tcb& t) const;
   void WaitForRoom(Tcb& t);
   void RetryMemory(Nanos now);
 

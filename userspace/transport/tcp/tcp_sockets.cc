@@ -141,7 +141,10 @@ uint32_t Tcp::SendRoom(TcpSocket socket) {
   Tcb* const t = Resolve(socket);
   if (t == nullptr || CheckSend(*t) != SocketError::kNone) return 0;
   const uint32_t room = IsShortOfMemory(*t) ? 0 : SendRoom(*t);
-  if (room == 0) WaitForRoom(*t);
+  if (room == 0) {
+    t->waits_to_write = false;
+    WaitForRoom(*t);
+  }
   return room;
 }
 
@@ -153,6 +156,9 @@ bool Tcp::IsShortOfMemory(const Tcb& t) const {
   if (left < kSendReserve) return true;
   return t.send.pieces() > kPiecesWhenShort * left * left / (quarter * quarter);
 }
+
+// Who has nothing waiting, of what is kept back (an answer to a health check).
+bool Tcp::MaySayALittle(const Tcb& t) const { return t.send.pieces() == 0 && SendMemory() > 0; }
 
 // OnWritable is owed: when ACKs have made room, or, if memory is what is missing, when there is some.
 void Tcp::WaitForRoom(Tcb& t) {
@@ -170,7 +176,8 @@ void Tcp::RetryMemory(Nanos now) {
     Tcb& t = tcbs_[wanting_.Pop()];
     t.waits_for_memory = false;
     if (!t.owned || !t.wants_writable || CheckSend(t) != SocketError::kNone) continue;
-    if (frames_.size() == 0 || IsShortOfMemory(t)) {
+    const bool little = t.waits_to_write && MaySayALittle(t);
+    if (frames_.size() == 0 || (IsShortOfMemory(t) && !little)) {
       WaitForRoom(t);
     } else if (SendRoom(t) > 0) {
       t.wants_writable = false;
@@ -202,12 +209,14 @@ IoResult Tcp::Write(TcpSocket socket, std::span<const uint8_t> data, bool more, 
   const auto wanted = static_cast<uint32_t>(std::min<size_t>(data.size(), SendRoom(*t)));
   uint32_t most = wanted;
   if (IsShortOfMemory(*t)) {
-    // Who has nothing waiting may say a little, of what is kept back (an answer to a health check).
-    most = t->send.pieces() == 0 ? std::min(most, kLittle) : 0;
+    most = MaySayALittle(*t) ? std::min(most, kLittle) : 0;
   }
   const uint32_t taken = t->send.Write(send_pool_, data.first(most));
   if (taken < wanted) counters_.no_send_buffer.Add();
-  if (taken < data.size()) WaitForRoom(*t);
+  if (taken < data.size()) {
+    t->waits_to_write = true;
+    WaitForRoom(*t);
+  }
   if (!more) t->push_seq = t->write_end();
   if (taken > 0) {
     t->more_to_come = more;
