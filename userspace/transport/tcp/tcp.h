@@ -244,6 +244,7 @@ class Tcp {
   void TellWritable(Tcb& t);
   bool IsShortOfMemory(const Tcb& t) const;
   bool MaySayALittle(const Tcb& t) const;
+  IoResult AfterWhole(Tcb& t, bool room, bool taken, uint32_t length, Nanos now);
   void WaitForRoom(Tcb& t);
   void RetryMemory(Nanos now);
 

@@ -227,6 +227,19 @@ IoResult Tcp::Write(TcpSocket socket, std::span<const uint8_t> data, bool more, 
   return {SocketError::kNone, taken};
 }
 
+// Of what goes as a whole or not at all.
+IoResult Tcp::AfterWhole(Tcb& t, bool room, bool taken, uint32_t length, Nanos now) {
+  if (!taken) {
+    if (room) counters_.no_send_buffer.Add();
+    t.waits_to_write = false;
+    WaitForRoom(t);
+    return {SocketError::kWouldBlock};
+  }
+  t.push_seq = t.write_end();
+  Output(t, now);
+  return {SocketError::kNone, length};
+}
+
 IoResult Tcp::SendOwned(TcpSocket socket, const OwnedBuffer& buffer, Nanos now) {
   Tcb* const t = Resolve(socket);
   if (t == nullptr) return {SocketError::kBadSocket};
@@ -236,14 +249,8 @@ IoResult Tcp::SendOwned(TcpSocket socket, const OwnedBuffer& buffer, Nanos now) 
   }
   // More than there is room for may be lent once, so that one buffer may be of any size.
   const bool room = SendRoom(*t) > 0 && t->send.size() <= CongestionControl::kMaxWindow;
-  if (!room || IsShortOfMemory(*t) || !t->send.Lend(send_pool_, buffer)) {
-    if (room) counters_.no_send_buffer.Add();
-    WaitForRoom(*t);
-    return {SocketError::kWouldBlock};
-  }
-  t->push_seq = t->write_end();
-  Output(*t, now);
-  return {SocketError::kNone, buffer.length};
+  const bool taken = room && !IsShortOfMemory(*t) && t->send.Lend(send_pool_, buffer);
+  return AfterWhole(*t, room, taken, buffer.length, now);
 }
 
 IoResult Tcp::SendReceived(TcpSocket socket, const ReceivedData& data, Nanos now) {
@@ -251,14 +258,9 @@ IoResult Tcp::SendReceived(TcpSocket socket, const ReceivedData& data, Nanos now
   if (t == nullptr) return {SocketError::kBadSocket};
   if (const SocketError error = CheckSend(*t); error != SocketError::kNone) return {error};
   const bool room = SendRoom(*t) > 0;
-  if (!room || !t->send.TakePacket(send_pool_, data.packet, data.offset, data.length)) {
-    if (room) counters_.no_send_buffer.Add();
-    WaitForRoom(*t);
-    return {SocketError::kWouldBlock};
-  }
-  t->push_seq = t->write_end();
-  Output(*t, now);
-  return {SocketError::kNone, data.length};
+  const bool taken =
+      room && t->send.TakePacket(send_pool_, data.packet, data.offset, data.length);
+  return AfterWhole(*t, room, taken, data.length, now);
 }
 
 IoResult Tcp::Receive(TcpSocket socket, std::span<uint8_t> out, Nanos now) {
