@@ -114,6 +114,7 @@ void SampleStack(const transport::Transport& stack, MetricSample::Worker& w) {
   event("path_mtu_change", c.path_mtu_changes);
   event("path_mtu_learned", stack.path_mtus().counters().learned);
   event("path_mtu_evicted", stack.path_mtus().counters().evicted);
+  event("path_mtu_refused", stack.path_mtus().counters().refused);
   event("black_hole", c.black_holes);
   event("limit_connections", c.no_connection);
   event("limit_half_open", c.half_open_evicted);
