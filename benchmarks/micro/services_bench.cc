@@ -4,6 +4,7 @@
 
 #include <string_view>
 
+#include "benchmarks/micro/requests.h"
 #include "support/memory_services.h"
 
 namespace sluice::test {
@@ -15,18 +16,7 @@ using tables::ServiceKind;
 void ProxyConnectRequestClose(benchmark::State& state) {
   MemoryServices world;
   world.Proxy(ServiceKind::kTcpProxy, 80);
-  OneRequest client(world.tcp(), 100);
-  for (auto _ : state) {
-    transport::TcpSocket s;
-    if (world.tcp().Connect({}, {world.link().address(1), 80}, {}, &client, world.link().now(),
-                            s) != transport::SocketError::kNone) {
-      state.SkipWithError("no connection");
-      break;
-    }
-    world.Settle();
-  }
-  state.counters["connections/s"] =
-      benchmark::Counter(client.answers, benchmark::Counter::kIsRate);
+  MeasureConnections(state, world.link(), 80, [&] { world.Settle(); });
 }
 BENCHMARK(ProxyConnectRequestClose);
 
@@ -34,17 +24,7 @@ BENCHMARK(ProxyConnectRequestClose);
 void ProxyRequest(benchmark::State& state) {
   MemoryServices world;
   world.Proxy(ServiceKind::kTcpProxy, 80);
-  OneRequest client(world.tcp(), 100);
-  client.close_after_answer = false;
-  transport::TcpSocket s;
-  world.tcp().Connect({}, {world.link().address(1), 80}, {.no_delay = true}, &client,
-                      world.link().now(), s);
-  world.Settle();
-  for (auto _ : state) {
-    client.OnConnected(s, world.link().now());
-    world.Settle();
-  }
-  state.counters["requests/s"] = benchmark::Counter(client.answers, benchmark::Counter::kIsRate);
+  MeasureRequests(state, world.link(), 80, [&] { world.Settle(); });
 }
 BENCHMARK(ProxyRequest);
 

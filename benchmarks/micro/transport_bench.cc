@@ -3,6 +3,7 @@
 #include <benchmark/benchmark.h>
 
 #include "examples/echo_server.h"
+#include "benchmarks/micro/requests.h"
 #include "support/memory_link.h"
 
 namespace sluice::test {
@@ -35,18 +36,7 @@ void ConnectRequestClose(benchmark::State& state) {
   MemoryLink link;
   examples::EchoServer echo(link.tcp(1));
   echo.Listen({Ipv4(), 7});
-  OneRequest client(link.tcp(0), 100);
-  for (auto _ : state) {
-    transport::TcpSocket s;
-    if (link.tcp(0).Connect({}, {link.address(1), 7}, {}, &client, link.now(), s) !=
-        transport::SocketError::kNone) {
-      state.SkipWithError("no connection");
-      break;
-    }
-    link.Settle();
-  }
-  state.counters["connections/s"] =
-      benchmark::Counter(client.answers, benchmark::Counter::kIsRate);
+  MeasureConnections(state, link, 7, [&] { link.Settle(); });
 }
 BENCHMARK(ConnectRequestClose);
 
@@ -55,16 +45,7 @@ void Request(benchmark::State& state) {
   MemoryLink link;
   examples::EchoServer echo(link.tcp(1));
   echo.Listen({Ipv4(), 7});
-  OneRequest client(link.tcp(0), 100);
-  client.close_after_answer = false;
-  transport::TcpSocket s;
-  link.tcp(0).Connect({}, {link.address(1), 7}, {.no_delay = true}, &client, link.now(), s);
-  link.Settle();
-  for (auto _ : state) {
-    client.OnConnected(s, link.now());
-    link.Settle();
-  }
-  state.counters["requests/s"] = benchmark::Counter(client.answers, benchmark::Counter::kIsRate);
+  MeasureRequests(state, link, 7, [&] { link.Settle(); });
 }
 BENCHMARK(Request);
 

@@ -473,6 +473,29 @@ def test_large_datagrams_are_judged_before_fragmentation():
             sluice.check_accounts()
 
 
+def tell_too_big(rig, sluice, quoted, mtu):
+    with inside(rig.namespace("h1")):
+        raw = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+    with raw, growing(sluice, "sluice_tcp_events_total", event="path_mtu_learned"):
+        raw.sendto(struct.pack("!BBHI", 2, 0, 0, mtu) + quoted, (ROUTER[6], 0))
+
+
+def segment_in_flight(rig, s):
+    """An answer of the echo service, which h1 holds back until its table `hold` is deleted."""
+    rig.run("h1", "nft", "add table inet hold; add chain inet hold input "
+            f"{{ type filter hook input priority 0; }}; add rule inet hold input tcp sport {ECHO} drop")
+    with inside(rig.namespace("h1")):
+        tap = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x86dd))
+    with tap:
+        tap.settimeout(20)
+        s.sendall(b"again")
+        while True:
+            packet = tap.recv(2000)
+            if packet[6] == socket.IPPROTO_TCP and packet[40:42] == struct.pack("!H", ECHO) and (
+                    packet.endswith(b"again")):
+                return packet
+
+
 def test_what_routers_tell_of_a_path_is_remembered():
     with Rig(queues=2) as rig, Sluice(rig, services=SERVICES, workers={"count": 1}) as sluice:
         with connected(rig, 6, ECHO, kind=socket.SOCK_DGRAM) as s:
@@ -484,10 +507,16 @@ def test_what_routers_tell_of_a_path_is_remembered():
                       socket.inet_pton(socket.AF_INET6, ROUTER[6]) +
                       socket.inet_pton(socket.AF_INET6, mine) +
                       struct.pack("!HHHH", ECHO, port, 12, 0) + b"ping")
-            with inside(rig.namespace("h1")):
-                raw = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
-            with raw, growing(sluice, "sluice_tcp_events_total", event="path_mtu_learned"):
-                raw.sendto(struct.pack("!BBHI", 2, 0, 0, 1300) + quoted, (ROUTER[6], 0))
+            tell_too_big(rig, sluice, quoted, 1290)
+        # Nothing shows that it is about a datagram that was sent: connections take no notice.
+        with connected(rig, 6, ECHO) as s:
+            s.sendall(b"hello")
+            assert s.recv(100) == b"hello"
+            (found,) = sockets(sluice, state="ESTABLISHED", service="echo")
+            assert found["path_mtu"] == 1500
+            tell_too_big(rig, sluice, segment_in_flight(rig, s), 1300)
+            rig.run("h1", "nft", "delete table inet hold")
+            assert s.recv(100) == b"again"
         with connected(rig, 6, ECHO) as s:
             s.sendall(b"hello")
             assert s.recv(100) == b"hello"
@@ -498,7 +527,7 @@ def test_what_routers_tell_of_a_path_is_remembered():
             assert s.recv(100) == b"hello"
             (found,) = sockets(sluice, state="ESTABLISHED", service="echo")
             assert found["path_mtu"] == 1500
-        assert sluice.get("sluice_table_used", table="path_mtus") == 1
+        assert sluice.get("sluice_table_used", table="path_mtus") == 2  # datagrams' is kept apart
         sluice.check_accounts()
 
 

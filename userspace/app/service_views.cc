@@ -24,6 +24,16 @@ std::string Text(const transport::Endpoint& e) {
   return ToString(tables::ServiceAddress{e.address, e.port});
 }
 
+// What one worker has counted; `active` is not in it, since that is the caller's to tell.
+void AddTo(telemetry::ServiceCounts& counts, const services::ServiceStats& stats) {
+  counts.accepted += stats.accepted.Read();
+  counts.retries += stats.retries.Read();
+  counts.bytes_in += stats.bytes_in.Read();
+  counts.bytes_out += stats.bytes_out.Read();
+  counts.messages_in += stats.messages_in.Read();
+  counts.messages_out += stats.messages_out.Read();
+}
+
 double Millis(Nanos n) { return static_cast<double>(n.count()) / 1e6; }
 
 SocketView ViewOf(const transport::Tcb& t) {
@@ -104,6 +114,7 @@ void SampleStack(const transport::Transport& stack, MetricSample::Worker& w) {
   event("path_mtu_change", c.path_mtu_changes);
   event("path_mtu_learned", stack.path_mtus().counters().learned);
   event("path_mtu_evicted", stack.path_mtus().counters().evicted);
+  event("path_mtu_refused", stack.path_mtus().counters().refused);
   event("black_hole", c.black_holes);
   event("limit_connections", c.no_connection);
   event("limit_half_open", c.half_open_evicted);
@@ -221,12 +232,7 @@ std::vector<ServiceView> ServiceControl::Services() const {
         if (!s.draining() && s.listening() < wanted) v.state = "partly";
         const services::ServiceStats& stats = s.stats();
         v.active += s.active();
-        v.accepted += stats.accepted.Read();
-        v.retries += stats.retries.Read();
-        v.bytes_in += stats.bytes_in.Read();
-        v.bytes_out += stats.bytes_out.Read();
-        v.messages_in += stats.messages_in.Read();
-        v.messages_out += stats.messages_out.Read();
+        AddTo(v, stats);
         for (size_t i = 0; i < services::kServiceFailureCount; ++i) {
           const uint64_t n = stats.failed[i].Read();
           if (n == 0) continue;
@@ -283,19 +289,6 @@ void ServiceControl::Sample(MetricSample& sample) const {
     MetricSample::Service s;
     s.name = services[slot].service;
     s.kind = std::string(Name(services[slot].kind));
-    const auto of = [&](Counter services::ServiceStats::*counter) {
-      return sum([&](const services::ServiceCounters& c) -> const Counter& {
-        return c.service(slot).*counter;
-      });
-    };
-    using Stats = services::ServiceStats;
-    s.active = of(&Stats::active);
-    s.accepted = of(&Stats::accepted);
-    s.retries = of(&Stats::retries);
-    s.bytes_in = of(&Stats::bytes_in);
-    s.bytes_out = of(&Stats::bytes_out);
-    s.messages_in = of(&Stats::messages_in);
-    s.messages_out = of(&Stats::messages_out);
     for (size_t i = 0; i < services::kServiceFailureCount; ++i) {
       s.failures.push_back({std::string(services::kServiceFailureNames[i]),
                             sum([&](const services::ServiceCounters& c) -> const Counter& {
@@ -303,7 +296,9 @@ void ServiceControl::Sample(MetricSample& sample) const {
                             })});
     }
     for (const Of& one : sets_) {
-      const Stats& stats = one.program->set.counters().service(slot);
+      const services::ServiceStats& stats = one.program->set.counters().service(slot);
+      s.active += stats.active.Read();
+      AddTo(s, stats);
       AddTo(s.connect_time, HistogramOf(services::kConnectTimeBounds, stats.connect_time,
                                         stats.connect_time_ns));
     }

@@ -126,7 +126,7 @@ struct HttpConnection {
   uint16_t input_end = 0;
   uint16_t head_size = 0;
   uint32_t generation = 0;   // of answers: survives the connection
-  Nanos idle_since;          // when the last answer had been sent
+  Nanos since;               // when the last answer had been sent; while one is sent, when it began
   size_t sent = 0;           // of head and body
   std::string_view body;     // `page`'s
   std::shared_ptr<const std::string> page;
@@ -137,7 +137,7 @@ struct HttpConnection {
   void Start(HttpService* service, transport::TcpSocket s, Nanos now) {
     owner = service;
     socket = s;
-    idle_since = now;
+    since = now;
     state = State::kReading;
     keep_alive = true;
     head_only = false;

@@ -120,6 +120,8 @@ void HealthChecker::OnConnected(transport::TcpSocket socket, Nanos now) {
              "\r\nUser-Agent: sluice\r\nConnection: close\r\n\r\n";
   const auto sent = context_.transport.tcp().Send(
       socket, {reinterpret_cast<const uint8_t*>(request.data()), request.size()}, now);
+  // Already over again, when the reset came together with the SYN-ACK.
+  if (!sent.ok() && sent.error != SocketError::kWouldBlock) return Result(probe, false, now);
   // A new connection has room for it, if the worker has.
   if (sent.bytes < request.size()) Skip(probe, now);
 }

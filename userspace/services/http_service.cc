@@ -14,6 +14,7 @@ using State = HttpConnection::State;
 
 constexpr Nanos kPageTimeout = Seconds(10);   // the control thread is not asked twice
 constexpr Nanos kGoodbyeTimeout = Seconds(2);  // for the client to close
+constexpr Nanos kPatience = Seconds(5);        // with a request or an answer, while others want the place
 constexpr size_t kPiece = 8 * 1024;            // given to the stack between two looks at its memory
 
 struct StatusText {
@@ -82,19 +83,25 @@ uint32_t HttpService::Place(Nanos now) {
   return context_.http.Alloc();
 }
 
-// Ends the connection, of this service or of any, that has been without a request longest.
+// Ends the connection, of this service or of any, that has been without a request longest; when there is
+// none, the one that has been busy longest with what only the client holds up.
 bool HttpService::MakeRoom(bool of_this, Nanos now) {
   HttpConnection* idlest = nullptr;
+  HttpConnection* slowest = nullptr;
   for (uint32_t i = 0; i < context_.http.capacity(); ++i) {
     HttpConnection& c = context_.http[i];
-    if (c.owner == nullptr || (of_this && c.owner != this)) continue;
+    if (c.owner == nullptr || (of_this && c.owner != this) || c.state == State::kWaiting) continue;
     const bool idle = c.state == State::kGoodbye ||
                       (c.state == State::kReading && !c.reader.in_request());
-    if (idle && (idlest == nullptr || c.idle_since < idlest->idle_since)) idlest = &c;
+    if (!idle && now - c.since < kPatience) continue;
+    HttpConnection*& first = idle ? idlest : slowest;
+    if (first == nullptr || c.since < first->since) first = &c;
   }
-  if (idlest == nullptr) return false;
-  idlest->owner->stats_->Fail(ServiceFailure::kEvicted);
-  idlest->owner->Finish(*idlest, false, now);
+  HttpConnection* const victim = idlest != nullptr ? idlest : slowest;
+  if (victim == nullptr) return false;
+  victim->owner->stats_->Fail(ServiceFailure::kEvicted);
+  // What has not been taken of an answer would keep its memory.
+  victim->owner->Finish(*victim, /*abort=*/victim->state == State::kSending, now);
   return true;
 }
 
@@ -115,7 +122,7 @@ void HttpService::Advance(HttpConnection& c, Nanos now) {
         if (!SendAnswer(c, now)) return;
         if (!c.keep_alive) return SayGoodbye(c, now);
         c.state = State::kReading;
-        c.idle_since = now;
+        c.since = now;
         SetTimer(c, now + config_->idle_timeout);
         break;
       case State::kWaiting:
@@ -211,6 +218,7 @@ void HttpService::Answer(HttpConnection& c, uint16_t status,
   c.body = c.page == nullptr || c.head_only ? std::string_view() : body;
   c.sent = 0;
   c.state = State::kSending;
+  c.since = now;
   stats_->messages_out.Add();
   SetTimer(c, now + config_->idle_timeout);
 }
@@ -235,7 +243,7 @@ bool HttpService::SendAnswer(HttpConnection& c, Nanos now) {
 
 void HttpService::SayGoodbye(HttpConnection& c, Nanos now) {
   tcp().Shutdown(c.socket, now);
-  c.idle_since = now;
+  c.since = now;
   c.state = State::kGoodbye;
   SetTimer(c, now + kGoodbyeTimeout);
   Discard(c, now);

@@ -5,9 +5,11 @@
 // read when the answer before has been sent, so a client that does not read its answers is not read
 // from. A request must be complete `idle_timeout` after the answer before it, however slowly its bytes
 // come, and an answer must have been sent as long after its request, however slowly they go. At the limit
-// of connections the one that has been without a request longest makes room (kEvicted), so that idle
-// ones do not keep checks of this machine out. Before it closes, the service says so and reads on for a while, since a reset could overtake
-// the answer (RFC 9112 section 9.6). There is no Date, for want of a clock (RFC 9110 section 6.6.1).
+// of connections the one that has been without a request longest makes room (kEvicted); when each has
+// one, that whose client has held up its request or its answer longest, five seconds at least. So neither
+// idle nor slow ones keep checks of this machine out. Before it closes, the service says so and reads on
+// for a while, since a reset could overtake the answer (RFC 9112 section 9.6). There is no Date, for want
+// of a clock (RFC 9110 section 6.6.1).
 //
 // Thread: the worker's. Connections come from a slab, pages are shared, nothing else is allocated.
 #ifndef SLUICE_SERVICES_HTTP_SERVICE_H_

@@ -31,21 +31,19 @@ void Begin(uint8_t* out, uint8_t command, uint8_t family, size_t length) {
 
 size_t WriteProxyHeader(const Endpoint& client, const Endpoint& listener,
                         std::span<uint8_t, kProxyHeaderMax> out) {
+  const bool v4 = client.address.is_v4();
+  const size_t length = v4 ? kLength4 : kLength6;
+  const size_t address = length / 2 - sizeof(uint16_t);
+  Begin(out.data(), kCommandProxy, v4 ? kTcp4 : kTcp6, length);
   uint8_t* const body = out.data() + kProxyHeaderFixed;
-  if (client.address.is_v4()) {
-    Begin(out.data(), kCommandProxy, kTcp4, kLength4);
-    client.address.v4().ToWire(body);
-    listener.address.v4().ToWire(body + 4);
-    StoreBe16(body + 8, client.port);
-    StoreBe16(body + 10, listener.port);
-    return kProxyHeaderFixed + kLength4;
-  }
-  Begin(out.data(), kCommandProxy, kTcp6, kLength6);
-  client.address.v6().ToWire(body);
-  listener.address.v6().ToWire(body + 16);
-  StoreBe16(body + 32, client.port);
-  StoreBe16(body + 34, listener.port);
-  return kProxyHeaderFixed + kLength6;
+  const auto put = [v4](const IpAddress& a, uint8_t* to) {
+    v4 ? a.v4().ToWire(to) : a.v6().ToWire(to);
+  };
+  put(client.address, body);
+  put(listener.address, body + address);
+  StoreBe16(body + 2 * address, client.port);
+  StoreBe16(body + 2 * address + sizeof(uint16_t), listener.port);
+  return kProxyHeaderFixed + length;
 }
 
 size_t WriteLocalProxyHeader(std::span<uint8_t, kProxyHeaderMax> out) {

@@ -16,6 +16,15 @@ using tables::ServiceConfig;
 using tables::ServiceKind;
 using tables::ServicesConfig;
 
+// Also where the backends are counted: one may get its place late, when others give up theirs. (A
+// service's own place stays.)
+bool IsSame(const ServiceConfig& a, const ServiceConfig& b) {
+  return a == b && std::equal(a.backends.begin(), a.backends.end(), b.backends.begin(),
+                              [](const tables::BackendConfig& x, const tables::BackendConfig& y) {
+                                return x.slot == y.slot;
+                              });
+}
+
 }  // namespace
 
 ServiceSet::ServiceSet(transport::Transport& transport, const ServiceLimits& limits,
@@ -94,7 +103,7 @@ void ServiceSet::Apply(std::shared_ptr<const ServicesConfig> config, Nanos now) 
   }
   for (size_t i = 0; i < kept.size(); ++i) {
     const Service::ConfigPtr wanted(config, &config->services[i]);
-    if (kept[i] != nullptr && !(kept[i]->config() == *wanted)) {
+    if (kept[i] != nullptr && !IsSame(kept[i]->config(), *wanted)) {
       kept[i]->Reconfigure(wanted, now);
       kept[i]->CloseUnwanted(now);
     }

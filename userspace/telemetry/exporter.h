@@ -80,17 +80,7 @@ struct MetricSample {
     uint64_t checks_failed = 0;
     uint64_t checks_skipped = 0;
   };
-  // Over all workers.
-  struct Service {
-    std::string name;
-    std::string kind;
-    uint64_t active = 0;
-    uint64_t accepted = 0;
-    uint64_t retries = 0;
-    uint64_t bytes_in = 0;
-    uint64_t bytes_out = 0;
-    uint64_t messages_in = 0;
-    uint64_t messages_out = 0;
+  struct Service : ServiceCounts {
     std::vector<LabeledCount> failures;  // by reason
     Histogram connect_time;
     std::vector<Backend> backends;

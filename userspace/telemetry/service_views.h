@@ -56,12 +56,10 @@ struct BackendView {
   uint64_t checks_failed = 0;
 };
 
-struct ServiceView {
+// A service's counts, over all workers, as both metrics and views have them.
+struct ServiceCounts {
   std::string name;
   std::string kind;
-  std::string state;  // listening, partly (an address could not be listened on), draining
-  std::vector<std::string> listen;
-  std::string balance;  // of proxies
   uint64_t active = 0;  // connections or sessions
   uint64_t accepted = 0;
   uint64_t retries = 0;
@@ -69,6 +67,12 @@ struct ServiceView {
   uint64_t bytes_out = 0;
   uint64_t messages_in = 0;
   uint64_t messages_out = 0;
+};
+
+struct ServiceView : ServiceCounts {
+  std::string state;  // listening, partly (an address could not be listened on), draining
+  std::vector<std::string> listen;
+  std::string balance;  // of proxies
   std::vector<LabeledCount> failures;  // those that are not 0
   std::vector<BackendView> backends;
 };

@@ -4,9 +4,12 @@
 #include <memory>
 #include <string>
 
+#include "base/byte_order.h"
 #include "services/proxy_protocol.h"
+#include "support/packet_builder.h"
 #include "support/proxy_worlds.h"
 #include "support/service_rig.h"
+#include "wire/tcp.h"
 
 namespace sluice::test {
 namespace {
@@ -299,6 +302,30 @@ TEST(HealthCheck, ByHttpWithoutMemoryForTheRequest) {
   EXPECT_EQ(rig.backend("web", 8081).checks_failed.Read(), 0u);
   EXPECT_GT(rig.backend("web", 8081).checks_skipped.Read(), 10u);
   EXPECT_TRUE(IsUp(rig, 8081));
+}
+
+// A backend that resets at once, with its SYN-ACK in one burst: that is its failure, not a want of ours.
+TEST(HealthCheck, ByHttpWithAResetBeforeTheRequest) {
+  ServiceRig rig;
+  HttpBackend backend(rig, 8081, "HTTP/1.1 200 OK\r\n\r\n");
+  rig.link().filter = [&](int from, const std::vector<uint8_t>& packet) {
+    const wire::L4PortsView ports(&packet[20]);
+    if (from != 0 || ports.source_port() != 8081) return true;
+    TransportHost& proxy = rig.link().host(1);
+    proxy.stack().BeginBurst();
+    proxy.Deliver(packet, rig.now());
+    proxy.Deliver(PacketBuilder().Ipv4(Ipv4::FromWire(&packet[12]), Ipv4::FromWire(&packet[16]))
+                      .Tcp(8081, ports.destination_port(), wire::kTcpRst)
+                      .Sequence(LoadBe32(&packet[24]) + 1).Build(), rig.now());
+    proxy.stack().EndBurst(rig.now());
+    return false;
+  };
+  ServiceConfig config = Checked({8081}, HealthCheckConfig::Kind::kHttp);
+  rig.Apply({config});
+  rig.Run(Seconds(10));
+  EXPECT_FALSE(IsUp(rig, 8081));
+  EXPECT_GT(rig.backend("web", 8081).checks_failed.Read(), 3u);
+  EXPECT_EQ(rig.backend("web", 8081).checks_skipped.Read(), 0u);
 }
 
 // Another port, another host, other statuses, and no answer at all.

@@ -234,6 +234,48 @@ TEST_F(HttpSim, IdleConnectionsMakeRoom) {
   }
 }
 
+// ... as do those that have begun a request, or do not take their answer, for seconds: the slowest first.
+TEST_F(HttpSim, SlowConnectionsMakeRoom) {
+  ServiceConfig config = Http();
+  config.max_connections = 16;
+  rig_.Apply({config});
+  const auto page = std::make_shared<const std::string>(8'000'000, 'x');
+  for (const bool begun : {false, true}) {
+    const uint64_t evicted = rig_.failed("status", ServiceFailure::kEvicted);
+    const uint64_t refused = rig_.failed("status", ServiceFailure::kLimit);
+    std::vector<std::unique_ptr<TextClient>> slow;
+    while (slow.size() < 16) {
+      slow.push_back(std::make_unique<TextClient>(rig_, ServiceRig::Proxy(80),
+                                                  begun ? "G" : Get("/metrics")));
+      slow.back()->reading = begun;
+      rig_.Run(Millis(10));
+    }
+    for (const uint64_t token : rig_.tokens) rig_.set().OnPage(token, page, rig_.now());
+    rig_.tokens.clear();
+    rig_.Run(Seconds(1));
+    TextClient early(rig_, ServiceRig::Proxy(80), Get("/healthz"));
+    rig_.Run(Seconds(1));
+    EXPECT_EQ(early.got, "");  // they have had a second
+    EXPECT_EQ(rig_.failed("status", ServiceFailure::kLimit), refused + 1);
+    rig_.Run(Seconds(5));
+    TextClient probe(rig_, ServiceRig::Proxy(80), Get("/healthz"));
+    rig_.Run(Seconds(1));
+    EXPECT_EQ(probe.got, kOk) << begun;
+    EXPECT_EQ(Ask(Get("/healthz"), false), kOk);  // instead of `probe`, which is idle
+    EXPECT_EQ(rig_.failed("status", ServiceFailure::kEvicted), evicted + 2);
+    EXPECT_EQ(rig_.failed("status", ServiceFailure::kLimit), refused + 1);
+    EXPECT_EQ(rig_.set().usage().http_connections, 15u);
+    EXPECT_TRUE(slow[0]->closed || slow[0]->ended);
+    EXPECT_FALSE(slow[1]->closed || slow[1]->ended);
+    for (auto& c : slow) c->Abort();
+    for (TextClient* c : {&early, &probe}) c->Abort();
+    rig_.Run(Seconds(5));
+    EXPECT_EQ(rig_.set().usage().http_connections, 0u);
+  }
+  EXPECT_EQ(page.use_count(), 1);
+  EXPECT_EQ(rig_.Leftovers(), "");
+}
+
 // While memory for sending runs short, answers use little of it each: others need it too.
 TEST(HttpMemory, AnswersLeaveSome) {
   ServiceRig::Options options;

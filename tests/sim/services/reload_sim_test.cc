@@ -310,6 +310,37 @@ TEST(Reload, BackendSlotsThatAreGivenAway) {
   EXPECT_EQ(rig.Leftovers(), "");
 }
 
+// More backends than places: one that gets its place when others have gone is counted there from then on.
+TEST(Reload, BackendThatGetsItsSlotLate) {
+  ServiceRig rig;
+  NamedServer server(rig, ServiceRig::Backend(8080), "s");
+  const auto apply = [&](uint32_t slot) {
+    auto config = std::make_shared<tables::ServicesConfig>();
+    config->services = {TcpProxyTo({8080})};
+    config->services[0].slot = 0;
+    config->services[0].backends[0].slot = slot;
+    rig.set().Apply(config, rig.now());
+  };
+  apply(tables::kNoServiceSlot);
+  TextClient one(rig, ServiceRig::Proxy(80), "x");
+  rig.Run(Seconds(1));
+  EXPECT_EQ(one.got, "s:x");
+  apply(5);
+  const services::BackendStats& place = rig.set().counters().backend(5);
+  EXPECT_EQ(place.active.Read(), 1u);
+  EXPECT_EQ(place.up.Read(), 1u);
+  TextClient two(rig, ServiceRig::Proxy(80), "x");
+  rig.Run(Seconds(1));
+  EXPECT_EQ(two.got, "s:x");
+  EXPECT_EQ(place.active.Read(), 2u);
+  EXPECT_EQ(place.connections.Read(), 1u);
+  one.Close();
+  two.Close();
+  rig.Run(Seconds(1));
+  EXPECT_EQ(place.active.Read(), 0u);
+  EXPECT_EQ(rig.Leftovers(), "");
+}
+
 // While a client waits for a backend, others come and go: those that were tried are not tried again,
 // and those that were not are.
 TEST(Reload, BackendsThatWereTriedAreKnownByAddress) {

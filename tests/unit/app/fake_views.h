@@ -67,11 +67,11 @@ class FakeViews : public telemetry::ViewSource {
     return view;
   }
   std::vector<telemetry::ServiceView> Services() override {
-    return {{.name = "web",
-             .kind = "tcp_proxy",
-             .state = "listening",
-             .listen = {"10.0.0.1:80"},
-             .backends = {{.address = "10.1.0.2:8080", .health = "up"}}}};
+    telemetry::ServiceView web{{.name = "web", .kind = "tcp_proxy"}};
+    web.state = "listening";
+    web.listen = {"10.0.0.1:80"};
+    web.backends = {{.address = "10.1.0.2:8080", .health = "up"}};
+    return {web};
   }
 
   telemetry::FlowQuery last_flow_query;

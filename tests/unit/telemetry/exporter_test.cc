@@ -121,12 +121,10 @@ class Source : public MetricSource {
     w.tcp_events = {{"timeout", 54}};
     w.tcp_round_trips = times;
     w.udp_datagrams = {{"sent", 55}};
-    s.services = {{.name = "web",
-                   .kind = "tcp_proxy",
-                   .active = 56,
-                   .failures = {{"no_backend", 57}},
-                   .connect_time = times,
-                   .backends = {{.address = "10.0.0.9:80", .up = true, .active = 58}}}};
+    s.services = {{{.name = "web", .kind = "tcp_proxy", .active = 56},
+                   /*failures=*/{{"no_backend", 57}},
+                   /*connect_time=*/times,
+                   /*backends=*/{{.address = "10.0.0.9:80", .up = true, .active = 58}}}};
     s.firewall = {.generation = 31,
                   .rules = {{"xdp", 1}, {"worker", 8}, {"kernel", 2}},
                   .compile_seconds = 0.25,

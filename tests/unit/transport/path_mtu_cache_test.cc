@@ -45,6 +45,36 @@ TEST_F(PathMtu, FamiliesAreApartAndHaveTheirLeast) {
   EXPECT_EQ(At(To(1), Seconds(1)), 0u);
 }
 
+// What nobody has proven is for datagrams alone, and has an end of its own.
+TEST_F(PathMtu, UnprovenIsKeptApart) {
+  cache.LearnUnproven(To(1), 1300, Seconds(0));
+  EXPECT_EQ(At(To(1), Seconds(1)), 0u);
+  EXPECT_EQ(cache.LeastTold(To(1), Seconds(1)), 1300u);
+  EXPECT_EQ(cache.LeastTold(To(2), Seconds(1)), UINT32_MAX);
+  cache.Learn(To(1), 1400, Seconds(10));
+  EXPECT_EQ(At(To(1), Seconds(11)), 1400u);
+  EXPECT_EQ(cache.LeastTold(To(1), Seconds(11)), 1300u);
+  EXPECT_EQ(cache.LeastTold(To(1), Seconds(605)), 1400u);
+  EXPECT_EQ(Entries(), 1u);
+}
+
+TEST_F(PathMtu, UnprovenDisplacesNothingProven) {
+  for (uint32_t i = 0; i < 1000; ++i) cache.Learn(To(i), 1400, Seconds(0));
+  uint32_t before = 0, after = 0;
+  for (uint32_t i = 0; i < 1000; ++i) before += At(To(i), Seconds(1)) != 0;
+  ASSERT_EQ(before, 64u);
+  for (uint32_t i = 1000; i < 2000; ++i) cache.LearnUnproven(To(i), 1300, Seconds(1));
+  for (uint32_t i = 0; i < 1000; ++i) after += At(To(i), Seconds(2)) != 0;
+  EXPECT_EQ(after, before);
+  EXPECT_EQ(cache.counters().refused.Read(), 1000u);
+  // The other way round it does.
+  for (uint32_t i = 0; i < 1000; ++i) cache.LearnUnproven(To(i), 1300, Seconds(700));
+  for (uint32_t i = 0; i < 1000; ++i) cache.Learn(To(i), 1400, Seconds(700));
+  after = 0;
+  for (uint32_t i = 0; i < 1000; ++i) after += At(To(i), Seconds(701)) != 0;
+  EXPECT_EQ(after, 64u);
+}
+
 TEST_F(PathMtu, IsBounded) {
   for (uint32_t i = 0; i < 10'000; ++i) cache.Learn(To(i), 1400, Seconds(i));
   EXPECT_EQ(cache.capacity(), 64u);

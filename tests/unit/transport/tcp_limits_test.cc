@@ -76,6 +76,42 @@ TEST(SackLimits, DataBeforeAFinCounts) {
   EXPECT_EQ(t.state(), transport::TcpState::kFinWait2);
 }
 
+// However much is in flight, one ACK has so many segments looked at; the others' turn comes soon after.
+TEST(SackLimits, LossesAreFoundInPortions) {
+  TcpScript t;
+  t.Establish("<mss 88,nop,nop,sackOK,nop,wscale 7>", 60000);
+  while (Of(t).scoreboard.count() < 3000) {
+    while (t.Send(20000) > 0) {
+    }
+    t.Wait(Millis(10));
+    t.Discard();
+    if (Of(t).scoreboard.count() >= 3000) break;
+    t.In(". 1:1(0) ack " + std::to_string(Of(t).snd_nxt - Of(t).iss) + " win 60000");
+  }
+  const uint32_t mss = Of(t).mss;
+  const uint32_t in_flight = Of(t).scoreboard.count();
+  const int una = static_cast<int>(Of(t).snd_una - Of(t).iss);
+  const int nxt = static_cast<int>(Of(t).snd_nxt - Of(t).iss);
+  const auto sack = [&](int segments) {
+    t.In(". 1:1(0) ack " + std::to_string(una) + " win 60000 <nop,nop,sack " +
+         Block(nxt - segments * static_cast<int>(mss), nxt) + ">");
+    t.Discard();
+  };
+  sack(4);
+  EXPECT_LE(Of(t).scoreboard.lost_bytes(), 1024 * mss);
+  EXPECT_GT(Of(t).scoreboard.lost_bytes(), 1000 * mss);
+  EXPECT_EQ(Of(t).recovery, transport::Recovery::kRecovery);
+  // What tells nothing new has none looked at; news goes on where the last stopped.
+  for (int i = 0; i < 5; ++i) sack(4);
+  EXPECT_LE(Of(t).scoreboard.lost_bytes(), 1024 * mss);
+  sack(5);
+  EXPECT_GT(Of(t).scoreboard.lost_bytes(), 2000 * mss);
+  EXPECT_LE(Of(t).scoreboard.lost_bytes(), 2048 * mss);
+  t.Wait(Millis(5));
+  EXPECT_EQ(Of(t).scoreboard.lost_bytes(), (in_flight - 5) * mss);
+  t.Discard();
+}
+
 TEST(SegmentLimits, PerConnection) {
   TcpScript::Options o;
   o.config.tcp.limits.segments_per_connection = 4;
@@ -196,6 +232,21 @@ TEST(SendMemory, AFewWordsAreAlwaysSaid) {
   EXPECT_EQ(t.Send(5000), 1024u);
   EXPECT_EQ(t.Send(5000), 0u);
   t.Discard();
+  // ... and the next, when these have arrived.
+  t.writable = 0;
+  t.Wait(Millis(10));
+  EXPECT_EQ(t.writable, 0);
+  t.In(". 1:1(0) ack 1025 win 64000");
+  t.Wait(Millis(10));
+  EXPECT_EQ(t.writable, 1);
+  EXPECT_LT(t.tcp().SendMemory(), 64u);
+  EXPECT_EQ(t.Send(5000), 1024u);
+  // Who asks for room has none, and is not called in vain.
+  t.In(". 1:1(0) ack 2049 win 64000");
+  EXPECT_EQ(t.tcp().SendRoom(t.socket), 0u);
+  t.Wait(Millis(10));
+  EXPECT_EQ(t.writable, 1);
+  t.Discard();
 }
 
 // A closed connection whose peer acknowledges a byte at a time holds its data for so long only.
@@ -266,6 +317,28 @@ TEST(Orphans, MakeWayWhenMemoryIsShort) {
   EXPECT_EQ(t.writable, 0);
   t.Wait(Seconds(2));
   EXPECT_EQ(t.tcp().usage().orphans, 1u);
+  EXPECT_EQ(t.tcp().counters().orphans_for_memory.Read(), 1u);
+  EXPECT_EQ(t.writable, 1);
+  t.Discard();
+}
+
+// They are looked for a few times a second only, since there may be many of them.
+TEST(Orphans, AreLookedForAFewTimesASecond) {
+  TcpScript::Options o;
+  o.config.tcp.limits.send_frames = 1;
+  TcpScript t(o);
+  t.Establish();
+  t.Send(1000);
+  t.Close();
+  t.Wait(Millis(4900));
+  t.Discard();
+  t.peer_port = 41000;
+  t.Establish();
+  EXPECT_EQ(t.Send(1000), 0u);
+  t.Wait(Millis(150));
+  EXPECT_EQ(t.tcp().usage().orphans, 1u);  // for 5.05 s now; the last look was after 4.9
+  t.Wait(Millis(150));
+  EXPECT_EQ(t.tcp().usage().orphans, 0u);
   EXPECT_EQ(t.tcp().counters().orphans_for_memory.Read(), 1u);
   EXPECT_EQ(t.writable, 1);
   t.Discard();
@@ -364,6 +437,31 @@ TEST(Turns, OneAckSetsFreeAPortion) {
   t.Wait(Nanos());
   EXPECT_GE(t.pending(), window);
   EXPECT_GT(t.host().stack().NextDeadline(), t.now());
+  t.Discard();
+}
+
+// More connections than a turn has segments for want to force theirs past a silly window at once: those
+// that come too late do so the next time, and have not probed in vain.
+TEST(Turns, ForceOutlivesATurnThatIsUsedUp) {
+  TcpScript t;
+  std::vector<transport::TcpSocket> sockets;
+  for (int i = 0; i < 520; ++i) {
+    t.peer_port = static_cast<uint16_t>(20000 + i);
+    t.Establish("<mss 1000>", 4000);
+    t.In(". 1:1(0) ack 1 win 500");
+    t.Send(3000);
+    sockets.push_back(t.socket);
+  }
+  t.Nothing();
+  const auto forced = [&] {
+    return std::count_if(sockets.begin(), sockets.end(),
+                         [&](transport::TcpSocket s) { return t.tcp().Find(s)->Flight() == 500; });
+  };
+  t.Wait(Millis(250));
+  EXPECT_EQ(forced(), 512);
+  t.Wait(Millis(200));
+  EXPECT_EQ(forced(), 520);
+  EXPECT_EQ(t.tcp().counters().zero_window_probes.Read(), 0u);
   t.Discard();
 }
 

@@ -39,11 +39,12 @@ struct Recovering : TcpScript {
     if (!sack.empty()) o += std::string(o.empty() ? "" : ",") + "nop,nop,sack " + sack;
     In(". 1:1(0) ack " + std::to_string(ack) + " win 64000" + (o.empty() ? "" : " <" + o + ">"));
   }
-  // Sends full segments; they are taken off the list.
-  void SendSegments(int count) {
+  // Sends full segments, which are taken off the list, and waits.
+  void SendSegments(int count, Nanos then = Nanos()) {
     Send(static_cast<uint32_t>(count) * 1000);
     for (int i = 0; i < count; ++i) EXPECT_NE(Next(), "");
     Nothing();
+    if (then > Nanos()) Wait(then);
   }
   const transport::Tcb& tcb() { return *tcp().Find(socket); }
   bool ts = false;
@@ -227,8 +228,7 @@ TEST(Rfc6582, PartialAckRetransmitsNextHole) {
 // only the hole is sent again.
 TEST(Rfc6675, HoleIsRetransmitted) {
   Recovering t;
-  t.SendSegments(10);
-  t.Wait(Millis(100));
+  t.SendSegments(10, Millis(100));
   t.Ack(1, "1001:2001");
   t.Ack(1, "1001:3001");
   t.Nothing();
@@ -243,8 +243,7 @@ TEST(Rfc6675, HoleIsRetransmitted) {
 // Section 4, IsLost: several holes are filled, as the window allows, lowest first.
 TEST(Rfc6675, SeveralHoles) {
   Recovering t;
-  t.SendSegments(10);
-  t.Wait(Millis(100));
+  t.SendSegments(10, Millis(100));
   t.Ack(1, "9001:10001 5001:8001 2001:4001");
   t.Out(Segment(1, 1001));
   const std::string second = t.Next();
@@ -265,8 +264,7 @@ TEST(Rfc6675, SeveralHoles) {
 // segment is among what was SACKed, and all is sent again.
 TEST(Rfc2018, RenegingIsSurvived) {
   Recovering t;
-  t.SendSegments(3);
-  t.Wait(Millis(100));
+  t.SendSegments(3, Millis(100));
   t.Ack(1, "2001:3001");
   t.Ack(1001, "2001:3001");  // the receiver now drops 2001:3001 again
   t.Ack(2001);
@@ -292,8 +290,7 @@ TEST(Rfc6675, NonsenseSackIsIgnored) {
 // waited for during a quarter of the least RTT; then it counts as lost.
 TEST(Rfc8985, ReorderingWindow) {
   Recovering t;
-  t.SendSegments(2);
-  t.Wait(Millis(100));
+  t.SendSegments(2, Millis(100));
   t.Ack(1, "1001:2001");
   t.Nothing();
   t.Wait(Millis(20));
@@ -305,8 +302,7 @@ TEST(Rfc8985, ReorderingWindow) {
 // ... and if it arrives in time nothing is sent, and the window stays.
 TEST(Rfc8985, ReorderingWithinTheWindowIsHarmless) {
   Recovering t;
-  t.SendSegments(10);
-  t.Wait(Millis(100));
+  t.SendSegments(10, Millis(100));
   t.Ack(1, "1001:2001");
   t.Wait(Millis(15));
   t.Ack(2001);
@@ -315,6 +311,23 @@ TEST(Rfc8985, ReorderingWithinTheWindowIsHarmless) {
   EXPECT_TRUE(t.tcb().rack.reordering_seen);
   EXPECT_EQ(t.tcb().congestion.cwnd() >= 10000u, true);
   EXPECT_EQ(t.tcp().counters().segments_retransmitted.Read(), 0u);
+}
+
+// An ACK that tells nothing new has nothing looked at: what only time shows is the timer's.
+TEST(Rfc8985, OnlyNewsAndTheTimerFindLosses) {
+  Recovering t;
+  for (int i = 0; i < 3; ++i) {
+    t.SendSegments(1);
+    t.Wait(Millis(10));
+  }
+  t.Wait(Millis(90));
+  t.Ack(1, "2001:3001");
+  t.Wait(Millis(8));
+  t.Nothing();
+  t.Ack(1, "2001:3001");
+  EXPECT_EQ(t.tcb().scoreboard.lost_bytes(), 0u);  // the first segment's time is over
+  t.Wait(Millis(10));
+  t.Out(Segment(1, 1001, true));
 }
 
 // Section 6.2: a retransmission that is lost is found by what was sent after it, without a timeout.
@@ -441,8 +454,7 @@ TEST(Rfc3522, SpuriousTimeoutIsUndone) {
 // RFC 3708: D-SACK tells that what was retransmitted came twice.
 TEST(Rfc3708, DsackUndoesTheReduction) {
   Recovering t;
-  t.SendSegments(10);
-  t.Wait(Millis(100));
+  t.SendSegments(10, Millis(100));
   t.Ack(1, "1001:4001");
   t.Out(Segment(1, 1001));
   EXPECT_EQ(t.tcb().recovery, Recovery::kRecovery);

@@ -220,6 +220,28 @@ TEST_F(Udp, PacketTooBigMakesSmallerFragments) {
   EXPECT_EQ(host_.stack().path_mtus().counters().entries.Read(), 1u);
 }
 
+// Nothing shows that it is about a datagram that was sent: connections take no notice, nor does anybody of
+// what is no smaller than the path is known to be.
+TEST_F(Udp, PacketTooBigIsForDatagramsOnly) {
+  Bind({Ipv6(), 5000});
+  const IpAddress there = *ParseIpAddress("2001:db8:7::2");
+  const auto too_big = [&](uint32_t mtu) {
+    const Bytes quoted = PacketBuilder().Ipv6("2001:db8::1", "2001:db8:7::2").Udp(5000, 53)
+                             .Payload("never sent").Build();
+    return host_.Deliver(PacketBuilder().Ipv6("2001:db8:9::9", "2001:db8::1").Icmpv6(2, 0, mtu)
+                             .Payload(quoted).Build(), Seconds(1));
+  };
+  EXPECT_TRUE(too_big(1500));
+  EXPECT_TRUE(too_big(9000));
+  EXPECT_EQ(host_.stack().path_mtus().counters().entries.Read(), 0u);
+  EXPECT_TRUE(too_big(1280));
+  EXPECT_EQ(host_.stack().path_mtus().counters().entries.Read(), 1u);
+  transport::TcpSocket s;
+  ASSERT_EQ(host_.tcp().Connect({}, {there, 80}, {}, nullptr, Seconds(1), s), SocketError::kNone);
+  EXPECT_EQ(host_.tcp().Find(s)->path_mtu, 1500u);
+  EXPECT_EQ(host_.tcp().Abort(s, Seconds(1)), SocketError::kNone);
+}
+
 // Datagrams of IPv4 may be fragmented on their way: nobody has a reason to say that one was too big.
 TEST_F(Udp, FragmentationNeededIsNotBelievedWithoutDontFragment) {
   const UdpSocket s = Bind({Ipv4(), 5000});

@@ -26,6 +26,8 @@ struct Rack {
   uint8_t reo_wnd_persist = kReoWndPersist;
   bool dsack_round_valid = false;
   wire::TcpSeq dsack_round;
+  bool news = false;       // something has arrived since the last walk for losses began
+  Nanos due;               // when what that walk has found not yet to be lost will be
 
   // RACK_sent_after: by time, and by sequence among those sent at once.
   static bool SentAfter(Nanos t1, wire::TcpSeq seq1, Nanos t2, wire::TcpSeq seq2) {
@@ -37,6 +39,7 @@ struct Rack {
   // Step 2, for a segment that has been (S)ACKed. `ambiguous`: it was retransmitted, and the ACK may
   // be for the original (by timestamp, or because it came sooner than any RTT before).
   void OnDelivered(Nanos sent, wire::TcpSeq end, bool retransmitted, bool ambiguous, Nanos now) {
+    news = true;
     if (retransmitted && ambiguous) return;
     if (!valid || SentAfter(sent, end, xmit_time, end_seq)) {
       xmit_time = sent;

@@ -41,6 +41,7 @@ void Scoreboard::PopFront(TxSegments& pool) {
   (head_ == kNoIndex ? tail_ : pool[head_].previous) = kNoIndex;
   if (hint_ == index) hint_ = head_;
   if (found_ == index) found_ = head_;
+  if (walk_ == index) walk_ = head_;
   pool.Free(index);
 }
 
@@ -73,7 +74,7 @@ bool Scoreboard::Split(TxSegments& pool, uint32_t index, uint32_t at) {
 
 void Scoreboard::Clear(TxSegments& pool) {
   while (!empty()) PopFront(pool);
-  hint_ = found_ = kNoIndex;
+  hint_ = found_ = walk_ = kNoIndex;
 }
 
 uint32_t Scoreboard::Find(const TxSegments& pool, wire::TcpSeq seq, uint32_t& budget) {

@@ -6,7 +6,7 @@
 // of what is in the network (RFC 6675's pipe, kept up to date by marks instead of counted anew).
 //
 // A segment is what was sent as one: a SACK of a part of it counts for nothing, so that a peer cannot
-// make many of one. What an ACK may cost is a budget of steps (Find). One thread.
+// make many of one. What an ACK may cost is a budget of steps (Find, walk). One thread.
 #ifndef SLUICE_TRANSPORT_TCP_SCOREBOARD_H_
 #define SLUICE_TRANSPORT_TCP_SCOREBOARD_H_
 
@@ -82,6 +82,11 @@ class Scoreboard {
   // search goes on there).
   uint32_t Find(const TxSegments& pool, wire::TcpSeq seq, uint32_t& budget);
 
+  // Where a walk for losses that was cut goes on; the head when none was.
+  uint32_t walk() const { return walk_ == kNoIndex ? head_ : walk_; }
+  bool walking() const { return walk_ != kNoIndex; }
+  void set_walk(uint32_t index) { walk_ = index; }
+
   // The first that is lost and has not been sent again; kNoIndex when there is none.
   uint32_t NextLost(const TxSegments& pool);
 
@@ -93,6 +98,7 @@ class Scoreboard {
   uint32_t tail_ = kNoIndex;
   uint32_t hint_ = kNoIndex;  // no segment before it is to be retransmitted; none: from the head
   uint32_t found_ = kNoIndex;  // where the last search ended; none: at the head
+  uint32_t walk_ = kNoIndex;   // none: no walk was cut
   uint32_t count_ = 0;
   uint32_t bytes_ = 0;
   uint32_t sacked_bytes_ = 0;

@@ -93,6 +93,7 @@ struct Tcb {
   bool was_established = false;
   bool wants_writable = false;        // Send has said kWouldBlock
   bool waits_for_memory = false;      // and memory is what it wants
+  bool waits_to_write = false;        // ... for Write, which needs little
   bool in_accept_queue = false;
   bool orphan = false;                // closed by its program, and not done
   Nanos orphan_progress;              // when it last got rid of something

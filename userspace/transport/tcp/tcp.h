@@ -243,6 +243,8 @@ class Tcp {
   bool UpdateSendWindow(Tcb& t, const Segment& s);
   void TellWritable(Tcb& t);
   bool IsShortOfMemory(const Tcb& t) const;
+  bool MaySayALittle(const Tcb& t) const;
+  IoResult AfterWhole(Tcb& t, bool room, bool taken, uint32_t length, Nanos now);
   void WaitForRoom(Tcb& t);
   void RetryMemory(Nanos now);
 
@@ -410,6 +412,7 @@ class Tcp {
   // back where the stack does not see it.
   IndexRing wanting_;
   Nanos memory_retry_ = Nanos::Max();
+  Nanos next_orphan_scan_;  // while memory is short
   Nanos latest_;  // the last time that was told
 
   // RFC 5961 section 7, with a limit that varies by second, so that it cannot be measured from

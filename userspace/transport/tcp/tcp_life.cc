@@ -6,6 +6,12 @@
 
 namespace sluice::transport {
 
+namespace {
+
+constexpr Nanos kOrphanScan = Millis(250);
+
+}  // namespace
+
 Tcp::Tcp(const TcpConfig& config, const HashKey& key, packet::FramePool& frames, IpLayer& ip,
          PathMtuCache& path_mtus, Nanos start)
     : config_(config),
@@ -195,8 +201,10 @@ void Tcp::NoteOrphanProgress(Tcb& t, uint32_t acked, Nanos now) {
   PushBack(orphan_head_, orphan_tail_, t);
 }
 
-// Others wait for the memory that they hold.
+// Others wait for the memory that they hold. All may have to be looked at, if most hold none.
 void Tcp::ResetStalledOrphans(Nanos now) {
+  if (now < next_orphan_scan_) return;
+  next_orphan_scan_ = now + kOrphanScan;
   uint32_t next;
   for (uint32_t i = orphan_head_; i != kNoIndex; i = next) {
     Tcb& t = tcbs_[i];

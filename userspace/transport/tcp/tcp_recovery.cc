@@ -7,6 +7,14 @@
 
 namespace sluice::transport {
 
+namespace {
+
+// How many segments are looked at for losses at once; the rest goes on with the next news, or soon.
+constexpr uint32_t kRackSteps = 1024;
+constexpr Nanos kRackPause = Millis(1);
+
+}  // namespace
+
 // Without SACK each duplicate ACK tells of a segment that has left the network (RFC 5681 section
 // 3.2, step 4).
 uint32_t Tcp::Pipe(const Tcb& t) const {
@@ -36,7 +44,8 @@ void Tcp::AfterAck(Tcb& t, const Segment& s, const AckNews& news, Nanos now) {
   if (t.ecn_enabled && s.Has(wire::kTcpEce)) OnEcnEcho(t, now);
 
   if (t.recovery != Recovery::kOpen && t.snd_una.AtOrAfter(t.recovery_point)) EndRecovery(t);
-  bool new_loss = DetectLosses(t, now);
+  // Who tells nothing new makes no work; what only time shows is the reordering timer's.
+  bool new_loss = (!t.sack_enabled || t.rack.news) && DetectLosses(t, now);
   if (t.recovery == Recovery::kRecovery && !t.sack_enabled && news.acked > 0 &&
       !t.scoreboard.empty() && !segments_[t.scoreboard.head()].Has(kTxRetransmitted)) {
     // A partial acknowledgment: the next hole begins here (RFC 6582 section 3.2, step 3).
@@ -83,24 +92,31 @@ bool Tcp::DetectLosses(Tcb& t, Nanos now) {
 }
 
 // RFC 8985 section 6.2, step 5. Behind the first segment that was sent once and after RACK's, all
-// others were sent later still.
+// others were sent later still. A walk that was cut goes on where it was; if there has been news since it
+// began, another follows.
 bool Tcp::DetectLossesByRack(Tcb& t, Nanos now) {
-  const Rack& rack = t.rack;
+  Rack& rack = t.rack;
   if (!rack.valid) return false;
+  if (!t.scoreboard.walking()) {
+    rack.news = false;
+    rack.due = Nanos();
+  }
   const bool recovering = t.recovery == Recovery::kRecovery || t.recovery == Recovery::kLoss;
   const Nanos window = rack.ReorderingWindow(t.rtt.min_rtt(), t.rtt.srtt(), recovering,
                                              t.scoreboard.sacked_segments());
   bool lost = false;
-  Nanos wait;
-  for (uint32_t i = t.scoreboard.head(); i != kNoIndex; i = segments_[i].next) {
+  uint32_t steps = kRackSteps;
+  uint32_t i = t.scoreboard.walk();
+  for (; i != kNoIndex && steps > 0; i = segments_[i].next, --steps) {
     const TxSegment& x = segments_[i];
     if (!Rack::SentAfter(rack.xmit_time, rack.end_seq, x.sent, x.end())) {
-      if (!x.Has(kTxEverRetransmitted)) break;
-      continue;
+      if (x.Has(kTxEverRetransmitted)) continue;
+      i = kNoIndex;
+      break;
     }
     if (x.Has(kTxSacked) || (x.Has(kTxLost) && !x.Has(kTxRetransmitted))) continue;
-    const Nanos left = x.sent + rack.rtt + window - now;
-    if (left <= Nanos()) {
+    const Nanos due = x.sent + rack.rtt + window;
+    if (due <= now) {
       // The loss of a probe is no sign of congestion (RFC 4821 section 7.6.2).
       if (x.Has(kTxProbe)) {
         OnPathProbeLost(t);
@@ -109,11 +125,14 @@ bool Tcp::DetectLossesByRack(Tcb& t, Nanos now) {
       }
       t.scoreboard.MarkLost(segments_, i);
     } else {
-      wait = std::max(wait, left);
+      rack.due = std::max(rack.due, due);
     }
   }
-  if (wait > Nanos()) {
-    SetTimer(t, TcpTimer::kReorder, now + wait);
+  t.scoreboard.set_walk(i);
+  if (i != kNoIndex || rack.news) {
+    SetTimer(t, TcpTimer::kReorder, now + kRackPause);
+  } else if (rack.due > Nanos()) {
+    SetTimer(t, TcpTimer::kReorder, std::max(rack.due, now));
   } else {
     ClearTimer(t, TcpTimer::kReorder);
   }

@@ -141,7 +141,10 @@ uint32_t Tcp::SendRoom(TcpSocket socket) {
   Tcb* const t = Resolve(socket);
   if (t == nullptr || CheckSend(*t) != SocketError::kNone) return 0;
   const uint32_t room = IsShortOfMemory(*t) ? 0 : SendRoom(*t);
-  if (room == 0) WaitForRoom(*t);
+  if (room == 0) {
+    t->waits_to_write = false;
+    WaitForRoom(*t);
+  }
   return room;
 }
 
@@ -153,6 +156,9 @@ bool Tcp::IsShortOfMemory(const Tcb& t) const {
   if (left < kSendReserve) return true;
   return t.send.pieces() > kPiecesWhenShort * left * left / (quarter * quarter);
 }
+
+// Who has nothing waiting, of what is kept back (an answer to a health check).
+bool Tcp::MaySayALittle(const Tcb& t) const { return t.send.pieces() == 0 && SendMemory() > 0; }
 
 // OnWritable is owed: when ACKs have made room, or, if memory is what is missing, when there is some.
 void Tcp::WaitForRoom(Tcb& t) {
@@ -170,7 +176,8 @@ void Tcp::RetryMemory(Nanos now) {
     Tcb& t = tcbs_[wanting_.Pop()];
     t.waits_for_memory = false;
     if (!t.owned || !t.wants_writable || CheckSend(t) != SocketError::kNone) continue;
-    if (frames_.size() == 0 || IsShortOfMemory(t)) {
+    const bool little = t.waits_to_write && MaySayALittle(t);
+    if (frames_.size() == 0 || (IsShortOfMemory(t) && !little)) {
       WaitForRoom(t);
     } else if (SendRoom(t) > 0) {
       t.wants_writable = false;
@@ -202,12 +209,14 @@ IoResult Tcp::Write(TcpSocket socket, std::span<const uint8_t> data, bool more, 
   const auto wanted = static_cast<uint32_t>(std::min<size_t>(data.size(), SendRoom(*t)));
   uint32_t most = wanted;
   if (IsShortOfMemory(*t)) {
-    // Who has nothing waiting may say a little, of what is kept back (an answer to a health check).
-    most = t->send.pieces() == 0 ? std::min(most, kLittle) : 0;
+    most = MaySayALittle(*t) ? std::min(most, kLittle) : 0;
   }
   const uint32_t taken = t->send.Write(send_pool_, data.first(most));
   if (taken < wanted) counters_.no_send_buffer.Add();
-  if (taken < data.size()) WaitForRoom(*t);
+  if (taken < data.size()) {
+    t->waits_to_write = true;
+    WaitForRoom(*t);
+  }
   if (!more) t->push_seq = t->write_end();
   if (taken > 0) {
     t->more_to_come = more;
@@ -216,6 +225,19 @@ IoResult Tcp::Write(TcpSocket socket, std::span<const uint8_t> data, bool more, 
   }
   if (taken == 0 && !data.empty()) return {SocketError::kWouldBlock};
   return {SocketError::kNone, taken};
+}
+
+// Of what goes as a whole or not at all.
+IoResult Tcp::AfterWhole(Tcb& t, bool room, bool taken, uint32_t length, Nanos now) {
+  if (!taken) {
+    if (room) counters_.no_send_buffer.Add();
+    t.waits_to_write = false;
+    WaitForRoom(t);
+    return {SocketError::kWouldBlock};
+  }
+  t.push_seq = t.write_end();
+  Output(t, now);
+  return {SocketError::kNone, length};
 }
 
 IoResult Tcp::SendOwned(TcpSocket socket, const OwnedBuffer& buffer, Nanos now) {
@@ -227,14 +249,8 @@ IoResult Tcp::SendOwned(TcpSocket socket, const OwnedBuffer& buffer, Nanos now) 
   }
   // More than there is room for may be lent once, so that one buffer may be of any size.
   const bool room = SendRoom(*t) > 0 && t->send.size() <= CongestionControl::kMaxWindow;
-  if (!room || IsShortOfMemory(*t) || !t->send.Lend(send_pool_, buffer)) {
-    if (room) counters_.no_send_buffer.Add();
-    WaitForRoom(*t);
-    return {SocketError::kWouldBlock};
-  }
-  t->push_seq = t->write_end();
-  Output(*t, now);
-  return {SocketError::kNone, buffer.length};
+  const bool taken = room && !IsShortOfMemory(*t) && t->send.Lend(send_pool_, buffer);
+  return AfterWhole(*t, room, taken, buffer.length, now);
 }
 
 IoResult Tcp::SendReceived(TcpSocket socket, const ReceivedData& data, Nanos now) {
@@ -242,14 +258,9 @@ IoResult Tcp::SendReceived(TcpSocket socket, const ReceivedData& data, Nanos now
   if (t == nullptr) return {SocketError::kBadSocket};
   if (const SocketError error = CheckSend(*t); error != SocketError::kNone) return {error};
   const bool room = SendRoom(*t) > 0;
-  if (!room || !t->send.TakePacket(send_pool_, data.packet, data.offset, data.length)) {
-    if (room) counters_.no_send_buffer.Add();
-    WaitForRoom(*t);
-    return {SocketError::kWouldBlock};
-  }
-  t->push_seq = t->write_end();
-  Output(*t, now);
-  return {SocketError::kNone, data.length};
+  const bool taken =
+      room && t->send.TakePacket(send_pool_, data.packet, data.offset, data.length);
+  return AfterWhole(*t, room, taken, data.length, now);
 }
 
 IoResult Tcp::Receive(TcpSocket socket, std::span<uint8_t> out, Nanos now) {

@@ -159,6 +159,8 @@ void Tcp::OnPersist(Tcb& t, Nanos now) {
   const TcpSeq before = t.snd_nxt;
   Output(t, now, /*force=*/true);
   if (t.snd_nxt != before) return;
+  // The turn had nothing left, and what waits for the next does so without force: again later.
+  if (t.unfinished && turn_left_ == 0) return RestartRetransmitTimer(t, now);
   if (t.first_unanswered == Nanos::Max()) t.first_unanswered = now;
   counters_.zero_window_probes.Add();
   SendProbe(t, now);

@@ -162,7 +162,9 @@ bool Udp::OnIcmpError(const Tuple& tuple, bool hard, Nanos now) {
 
 bool Udp::OnTooBig(const Tuple& tuple, uint32_t mtu, Nanos now) {
   if (Find(tuple) == kNoIndex) return false;
-  path_mtus_.Learn(tuple.remote.address, mtu, now);
+  IpLayer::Path path;
+  if (!ip_.FindPath(tuple.remote.address, path) || mtu >= path.mtu) return true;
+  path_mtus_.LearnUnproven(tuple.remote.address, mtu, now);
   return true;
 }
 

@@ -34,9 +34,7 @@ IoResult Udp::Transmit(Socket& s, const Endpoint& remote, std::span<const uint8_
   if (size > config_.max_datagram) return {SocketError::kTooLong};
   const uint32_t room = frames_.arena().chunk_size() - packet::kHeadroom -
                         wire::kEthernetHeaderSize;
-  uint32_t mtu = std::min(path.mtu, room);
-  const auto* const known = path_mtus_.Find(remote.address, now);
-  if (known != nullptr) [[unlikely]] mtu = std::min(mtu, known->mtu);
+  const uint32_t mtu = std::min({path.mtu, room, path_mtus_.LeastTold(remote.address, now)});
   if (size + ip_size > mtu) return TransmitLarge(tuple, data, mtu, now);
   packet::Packet p;
   if (!BeginDatagram(frames_, tuple, wire::kProtocolUdp, static_cast<uint32_t>(size),
