@@ -72,15 +72,7 @@ TEST_P(SocketsSimTest, WhatNoSocketWantsIsTheKernels) {
 // RFC 1122 section 4.2.3.9: a hard error ends a handshake.
 TEST_P(SocketsSimTest, AnIcmpErrorReachesTheConnectionItIsAbout) {
   r->AddRoute("10.9.0.0/16", "10.0.0.2");
-  std::vector<std::unique_ptr<Client>> clients;
-  for (size_t w = 0; w < r->worker_count(); ++w) {
-    clients.push_back(
-        std::make_unique<Client>(r->worker(w).pipeline().sockets().stack()->tcp(), 1));
-  }
-  r->OnWorkers([&](SimRouter::Worker& worker) {
-    EXPECT_EQ(clients[worker.id().value]->Connect("10.9.0.9", 80, worker.now()),
-              SocketError::kNone);
-  });
+  const auto clients = ConnectFromWorkers(1, "10.9.0.9");
   net.Run(Millis(100));
   ASSERT_EQ(h->unclaimed.size(), r->worker_count());
   for (const Bytes& syn : h->unclaimed) {
@@ -120,15 +112,7 @@ TEST_P(SocketsSimTest, AnswersPassInputByTheirConnection) {
   Use(Guarded(1));
   examples::EchoServer server(h->sockets().tcp());
   ASSERT_EQ(server.Listen({IpAddress(Ipv4()), 80}), SocketError::kNone);
-  std::vector<std::unique_ptr<Client>> clients;
-  for (size_t w = 0; w < r->worker_count(); ++w) {
-    clients.push_back(
-        std::make_unique<Client>(r->worker(w).pipeline().sockets().stack()->tcp(), 50'000));
-  }
-  r->OnWorkers([&](SimRouter::Worker& worker) {
-    EXPECT_EQ(clients[worker.id().value]->Connect("10.0.0.2", 80, worker.now()),
-              SocketError::kNone);
-  });
+  const auto clients = ConnectFromWorkers(50'000);
   net.Run(Seconds(5));
   for (const auto& client : clients) EXPECT_TRUE(client->done()) << client->received;
   EXPECT_EQ(ruleset->RuleCount(1).packets, 0u);
@@ -164,6 +148,35 @@ TEST_P(SocketsSimTest, ConnectionsFromHereDoNotCountAsOneSources) {
   net.Run(Seconds(1));
   EXPECT_LE(Accepted(), r->worker_count() * kFlowsPerSource);
   EXPECT_GT(r->Dropped(DropReason::kConntrackPerSource), 0u);
+  net.Run(Seconds(300));
+}
+
+// IPv6 counts by the /64, which a router's own addresses share with their neighbours.
+TEST_P(SocketsSimTest, ConnectionsFromHereLeaveNeighboursOfTheirPrefixTheirShare) {
+  Use(Guarded(kPort));
+  examples::EchoServer server(h->sockets().tcp());
+  ASSERT_EQ(server.Listen({IpAddress(Ipv6()), 80}), SocketError::kNone);
+  std::vector<std::unique_ptr<Client>> clients;
+  for (size_t i = 0; i < r->worker_count() * 3 * kFlowsPerSource; ++i) {
+    clients.push_back(std::make_unique<Client>(
+        r->worker(i % r->worker_count()).pipeline().sockets().stack()->tcp(), 1));
+  }
+  r->OnWorkers([&](SimRouter::Worker& worker) {
+    for (size_t i = worker.id().value; i < clients.size(); i += r->worker_count()) {
+      EXPECT_EQ(clients[i]->Connect("2001:db8::2", 80, worker.now()), SocketError::kNone);
+    }
+  });
+  net.Run(Seconds(20));
+  for (const auto& client : clients) EXPECT_TRUE(client->done()) << client->received;
+
+  std::vector<std::unique_ptr<Client>> neighbours;
+  for (int i = 0; i < 10; ++i) {
+    neighbours.push_back(std::make_unique<Client>(h->sockets().tcp(), 1));
+    ASSERT_EQ(neighbours.back()->Connect("2001:db8::1", kPort, net.now()), SocketError::kNone);
+  }
+  net.Run(Seconds(5));
+  for (const auto& client : neighbours) EXPECT_TRUE(client->done());
+  EXPECT_EQ(r->Dropped(), 0u);
   net.Run(Seconds(300));
 }
 
