@@ -20,6 +20,7 @@ using transport::SocketError;
 using transport::TcpSocket;
 
 inline constexpr uint16_t kPort = 7;
+inline constexpr uint32_t kPrerouting = 0;
 inline constexpr uint32_t kInput = 1;
 inline constexpr uint32_t kOutput = 3;
 inline constexpr uint32_t kFlowsPerSource = 32;  // of a worker

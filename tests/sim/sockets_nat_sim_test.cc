@@ -11,7 +11,6 @@
 namespace sluice::test {
 namespace {
 
-constexpr uint32_t kPrerouting = 0;
 constexpr uint8_t kReg = 1;
 
 Exprs Dport(uint8_t protocol, uint16_t port) {
@@ -153,6 +152,48 @@ TEST_P(SocketsNatSimTest, ARandomPortOfARangeNeverSplitsAConnection) {
     EXPECT_EQ(answered[source] + punted[source], 3) << source;
     EXPECT_TRUE(answered[source] == 0 || punted[source] == 0) << source;
   }
+}
+
+// What the kernel has had before a service listens: its datagrams have no state, so the next one is the
+// service's, however long its client keeps its port; a segment may be of a connection of the kernel's.
+TEST_P(SocketsNatSimTest, DatagramsOfAFlowOfTheKernelsReachASocketThatComesLater) {
+  constexpr uint16_t kLater = kPort + 1;
+  Use(Redirect(kLater));
+  const auto send = [&] {
+    h->unclaimed.clear();
+    for (const uint16_t port : {uint16_t{80}, kLater}) {
+      const auto source = static_cast<uint16_t>(5000 + port);
+      h->link().Send(PacketBuilder().Ipv4("10.0.0.2", "10.0.0.1").Udp(source, port).Payload(size_t{9}));
+      h->link().Send(
+          PacketBuilder().Ipv6("2001:db8::2", "2001:db8::1").Udp(source, port).Payload(size_t{9}));
+      h->link().Send(PacketBuilder().Ipv4("10.0.0.2", "10.0.0.1").Tcp(source, port, 0x02));
+    }
+    net.Run(Millis(100));
+  };
+  send();
+  EXPECT_EQ(r->Punted(PuntReason::kLocal), 6u);
+  EXPECT_TRUE(h->unclaimed.empty());
+  std::vector<std::unique_ptr<examples::EchoServer>> later;
+  for (size_t w = 0; w < r->worker_count(); ++w) {
+    transport::Transport& stack = *r->worker(w).pipeline().sockets().stack();
+    later.push_back(std::make_unique<examples::EchoServer>(stack.tcp()));
+    ASSERT_EQ(later.back()->Listen({IpAddress(Ipv4()), kLater}), SocketError::kNone);
+    for (const IpAddress any : {IpAddress(Ipv4()), IpAddress(Ipv6())}) {
+      transport::UdpSocket socket;
+      ASSERT_EQ(stack.udp().Bind({any, kLater}, udp_servers[w].get(), socket), SocketError::kNone);
+    }
+  }
+  for (int round = 1; round < 4; ++round) {
+    send();
+    EXPECT_EQ(r->Punted(PuntReason::kLocal), 6u + 2u * static_cast<unsigned>(round))
+        << "the segments, which are the kernel's";
+    ASSERT_EQ(h->unclaimed.size(), 4u);
+    for (const Bytes& answer : h->unclaimed) {
+      const size_t l4 = answer[0] >> 4 == 4 ? 20 : 40;
+      EXPECT_EQ(LoadBe16(answer.data() + l4), LoadBe16(answer.data() + l4 + 2) - 5000);
+    }
+  }
+  EXPECT_EQ(r->Dropped(), 0u);
 }
 
 // A router on the way says that a translated connection's segment was too large, and quotes it as it

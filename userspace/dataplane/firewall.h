@@ -205,6 +205,7 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
   stages::FilterContext ContextOf(Pass& pass);
   bool IsOwnSource(const Pass& pass) const;
   bool IsKernelsWithoutFlow(Pass& pass, const Key& key, PuntReason& reason);
+  bool IsSocketsByNow(Pass& pass, const Key& key);
   bool ForeseesDestination(Pass& pass, const Key& key, stages::Nat::Destination& destination);
   Judgement Output(Pass& pass);
   Judgement ToTheWire(Pass& pass);
