@@ -60,6 +60,10 @@ class Client final : public transport::TcpHandler {
     size_ += bytes;
     Pump(now);
   }
+  void Abort(Nanos now) {
+    closed = true;
+    tcp_.Abort(socket_, now);
+  }
   bool done() const { return closed && right && received == size_; }
 
   bool connected = false;

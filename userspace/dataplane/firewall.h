@@ -69,6 +69,12 @@ struct Judgement {
   static Judgement Drop(DropReason reason) { return {.kind = Kind::kDrop, .drop = reason}; }
   static Judgement Punt(PuntReason reason) { return {.kind = Kind::kPunt, .punt = reason}; }
   bool accepted() const { return kind == Kind::kAccept; }
+  // By a rule that Sluice cannot carry out: the kernel's, or refused since the kernel has no such socket.
+  bool unsupported() const {
+    return kind == Kind::kPunt     ? punt == PuntReason::kUnsupportedRule
+           : kind == Kind::kReject ? drop == DropReason::kUnsupportedRule
+                                   : false;
+  }
 };
 
 class Firewall : private stages::Conntrack::ForeignSink, private stages::ConnectionView {
@@ -168,6 +174,9 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
   // The kernel is given a packet, as it arrived, or a copy, and will count it at its own hooks: what
   // XDP has counted is taken back.
   void TakeBackCounts(packet::Packet& p, const tables::Snapshot& snapshot, Nanos now);
+  // A segment that a rule which Sluice cannot carry out keeps from its socket, if it has one: its sender
+  // is told, by a reset of ours or the kernel's, and so is the socket.
+  void Sever(const packet::Packet& segment, LocalSockets& sockets, Nanos now) const;
   // A packet that ends before its connection was confirmed takes the entry with it.
   void Abandon(packet::Packet& p) {
     if (p.flow != packet::kNoFlowIndex) conntrack_.Abandon(p);

@@ -1,6 +1,7 @@
 // Netfilter's hooks for what is this machine's: packets for sockets go through the input chains; errors,
 // resets and what sockets send through the output and postrouting chains.
 #include "dataplane/firewall_pass.h"
+#include "stages/conntrack/tuple.h"
 
 namespace sluice::dataplane {
 
@@ -114,6 +115,21 @@ Judgement Firewall::ToSocket(Packet& p, const Interface& in, const Snapshot& sna
   if (judgement.accepted()) judgement = Confirm(pass);
   if (judgement.accepted()) p.flow = packet::kNoFlowIndex;
   return judgement;
+}
+
+void Firewall::Sever(const Packet& segment, LocalSockets& sockets, Nanos now) const {
+  if (segment.l4_protocol != wire::kProtocolTcp || !sockets.MayConcern(segment)) return;
+  // What its answers are when the socket sends them: wherever on its way the segment is, and however
+  // translated.
+  tables::FlowTuple tuple, answers;
+  if (segment.flow != packet::kNoFlowIndex) {
+    answers = flows_.at(segment.flow).tuple(tables::Opposite(DirectionOf(segment)));
+  } else if (!stages::MakeTuple(segment, tuple) || !stages::InvertTuple(tuple, answers)) {
+    return;
+  } else if (const auto found = flows_.Find(tuple); found.found()) {
+    answers = flows_.at(found.flow).tuple(tables::Opposite(found.direction));
+  }
+  sockets.Sever(segment, answers, now);
 }
 
 Judgement Firewall::OfSocket(Packet& p, IpAddress& next_hop, const Snapshot& snapshot, Nanos now) {

@@ -127,7 +127,6 @@ bool Pipeline::ReachesSocket(Packet& p, Family family, const Interface& in,
     WatchRules(p, snapshot);
     const Judgement judgement = firewall_.ToSocket(p, in, snapshot, now);
     if (!judgement.accepted()) {
-      if (judgement.drop == DropReason::kUnsupportedRule && judgement.reset) sockets_.Sever(p, now);
       Carry(p, judgement, family, snapshot, now);
       return true;
     }

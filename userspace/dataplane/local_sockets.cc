@@ -94,6 +94,10 @@ WorkerId LocalSockets::OwnerOf(const Packet& p) const {
   return stages::MakeTuple(p, tuple) ? tables::OwnerOf(tuple, worker_count_) : worker_;
 }
 
+void LocalSockets::Sever(const Packet& segment, const FlowTuple& answers, Nanos now) {
+  stack_->OnSevered(segment, SocketOf(answers), now);
+}
+
 void LocalSockets::Refuse(const Packet& p) {
   FlowTuple sent;
   if (refused_count_ == kRefusals || !stages::MakeTuple(p, sent)) return;

@@ -31,6 +31,7 @@
 #include "packet/packet.h"
 #include "packet/verdict.h"
 #include "stages/route/route.h"
+#include "tables/flow.h"
 #include "tables/snapshot.h"
 #include "transport/transport.h"
 #include "wire/protocol.h"
@@ -88,8 +89,9 @@ class LocalSockets final : public transport::IpLayer {
   WorkerId OwnerOf(const packet::Packet& p) const;
   // transport::Transport::Receive.
   packet::Verdict Receive(packet::Packet& p, Nanos now) { return stack_->Receive(p, now); }
-  // Of a segment that is not received: transport::Transport::OnSevered.
-  void Sever(const packet::Packet& segment, Nanos now) { stack_->OnSevered(segment, now); }
+  // Of a segment that is not received: transport::Transport::OnSevered. `answers`: the tuple of what its
+  // socket, if there is one, sends.
+  void Sever(const packet::Packet& segment, const tables::FlowTuple& answers, Nanos now);
 
   // Rules have rejected what a socket sends: it is told before the worker's next turn, since its stack
   // is in the middle of sending.

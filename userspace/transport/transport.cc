@@ -138,13 +138,9 @@ void Transport::OnRefused(uint8_t protocol, const Tuple& tuple, uint32_t sequenc
   }
 }
 
-void Transport::OnSevered(const packet::Packet& p, Nanos now) {
+void Transport::OnSevered(const packet::Packet& p, const Tuple& tuple, Nanos now) {
   const auto segment = wire::TcpView::Parse(FirstPieceOf(p));
-  if (!segment) return;
-  const IpEnds ends = EndsOf(p);
-  tcp_.OnSevered({{ends.destination, segment->destination_port()},
-                  {ends.source, segment->source_port()}},
-                 wire::TcpSeq(segment->sequence()), now);
+  if (segment) tcp_.OnSevered(tuple, wire::TcpSeq(segment->sequence()), now);
 }
 
 Verdict Transport::ReceiveIcmp(packet::Packet& p, Nanos now) {
