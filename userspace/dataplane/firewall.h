@@ -130,6 +130,8 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
   // Of a packet with kFlagStray.
   Judgement Input(packet::Packet& p, const tables::Interface& in, const tables::Snapshot& snapshot,
                   Nanos now);
+  // What a socket sends in answer to the packet, before any translation; null: what the packet says.
+  const tables::FlowTuple* TranslatedAnswers(const packet::Packet& p) const;
   // Of a packet that a socket will take. When it is accepted, it has no flow any more.
   Judgement ToSocket(packet::Packet& p, const tables::Interface& in,
                      const tables::Snapshot& snapshot, Nanos now);

@@ -2,6 +2,7 @@
 // resets and what sockets send through the output and postrouting chains.
 #include "dataplane/firewall_pass.h"
 #include "stages/conntrack/tuple.h"
+#include "stages/nat/translate.h"
 
 namespace sluice::dataplane {
 
@@ -97,6 +98,14 @@ Judgement Firewall::Output(Pass& pass) {
 Judgement Firewall::Input(Packet& p, const Interface& in, const Snapshot& snapshot, Nanos now) {
   Pass pass{.p = p, .family = FamilyOf(p), .snapshot = snapshot, .in = &in, .now = now};
   return Run(HookPoint::kInput, pass);
+}
+
+const tables::FlowTuple* Firewall::TranslatedAnswers(const Packet& p) const {
+  if (p.flow == packet::kNoFlowIndex) return nullptr;
+  const Flow& flow = flows_.at(p.flow);
+  const FlowDirection direction = DirectionOf(p);
+  if (!stages::NeedsTranslation(flow, direction, NatManip::kSource)) return nullptr;
+  return &flow.tuple(tables::Opposite(direction));
 }
 
 Judgement Firewall::ToSocket(Packet& p, const Interface& in, const Snapshot& snapshot, Nanos now) {

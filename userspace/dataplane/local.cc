@@ -105,7 +105,9 @@ bool Pipeline::ReachesSocket(Packet& p, Family family, const Interface& in,
       return true;
     }
   }
-  if (!sockets_.Claims(p)) return false;
+  // Its source is translated behind the rules of INPUT: what a rule of OUTPUT has led elsewhere.
+  const tables::FlowTuple* const answers = firewall_.TranslatedAnswers(p);
+  if (!(answers != nullptr ? sockets_.Claims(*answers) : sockets_.Claims(p))) return false;
   p.flags |= packet::kFlagSocket;
   if (family == Family::kIpv4) {
     const Ipv4 source = wire::Ipv4View(p.l3()).source();

@@ -70,9 +70,12 @@ bool LocalSockets::MayConcern(const Packet& p) const {
 bool LocalSockets::Claims(const Packet& p) const {
   if (!tables::IsIcmp(p.l4_protocol)) return stack_->Claims(p);
   const auto quoted = QuotedBy(p);
-  if (!quoted) return false;
-  if (quoted->protocol == wire::kProtocolTcp) return stack_->tcp().Claims(SocketOf(*quoted));
-  return quoted->protocol == wire::kProtocolUdp && stack_->udp().Claims(SocketOf(*quoted));
+  return quoted && Claims(*quoted);
+}
+
+bool LocalSockets::Claims(const FlowTuple& sent) const {
+  if (sent.protocol == wire::kProtocolTcp) return stack_->tcp().Claims(SocketOf(sent));
+  return sent.protocol == wire::kProtocolUdp && stack_->udp().Claims(SocketOf(sent));
 }
 
 bool LocalSockets::IsClaimed(const Packet& p, const IpAddress& address, uint16_t port) const {

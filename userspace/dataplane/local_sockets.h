@@ -78,6 +78,8 @@ class LocalSockets final : public transport::IpLayer {
   bool MayConcern(const packet::Packet& p) const;
   // Whether a socket would take it; MayConcern has said yes.
   bool Claims(const packet::Packet& p) const;
+  // Whether a socket sends packets of this tuple.
+  bool Claims(const tables::FlowTuple& sent) const;
   bool IsClaimed(const packet::Packet& p) const { return active() && MayConcern(p) && Claims(p); }
   // The same of a TCP or UDP packet as if it were for this address and port.
   bool IsClaimed(const packet::Packet& p, const IpAddress& address, uint16_t port) const;
