@@ -291,6 +291,19 @@ TEST_P(OutputNatSimTest, AnswersAndErrorsComeToTheDatagramsThatWereLedElsewhere)
   EXPECT_EQ(r->Punted(PuntReason::kLocal), 0u);
 }
 
+// The worker that saw the answers forgets whose they were: else it had the ports of the dead for days.
+TEST_P(OutputNatSimTest, ConnectionsThatWereLedElsewhereLeaveNothingBehind) {
+  Use(Dnat("10.0.0.2", 8080, kOutput));
+  examples::EchoServer server(h->sockets().tcp());
+  ASSERT_EQ(server.Listen({IpAddress(Ipv4()), 8080}), SocketError::kNone);
+  for (int i = 0; i < 5; ++i) Connect(1000);
+  net.Run(Seconds(600));
+  ExpectDone();
+  for (size_t w = 0; w < r->worker_count(); ++w) {
+    EXPECT_EQ(r->worker(w).pipeline().firewall().flows().size(), 0u) << "worker " << w;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Workers, OutputNatSimTest, testing::Values(1, 2, 3));
 INSTANTIATE_TEST_SUITE_P(Workers, SocketsNatSimTest, testing::Values(1, 2, 3));
 

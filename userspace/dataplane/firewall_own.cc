@@ -119,8 +119,11 @@ Judgement Firewall::ToSocket(Packet& p, const Interface& in, const Snapshot& sna
   if (judgement.accepted()) {
     judgement = Translate(HookPoint::kInputNat, NatManip::kSource, pass);
   }
-  // Answers begin at this worker's socket, so nobody else will see them.
-  if (Flow* const flow = FlowOf(p)) flow->status &= ~uint32_t{tables::kFlowForeignReply};
+  // Answers to what has come here begin at this worker's socket, so nobody else will see them. (A
+  // confirmed one may be a socket's own, whose answers another worker has been told of.)
+  if (Flow* const flow = FlowOf(p); flow != nullptr && !flow->Has(tables::kFlowConfirmed)) {
+    flow->status &= ~uint32_t{tables::kFlowForeignReply};
+  }
   if (judgement.accepted()) judgement = Confirm(pass);
   if (judgement.accepted()) p.flow = packet::kNoFlowIndex;
   return judgement;
