@@ -304,6 +304,31 @@ TEST_P(OutputNatSimTest, ConnectionsThatWereLedElsewhereLeaveNothingBehind) {
   }
 }
 
+// ... whose link may be narrower than the one that the socket knows.
+TEST_P(OutputNatSimTest, WhatIsLedToANarrowerLinkFits) {
+  r->AddInterface("right", "02:00:00:00:00:02", {"10.1.0.1/24"}, 1000);
+  r->Publish();
+  auto& narrow = static_cast<SocketHost&>(
+      net.Add(std::make_unique<SocketHost>("narrow", "02:00:00:00:0b:00", "10.1.0.2/24",
+                                           "2001:db8:1::2/64", "10.1.0.1", "2001:db8:1::1", net.now())));
+  SimLink& right = net.Connect(narrow, 0, *r, r->PortOf("right"));
+  size_t largest = 0;
+  right.lose_if = [&](const Bytes& frame) {
+    if (frame[4] == 0x0b) largest = std::max(largest, frame.size() - 14);  // to it
+    return false;
+  };
+  Use(Dnat("10.1.0.2", 8080, kOutput));
+  examples::EchoServer server(narrow.sockets().tcp());
+  ASSERT_EQ(server.Listen({IpAddress(Ipv4()), 8080}), SocketError::kNone);
+  Connect(50'000);
+  net.Run(Seconds(5));
+  ExpectDone();
+  SendDatagrams(3000);
+  EXPECT_EQ(narrow.unclaimed.size(), 4 * r->worker_count());
+  EXPECT_LE(largest, 1000u);
+  EXPECT_GT(largest, 900u);
+}
+
 INSTANTIATE_TEST_SUITE_P(Workers, OutputNatSimTest, testing::Values(1, 2, 3));
 INSTANTIATE_TEST_SUITE_P(Workers, SocketsNatSimTest, testing::Values(1, 2, 3));
 

@@ -146,7 +146,8 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
   Judgement OfOurOwn(packet::Packet& message, const packet::Packet* connection_of,
                      IpAddress& next_hop, const tables::Snapshot& snapshot, Nanos now);
   // A packet that a socket sends, as OfOurOwn. When it is not accepted, its flow is still to be
-  // abandoned. A whole datagram: what is to leave in fragments (fragment_size) is judged before.
+  // abandoned; one that is too large for the way where rules have led it (kFragmentationNeeded,
+  // kPacketTooBig) has that way set. A whole datagram: what is to leave in fragments (fragment_size) is judged before.
   Judgement OfSocket(packet::Packet& p, IpAddress& next_hop, const tables::Snapshot& snapshot,
                      Nanos now);
   // Whether rules could object to an answer to a packet for this machine.
@@ -236,6 +237,7 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
   bool FollowsFlow(const Pass& pass, const Key& key, const tables::FlowTable::Found& found);
   bool BeginsFlow(const Pass& pass, const Key& key) const;
   bool Reroute(Pass& pass) const;
+  Judgement Fit(packet::Packet& p, Family family, const tables::Snapshot& snapshot) const;
   void Claim(Pass& pass, const Key& key);
   bool IsSockets(const packet::Packet& p) const {
     return sockets_ != nullptr && sockets_->IsClaimed(p);

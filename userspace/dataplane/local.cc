@@ -1,5 +1,6 @@
 // Packets for this machine: to its sockets, answered, or the kernel's; and what its sockets send.
 #include "dataplane/pipeline.h"
+#include "dataplane/way.h"
 #include "stages/fragment/fragment.h"
 #include "stages/fragment/fragment6.h"
 #include "stages/fragment/refragment.h"
@@ -213,7 +214,7 @@ void Pipeline::FromSocket(Packet& p, const IpAddress& way, Nanos now) {
   IpAddress next_hop = way;
   if (firewall_.active(family)) {
     const Judgement judgement = firewall_.OfSocket(p, next_hop, snapshot, now);
-    if (!judgement.accepted()) [[unlikely]] return RefuseOfSocket(p, judgement);
+    if (!judgement.accepted()) [[unlikely]] return RefuseOfSocket(p, family, judgement);
   }
   if (p.fragment_size == 0) return Output(p, family, next_hop, snapshot, now);
   if (family == Family::kIpv4) {
@@ -223,12 +224,16 @@ void Pipeline::FromSocket(Packet& p, const IpAddress& way, Nanos now) {
 }
 
 // Who is rejected by rules of OUTPUT is told by an ICMP error or a reset, in Linux: here by what such
-// an error would say.
-void Pipeline::RefuseOfSocket(Packet& p, const Judgement& judgement) {
-  if (judgement.kind == Judgement::Kind::kReject) {
-    counters_.sockets_refused.Add();
+// an error would say. So is who does not know that the way is narrower where rules have led it.
+void Pipeline::RefuseOfSocket(Packet& p, Family family, const Judgement& judgement) {
+  const bool too_big = judgement.drop == DropReason::kFragmentationNeeded ||
+                       judgement.drop == DropReason::kPacketTooBig;
+  if (judgement.kind == Judgement::Kind::kReject) counters_.sockets_refused.Add();
+  if (judgement.kind == Judgement::Kind::kReject || too_big) {
     firewall_.RestoreOriginal(p);
-    sockets_.Refuse(p);
+    sockets_.Refuse(p, too_big ? MtuOf(tables_.routes.Get(tables::RouteId{p.route_id}),
+                                       sockets_.snapshot().at(p.out), family)
+                               : 0);
   }
   Drop(p, judgement.drop);
 }

@@ -95,9 +95,9 @@ class LocalSockets final : public transport::IpLayer {
   // socket, if there is one, sends.
   void Sever(const packet::Packet& segment, const tables::FlowTuple& answers, Nanos now);
 
-  // Rules have rejected what a socket sends: it is told before the worker's next turn, since its stack
-  // is in the middle of sending.
-  void Refuse(const packet::Packet& p);
+  // Rules have rejected what a socket sends, or (`mtu`, else 0) led it where it is too large: it is told
+  // before the worker's next turn, since its stack is in the middle of sending.
+  void Refuse(const packet::Packet& p, uint32_t mtu);
 
   // Around the packets of a burst, so that a connection answers several at once.
   void BeginBurst() {
@@ -131,6 +131,7 @@ class LocalSockets final : public transport::IpLayer {
     transport::Tuple tuple;
     uint32_t sequence = 0;
     uint8_t protocol = 0;
+    uint32_t mtu = 0;
   };
   // Of one turn; who comes later is not told, and tries again.
   static constexpr size_t kRefusals = 64;

@@ -224,7 +224,7 @@ class Pipeline : private LocalSockets::Exit {
                Nanos now);
   bool PuntCopy(const Packet& p, PuntReason reason, const Snapshot& snapshot);
   void FromSocket(Packet& p, const IpAddress& next_hop, Nanos now) override;
-  void RefuseOfSocket(Packet& p, const Judgement& judgement);
+  void RefuseOfSocket(Packet& p, Family family, const Judgement& judgement);
   bool IsLocal(const Packet& p, Family family) const;
   void RefuseStray(Packet& p, Family family, const tables::Interface& in, const Snapshot& snapshot,
                    Nanos now);

@@ -69,8 +69,8 @@ class Transport {
   packet::Verdict Receive(packet::Packet& p, Nanos now);
 
   // What a socket has sent was refused on its way out (rules for output): as an ICMP error would say
-  // that it is prohibited. Not from within IpLayer::Output.
-  void OnRefused(uint8_t protocol, const Tuple& tuple, uint32_t sequence, Nanos now);
+  // that it is prohibited, or (`mtu` not 0) too large. Not from within IpLayer::Output.
+  void OnRefused(uint8_t protocol, const Tuple& tuple, uint32_t sequence, uint32_t mtu, Nanos now);
   // A TCP packet of a connection was refused on its way in, and its sender reset. (The packet may have
   // been on its way to a translation: `tuple` says whose it is.)
   void OnSevered(const packet::Packet& p, const Tuple& tuple, Nanos now);
