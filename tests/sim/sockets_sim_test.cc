@@ -1,6 +1,7 @@
 // Sockets on workers: the whole router with a transport stack on each worker, and a host that talks to
 // it. Checked after every step (SimRouter): all frames are somewhere, all packets have one outcome.
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -288,6 +289,68 @@ TEST_P(MulticastSimTest, InputRulesStandBeforeMembers) {
   EXPECT_EQ(KernelGot(), 20u) << "it judges its own copy";
 }
 
+// Datagrams for a group that come in fragments: on one worker, where a burst stays one.
+class MulticastPiecesSimTest : public MulticastSimTest {
+ protected:
+  static constexpr uint16_t kPiece = 1480;
+
+  // The fragments `from` to `to` of a datagram that is so many long.
+  void SendPieces(uint16_t id, int from, int to, int count) {
+    const Bytes whole = PacketBuilder().Ipv4("10.0.0.2", "239.1.2.3").Udp(6000, kGroupPort)
+                            .Payload(static_cast<size_t>(count * kPiece - 8)).Build();
+    for (int i = from; i < to; ++i) {
+      PacketBuilder piece;
+      piece.Ethernet("02:00:00:00:0a:00", "01:00:5e:01:02:03").Ipv4("10.0.0.2", "239.1.2.3").Id(id)
+          .Protocol(17).FragmentOffset(static_cast<uint16_t>(i * kPiece));
+      if (i + 1 < count) piece.MoreFragments();
+      const auto at = whole.begin() + 20 + i * kPiece;
+      h->link().SendFrame(piece.Payload(Bytes(at, at + kPiece)).Build());
+    }
+  }
+};
+
+// There is no room for all that the kernel is to have of a burst.
+TEST_P(MulticastPiecesSimTest, TheKernelAndMembersHaveTheSameWhenThereIsNoRoomForAll) {
+  constexpr uint16_t kDatagrams = 64;
+  constexpr int kPieces = 5;
+  JoinEverywhere();
+  RulesetModel m;
+  m.Base("in", kInput).Rule({Ct(0), nft::CounterExpr{}});
+  Use(m);
+  for (uint16_t id = 1; id <= kDatagrams; ++id) SendPieces(id, 0, kPieces - 1, kPieces);
+  for (uint16_t id = 1; id <= kDatagrams; ++id) SendPieces(id, kPieces - 1, kPieces, kPieces);
+  net.Run(Millis(100));
+  std::map<uint16_t, int> pieces;
+  for (const Bytes& b : r->punted) {
+    if (b[0] == 1) ++pieces[LoadBe16(&b[14 + 4])];
+  }
+  EXPECT_TRUE(std::any_of(pieces.begin(), pieces.end(),
+                          [](const auto& of) { return of.second < kPieces; }));
+  EXPECT_EQ(Got(), pieces.size()) << "what the kernel has something of, members have";
+  EXPECT_EQ(r->Dropped(DropReason::kPuntFailed), kDatagrams - pieces.size());
+}
+
+TEST_P(MulticastPiecesSimTest, WhatXdpHasCountedIsTakenBackForTheKernelsCopy) {
+  JoinEverywhere();
+  RulesetModel m;
+  m.Base("raw", kPrerouting, -300)
+      .Rule(L4Proto(17) + Exprs{Payload(kTransport, 2, 2), Cmp(kEq, Net16(kGroupPort)),
+                                nft::CounterExpr{}});
+  m.Base("in", kInput).Rule({Ct(0), nft::CounterExpr{}});
+  auto out = std::make_shared<tables::EarlyLeftOut>();
+  out->rules = {tables::kEarlyAll, 0};
+  out->policies = {0, 0};
+  r->config().left_out = std::move(out);
+  Use(m);
+  SendPieces(1, 0, 3, 3);
+  net.Run(Millis(100));
+  EXPECT_EQ(Got(), 1u);
+  EXPECT_EQ(KernelGot(), 3u);
+  EXPECT_EQ(ruleset->RuleCount(0).packets, 0 - uint64_t{1}) << "the one with ports";
+  r->config().left_out = nullptr;
+}
+
+INSTANTIATE_TEST_SUITE_P(OneWorker, MulticastPiecesSimTest, testing::Values(1));
 INSTANTIATE_TEST_SUITE_P(Workers, MulticastSimTest, testing::Values(1, 2, 3));
 INSTANTIATE_TEST_SUITE_P(Workers, SocketsSimTest, testing::Values(1, 2, 3));
 

@@ -149,18 +149,15 @@ bool Pipeline::ReachesSocket(Packet& p, Family family, const Interface& in,
   }
 }
 
-// For the kernel as well. False: there is no room for it.
+// For the kernel as well. False: it has nothing of it. (Of a datagram in pieces the last may be missing
+// for want of room: that is lost to the kernel, as on a full link.)
 bool Pipeline::PuntCopy(const Packet& p, PuntReason reason, const Snapshot& snapshot) {
-  const auto punt = [&](Packet& piece) {
-    Packet judged = piece;
-    firewall_.TakeBackCounts(judged, snapshot, now_);
-    if (outbox_.Punt(piece, reason, /*copy=*/true)) return true;
-    packet::FreePacket(outbox_.pool(), piece);
-    return false;
-  };
   if (p.fragment_size != 0) {
-    bool all = true;
-    return stages::Refragment(p, outbox_, [&](Packet& piece, bool) { all &= punt(piece); }) && all;
+    bool any = false;
+    static_cast<void>(stages::Refragment(p, outbox_, [&](Packet& piece, bool) {
+      any |= PuntPiece(piece, reason, /*copy=*/true, snapshot);
+    }));
+    return any;
   }
   const packet::FrameArena& arena = outbox_.pool().arena();
   Packet copy;
@@ -169,11 +166,7 @@ bool Pipeline::PuntCopy(const Packet& p, PuntReason reason, const Snapshot& snap
   }
   packet::CopyOut(arena, p, 0, copy.data, p.length);
   copy.in = p.in;
-  copy.l3_offset = p.l3_offset;
-  copy.l4_offset = p.l4_offset;
-  copy.l4_protocol = p.l4_protocol;
-  copy.flags = p.flags;
-  return punt(copy);
+  return PuntPiece(copy, reason, /*copy=*/true, snapshot);
 }
 
 // A datagram for a group: to the sockets that have joined it and, in any case, to the kernel. If one of

@@ -229,6 +229,7 @@ class Pipeline : private LocalSockets::Exit {
   void RefuseStray(Packet& p, Family family, const tables::Interface& in, const Snapshot& snapshot,
                    Nanos now);
   void Punt(Packet& p, PuntReason reason, const Snapshot& snapshot);
+  bool PuntPiece(Packet& piece, PuntReason reason, bool copy, const Snapshot& snapshot);
   void PuntPieces(Packet& p, PuntReason reason, const Snapshot& snapshot);
   // Drop, with the ICMP error that belongs to the reason; `mtu` for the reasons that tell it.
   void Refuse4(Packet& p, DropReason reason, const Snapshot& snapshot, Nanos now, uint32_t mtu = 0);
