@@ -20,6 +20,7 @@ using transport::SocketError;
 using transport::TcpSocket;
 
 inline constexpr uint16_t kPort = 7;
+inline constexpr uint32_t kPrerouting = 0;
 inline constexpr uint32_t kInput = 1;
 inline constexpr uint32_t kOutput = 3;
 inline constexpr uint32_t kFlowsPerSource = 32;  // of a worker
@@ -58,6 +59,10 @@ class Client final : public transport::TcpHandler {
   void More(size_t bytes, Nanos now) {
     size_ += bytes;
     Pump(now);
+  }
+  void Abort(Nanos now) {
+    closed = true;
+    tcp_.Abort(socket_, now);
   }
   bool done() const { return closed && right && received == size_; }
 
@@ -166,6 +171,20 @@ class SocketsSimTest : public SimTest, public testing::WithParamInterface<uint32
         .Rule(counted(TcpDport(port) + Exprs{Ct(0), And(Host32(8)), Cmp(kNeq, Host32(0))}));
     m.Base("out", kOutput).Rule({nft::CounterExpr{}});
     return m;
+  }
+  // From each worker, one that sends `size` bytes to the host, whose port 80 echoes.
+  std::vector<std::unique_ptr<Client>> ConnectFromWorkers(size_t size,
+                                                          const std::string& to = "10.0.0.2") {
+    std::vector<std::unique_ptr<Client>> clients;
+    std::vector<Client*> of;  // by worker; the command runs when the workers do
+    for (size_t w = 0; w < r->worker_count(); ++w) {
+      transport::Tcp& tcp = r->worker(w).pipeline().sockets().stack()->tcp();
+      of.push_back(clients.emplace_back(std::make_unique<Client>(tcp, size)).get());
+    }
+    r->OnWorkers([of, to](SimRouter::Worker& worker) {
+      EXPECT_EQ(of[worker.id().value]->Connect(to, 80, worker.now()), SocketError::kNone);
+    });
+    return clients;
   }
   uint64_t Accepted() const {
     uint64_t n = 0;

@@ -11,12 +11,37 @@
 namespace sluice::test {
 namespace {
 
-constexpr uint32_t kPrerouting = 0;
 constexpr uint8_t kReg = 1;
 
 Exprs Dport(uint8_t protocol, uint16_t port) {
   return L4Proto(protocol) + Exprs{Payload(kTransport, 2, 2), Cmp(kEq, Net16(port))};
 }
+
+// What comes to a connected socket of UDP.
+class Datagrams final : public transport::UdpHandler {
+ public:
+  explicit Datagrams(transport::Udp& udp) : udp_(udp) {}
+  SocketError Send(const char* to, uint16_t port, size_t size, Nanos now) {
+    if (!socket_.valid()) {
+      const SocketError opened = udp_.Open({}, {*ParseIpAddress(to), port}, this, socket_);
+      if (opened != SocketError::kNone) return opened;
+    }
+    return udp_.Send(socket_, std::vector<uint8_t>(size), now).error;
+  }
+  void OnReadable(transport::UdpSocket s, Nanos) override {
+    std::vector<uint8_t> buffer(8192);
+    while (udp_.Receive(s, buffer, from).ok()) ++received;
+  }
+  void OnError(transport::UdpSocket, SocketError e, Nanos) override { error = e; }
+
+  size_t received = 0;
+  Endpoint from;
+  SocketError error = SocketError::kNone;
+
+ private:
+  transport::Udp& udp_;
+  transport::UdpSocket socket_;
+};
 
 class SocketsNatSimTest : public SocketsSimTest {
  protected:
@@ -34,14 +59,14 @@ class SocketsNatSimTest : public SocketsSimTest {
     return m;
   }
   // ip daddr 203.0.113.1 tcp and udp dport 80 dnat to `address`:`port`.
-  static RulesetModel Dnat(const char* address, uint16_t port) {
+  static RulesetModel Dnat(const char* address, uint16_t port, uint32_t hook = kPrerouting) {
     RulesetModel m;
     nft::NatExpr to;
     to.destination = true;
     to.family = 2;
     to.addr_min = kReg;
     to.proto_min = kReg + 1;
-    m.Base("pre", kPrerouting, -100, 1, "nat");
+    m.Base("dnat", hook, -100, 1, "nat");
     for (const uint8_t protocol : {6, 17}) {
       m.Rule(Daddr("203.0.113.1") + Dport(protocol, 80) +
              Exprs{Set(Addr(address), kReg), Set(Net16(port), kReg + 1), to});
@@ -155,6 +180,48 @@ TEST_P(SocketsNatSimTest, ARandomPortOfARangeNeverSplitsAConnection) {
   }
 }
 
+// What the kernel has had before a service listens: its datagrams have no state, so the next one is the
+// service's, however long its client keeps its port; a segment may be of a connection of the kernel's.
+TEST_P(SocketsNatSimTest, DatagramsOfAFlowOfTheKernelsReachASocketThatComesLater) {
+  constexpr uint16_t kLater = kPort + 1;
+  Use(Redirect(kLater));
+  const auto send = [&] {
+    h->unclaimed.clear();
+    for (const uint16_t port : {uint16_t{80}, kLater}) {
+      const auto source = static_cast<uint16_t>(5000 + port);
+      h->link().Send(PacketBuilder().Ipv4("10.0.0.2", "10.0.0.1").Udp(source, port).Payload(size_t{9}));
+      h->link().Send(
+          PacketBuilder().Ipv6("2001:db8::2", "2001:db8::1").Udp(source, port).Payload(size_t{9}));
+      h->link().Send(PacketBuilder().Ipv4("10.0.0.2", "10.0.0.1").Tcp(source, port, 0x02));
+    }
+    net.Run(Millis(100));
+  };
+  send();
+  EXPECT_EQ(r->Punted(PuntReason::kLocal), 6u);
+  EXPECT_TRUE(h->unclaimed.empty());
+  std::vector<std::unique_ptr<examples::EchoServer>> later;
+  for (size_t w = 0; w < r->worker_count(); ++w) {
+    transport::Transport& stack = *r->worker(w).pipeline().sockets().stack();
+    later.push_back(std::make_unique<examples::EchoServer>(stack.tcp()));
+    ASSERT_EQ(later.back()->Listen({IpAddress(Ipv4()), kLater}), SocketError::kNone);
+    for (const IpAddress any : {IpAddress(Ipv4()), IpAddress(Ipv6())}) {
+      transport::UdpSocket socket;
+      ASSERT_EQ(stack.udp().Bind({any, kLater}, udp_servers[w].get(), socket), SocketError::kNone);
+    }
+  }
+  for (int round = 1; round < 4; ++round) {
+    send();
+    EXPECT_EQ(r->Punted(PuntReason::kLocal), 6u + 2u * static_cast<unsigned>(round))
+        << "the segments, which are the kernel's";
+    ASSERT_EQ(h->unclaimed.size(), 4u);
+    for (const Bytes& answer : h->unclaimed) {
+      const size_t l4 = answer[0] >> 4 == 4 ? 20 : 40;
+      EXPECT_EQ(LoadBe16(answer.data() + l4), LoadBe16(answer.data() + l4 + 2) - 5000);
+    }
+  }
+  EXPECT_EQ(r->Dropped(), 0u);
+}
+
 // A router on the way says that a translated connection's segment was too large, and quotes it as it
 // was on the wire.
 TEST_P(SocketsNatSimTest, AnIcmpErrorAboutATranslatedDatagramIsTheSockets) {
@@ -167,6 +234,102 @@ TEST_P(SocketsNatSimTest, AnIcmpErrorAboutATranslatedDatagramIsTheSockets) {
   EXPECT_EQ(r->Punted(PuntReason::kLocal), 0u);
 }
 
+// The other way round: rules of OUTPUT lead what sockets send elsewhere.
+class OutputNatSimTest : public SocketsNatSimTest {
+ protected:
+  void SetUp() override {
+    r->AddRoute("203.0.113.0/24", "10.0.0.2");
+    for (size_t w = 0; w < r->worker_count(); ++w) {
+      datagrams.push_back(
+          std::make_unique<Datagrams>(r->worker(w).pipeline().sockets().stack()->udp()));
+    }
+  }
+  void SendDatagrams(size_t size) {
+    r->OnWorkers([this, size](SimRouter::Worker& worker) {
+      EXPECT_EQ(datagrams[worker.id().value]->Send("203.0.113.1", 80, size, worker.now()),
+                SocketError::kNone);
+    });
+    net.Run(Millis(100));
+  }
+  void Connect(size_t size) {
+    for (auto& client : ConnectFromWorkers(size, "203.0.113.1")) clients.push_back(std::move(client));
+  }
+  void ExpectDone() const {
+    for (const auto& client : clients) EXPECT_TRUE(client->done()) << client->received;
+  }
+
+  std::vector<std::unique_ptr<Client>> clients;
+  std::vector<std::unique_ptr<Datagrams>> datagrams;
+};
+
+TEST_P(OutputNatSimTest, AnswersComeToTheConnectionsThatWereLedElsewhere) {
+  Use(Dnat("10.0.0.2", 8080, kOutput));
+  examples::EchoServer server(h->sockets().tcp());
+  ASSERT_EQ(server.Listen({IpAddress(Ipv4()), 8080}), SocketError::kNone);
+  for (int i = 0; i < 5; ++i) Connect(50'000);
+  net.Run(Seconds(20));
+  ExpectDone();
+  EXPECT_EQ(r->Punted(PuntReason::kLocal), 0u);
+}
+
+TEST_P(OutputNatSimTest, AnswersAndErrorsComeToTheDatagramsThatWereLedElsewhere) {
+  Use(Dnat("10.0.0.2", 8080, kOutput));
+  SendDatagrams(9);
+  ASSERT_EQ(h->unclaimed.size(), r->worker_count());
+  for (const Bytes& sent : h->unclaimed) {
+    EXPECT_EQ(LoadBe16(sent.data() + 22), 8080);
+    h->link().Send(PacketBuilder().Ipv4("10.0.0.2", "10.0.0.1").Udp(8080, LoadBe16(sent.data() + 20))
+                       .Payload(size_t{9}));
+    h->link().Send(PacketBuilder().Ipv4("10.0.0.9", "10.0.0.1").Icmp(3, 3).Payload(sent));
+  }
+  net.Run(Millis(100));
+  for (const auto& d : datagrams) {
+    EXPECT_EQ(d->received, 1u);
+    EXPECT_EQ(d->from, (Endpoint{*ParseIpAddress("203.0.113.1"), 80}));
+    EXPECT_EQ(d->error, SocketError::kUnreachable);
+  }
+  EXPECT_EQ(r->Punted(PuntReason::kLocal), 0u);
+}
+
+// The worker that saw the answers forgets whose they were: else it had the ports of the dead for days.
+TEST_P(OutputNatSimTest, ConnectionsThatWereLedElsewhereLeaveNothingBehind) {
+  Use(Dnat("10.0.0.2", 8080, kOutput));
+  examples::EchoServer server(h->sockets().tcp());
+  ASSERT_EQ(server.Listen({IpAddress(Ipv4()), 8080}), SocketError::kNone);
+  for (int i = 0; i < 5; ++i) Connect(1000);
+  net.Run(Seconds(600));
+  ExpectDone();
+  for (size_t w = 0; w < r->worker_count(); ++w) {
+    EXPECT_EQ(r->worker(w).pipeline().firewall().flows().size(), 0u) << "worker " << w;
+  }
+}
+
+// ... whose link may be narrower than the one that the socket knows.
+TEST_P(OutputNatSimTest, WhatIsLedToANarrowerLinkFits) {
+  r->AddInterface("right", "02:00:00:00:00:02", {"10.1.0.1/24"}, 1000);
+  r->Publish();
+  auto& narrow = static_cast<SocketHost&>(
+      net.Add(std::make_unique<SocketHost>("narrow", "02:00:00:00:0b:00", "10.1.0.2/24",
+                                           "2001:db8:1::2/64", "10.1.0.1", "2001:db8:1::1", net.now())));
+  SimLink& right = net.Connect(narrow, 0, *r, r->PortOf("right"));
+  size_t largest = 0;
+  right.lose_if = [&](const Bytes& frame) {
+    if (frame[4] == 0x0b) largest = std::max(largest, frame.size() - 14);  // to it
+    return false;
+  };
+  Use(Dnat("10.1.0.2", 8080, kOutput));
+  examples::EchoServer server(narrow.sockets().tcp());
+  ASSERT_EQ(server.Listen({IpAddress(Ipv4()), 8080}), SocketError::kNone);
+  Connect(50'000);
+  net.Run(Seconds(5));
+  ExpectDone();
+  SendDatagrams(3000);
+  EXPECT_EQ(narrow.unclaimed.size(), 4 * r->worker_count());
+  EXPECT_LE(largest, 1000u);
+  EXPECT_GT(largest, 900u);
+}
+
+INSTANTIATE_TEST_SUITE_P(Workers, OutputNatSimTest, testing::Values(1, 2, 3));
 INSTANTIATE_TEST_SUITE_P(Workers, SocketsNatSimTest, testing::Values(1, 2, 3));
 
 }  // namespace

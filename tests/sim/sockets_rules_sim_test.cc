@@ -24,18 +24,12 @@ class SocketsRulesSimTest : public SocketsSimTest {
   uint64_t RefusedOfSockets() const {
     return r->SumWorkers([](const WorkerCounters& c) { return c.sockets_refused.Read(); });
   }
-  // From each worker to the host's port 80, which echoes.
-  std::vector<std::unique_ptr<Client>> ConnectFromWorkers() {
-    std::vector<std::unique_ptr<Client>> clients;
+  uint32_t Connections() const {
+    uint32_t n = 0;
     for (size_t w = 0; w < r->worker_count(); ++w) {
-      clients.push_back(
-          std::make_unique<Client>(r->worker(w).pipeline().sockets().stack()->tcp(), 1000));
+      n += r->worker(w).pipeline().sockets().stack()->tcp().usage().connections;
     }
-    r->OnWorkers([&](SimRouter::Worker& worker) {
-      EXPECT_EQ(clients[worker.id().value]->Connect("10.0.0.2", 80, worker.now()),
-                SocketError::kNone);
-    });
-    return clients;
+    return n;
   }
 };
 
@@ -77,11 +71,71 @@ TEST_P(SocketsRulesSimTest, AnEstablishedConnectionEndsWithAReset) {
   net.Run(Millis(100));
   EXPECT_EQ(client.error, SocketError::kReset);
   EXPECT_EQ(r->Dropped(DropReason::kUnsupportedRule), 1u);
-  uint32_t left = 0;
-  for (size_t w = 0; w < r->worker_count(); ++w) {
-    left += r->worker(w).pipeline().sockets().stack()->tcp().usage().connections;
+  EXPECT_EQ(Connections(), 0u) << "the socket's end knows as well";
+}
+
+// Before routing the kernel is given what it is to judge, and resets the client, whose connection it
+// does not know: the socket's end is over too.
+TEST_P(SocketsRulesSimTest, AnEstablishedConnectionEndsWhenTheKernelIsToJudgeIt) {
+  for (const int priority : {-300, -150, 0}) {  // before conntrack, and behind it
+    Client client(h->sockets().tcp(), 0);
+    ASSERT_EQ(client.Connect("10.0.0.1", kPort, net.now()), SocketError::kNone);
+    net.Run(Millis(100));
+    ASSERT_TRUE(client.connected);
+    EXPECT_EQ(Connections(), 1u);
+    RulesetModel m(nft::TableFamily::kInet);
+    m.Base("c", kPrerouting, priority)
+        .Rule(TcpDport(kPort) + Exprs{nft::UnsupportedExpr{"synproxy"}});
+    m.Base("in", kInput).Rule({Ct(0), Cmp(kNeq, Host32(0))});  // connections are tracked
+    Use(m);
+    const uint64_t before = r->Punted(PuntReason::kUnsupportedRule);
+    client.More(100, net.now());
+    net.Run(Millis(100));
+    EXPECT_GT(r->Punted(PuntReason::kUnsupportedRule), before) << priority;
+    EXPECT_EQ(Connections(), 0u) << priority;
+    client.Abort(net.now());
+    net.Run(Millis(100));
+    Use(RulesetModel(nft::TableFamily::kInet));
+    net.Run(Millis(100));
   }
-  EXPECT_EQ(left, 0u) << "the socket's end knows as well";
+}
+
+// Of a connection that rules have led to the socket by another port, and one from here.
+TEST_P(SocketsRulesSimTest, ATranslatedConnectionEndsWhenTheKernelIsToJudgeIt) {
+  const auto model = [](bool cannot) {
+    RulesetModel m(nft::TableFamily::kInet);
+    if (cannot) {
+      m.Base("c", kPrerouting, -150)
+          .Rule(TcpDport(80) + Exprs{nft::UnsupportedExpr{"synproxy"}})
+          .Rule(L4Proto(6) + Exprs{Payload(kTransport, 0, 2), Cmp(kEq, Net16(80)),
+                                   nft::UnsupportedExpr{"synproxy"}});
+    }
+    nft::RedirExpr to;
+    to.proto_min = 1;
+    m.Base("pre", kPrerouting, -100, 1, "nat").Rule(TcpDport(80) + Exprs{Set(Net16(kPort), 1), to});
+    return m;
+  };
+  Use(model(false));
+  examples::EchoServer server(h->sockets().tcp());
+  ASSERT_EQ(server.Listen({IpAddress(Ipv4()), 80}), SocketError::kNone);
+  Client client(h->sockets().tcp(), 0);
+  ASSERT_EQ(client.Connect("10.0.0.1", 80, net.now()), SocketError::kNone);
+  const auto from_here = ConnectFromWorkers(0);
+  net.Run(Millis(100));
+  ASSERT_TRUE(client.connected);
+  for (const auto& c : from_here) ASSERT_TRUE(c->connected);
+  EXPECT_EQ(Connections(), 1 + from_here.size());
+
+  Use(model(true));
+  client.More(100, net.now());
+  r->OnWorkers([&](SimRouter::Worker& worker) {
+    from_here[worker.id().value]->More(100, worker.now());
+  });
+  net.Run(Millis(100));
+  EXPECT_EQ(Connections(), 0u);
+  for (const auto& c : from_here) EXPECT_EQ(c->error, SocketError::kReset);
+  client.Abort(net.now());
+  net.Run(Millis(100));
 }
 
 // Other connections go on.
@@ -98,7 +152,7 @@ TEST_P(SocketsRulesSimTest, ASocketIsToldThatOutputCannotJudge) {
   RulesetModel m(nft::TableFamily::kInet);
   m.Base("out", kOutput).Rule(TcpDport(80) + Exprs{nft::UnsupportedExpr{"synproxy"}});
   Use(m);
-  const auto clients = ConnectFromWorkers();
+  const auto clients = ConnectFromWorkers(1000);
   net.Run(Millis(100));
   for (const auto& client : clients) EXPECT_EQ(client->error, SocketError::kUnreachable);
   EXPECT_EQ(RefusedOfSockets(), clients.size());
@@ -111,7 +165,7 @@ TEST_P(SocketsRulesSimTest, ASocketIsToldThatOutputRejects) {
   reject.type = 1;  // with a TCP reset
   m.Base("out", kOutput).Rule(TcpDport(80) + Exprs{reject});
   Use(m);
-  const auto clients = ConnectFromWorkers();
+  const auto clients = ConnectFromWorkers(1000);
   net.Run(Millis(100));
   for (const auto& client : clients) EXPECT_EQ(client->error, SocketError::kUnreachable);
   EXPECT_EQ(RefusedOfSockets(), clients.size());

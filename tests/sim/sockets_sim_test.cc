@@ -1,6 +1,7 @@
 // Sockets on workers: the whole router with a transport stack on each worker, and a host that talks to
 // it. Checked after every step (SimRouter): all frames are somewhere, all packets have one outcome.
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -72,15 +73,7 @@ TEST_P(SocketsSimTest, WhatNoSocketWantsIsTheKernels) {
 // RFC 1122 section 4.2.3.9: a hard error ends a handshake.
 TEST_P(SocketsSimTest, AnIcmpErrorReachesTheConnectionItIsAbout) {
   r->AddRoute("10.9.0.0/16", "10.0.0.2");
-  std::vector<std::unique_ptr<Client>> clients;
-  for (size_t w = 0; w < r->worker_count(); ++w) {
-    clients.push_back(
-        std::make_unique<Client>(r->worker(w).pipeline().sockets().stack()->tcp(), 1));
-  }
-  r->OnWorkers([&](SimRouter::Worker& worker) {
-    EXPECT_EQ(clients[worker.id().value]->Connect("10.9.0.9", 80, worker.now()),
-              SocketError::kNone);
-  });
+  const auto clients = ConnectFromWorkers(1, "10.9.0.9");
   net.Run(Millis(100));
   ASSERT_EQ(h->unclaimed.size(), r->worker_count());
   for (const Bytes& syn : h->unclaimed) {
@@ -120,15 +113,7 @@ TEST_P(SocketsSimTest, AnswersPassInputByTheirConnection) {
   Use(Guarded(1));
   examples::EchoServer server(h->sockets().tcp());
   ASSERT_EQ(server.Listen({IpAddress(Ipv4()), 80}), SocketError::kNone);
-  std::vector<std::unique_ptr<Client>> clients;
-  for (size_t w = 0; w < r->worker_count(); ++w) {
-    clients.push_back(
-        std::make_unique<Client>(r->worker(w).pipeline().sockets().stack()->tcp(), 50'000));
-  }
-  r->OnWorkers([&](SimRouter::Worker& worker) {
-    EXPECT_EQ(clients[worker.id().value]->Connect("10.0.0.2", 80, worker.now()),
-              SocketError::kNone);
-  });
+  const auto clients = ConnectFromWorkers(50'000);
   net.Run(Seconds(5));
   for (const auto& client : clients) EXPECT_TRUE(client->done()) << client->received;
   EXPECT_EQ(ruleset->RuleCount(1).packets, 0u);
@@ -164,6 +149,35 @@ TEST_P(SocketsSimTest, ConnectionsFromHereDoNotCountAsOneSources) {
   net.Run(Seconds(1));
   EXPECT_LE(Accepted(), r->worker_count() * kFlowsPerSource);
   EXPECT_GT(r->Dropped(DropReason::kConntrackPerSource), 0u);
+  net.Run(Seconds(300));
+}
+
+// IPv6 counts by the /64, which a router's own addresses share with their neighbours.
+TEST_P(SocketsSimTest, ConnectionsFromHereLeaveNeighboursOfTheirPrefixTheirShare) {
+  Use(Guarded(kPort));
+  examples::EchoServer server(h->sockets().tcp());
+  ASSERT_EQ(server.Listen({IpAddress(Ipv6()), 80}), SocketError::kNone);
+  std::vector<std::unique_ptr<Client>> clients;
+  for (size_t i = 0; i < r->worker_count() * 3 * kFlowsPerSource; ++i) {
+    clients.push_back(std::make_unique<Client>(
+        r->worker(i % r->worker_count()).pipeline().sockets().stack()->tcp(), 1));
+  }
+  r->OnWorkers([&](SimRouter::Worker& worker) {
+    for (size_t i = worker.id().value; i < clients.size(); i += r->worker_count()) {
+      EXPECT_EQ(clients[i]->Connect("2001:db8::2", 80, worker.now()), SocketError::kNone);
+    }
+  });
+  net.Run(Seconds(20));
+  for (const auto& client : clients) EXPECT_TRUE(client->done()) << client->received;
+
+  std::vector<std::unique_ptr<Client>> neighbours;
+  for (int i = 0; i < 10; ++i) {
+    neighbours.push_back(std::make_unique<Client>(h->sockets().tcp(), 1));
+    ASSERT_EQ(neighbours.back()->Connect("2001:db8::1", kPort, net.now()), SocketError::kNone);
+  }
+  net.Run(Seconds(5));
+  for (const auto& client : neighbours) EXPECT_TRUE(client->done());
+  EXPECT_EQ(r->Dropped(), 0u);
   net.Run(Seconds(300));
 }
 
@@ -275,6 +289,68 @@ TEST_P(MulticastSimTest, InputRulesStandBeforeMembers) {
   EXPECT_EQ(KernelGot(), 20u) << "it judges its own copy";
 }
 
+// Datagrams for a group that come in fragments: on one worker, where a burst stays one.
+class MulticastPiecesSimTest : public MulticastSimTest {
+ protected:
+  static constexpr uint16_t kPiece = 1480;
+
+  // The fragments `from` to `to` of a datagram that is so many long.
+  void SendPieces(uint16_t id, int from, int to, int count) {
+    const Bytes whole = PacketBuilder().Ipv4("10.0.0.2", "239.1.2.3").Udp(6000, kGroupPort)
+                            .Payload(static_cast<size_t>(count * kPiece - 8)).Build();
+    for (int i = from; i < to; ++i) {
+      PacketBuilder piece;
+      piece.Ethernet("02:00:00:00:0a:00", "01:00:5e:01:02:03").Ipv4("10.0.0.2", "239.1.2.3").Id(id)
+          .Protocol(17).FragmentOffset(static_cast<uint16_t>(i * kPiece));
+      if (i + 1 < count) piece.MoreFragments();
+      const auto at = whole.begin() + 20 + i * kPiece;
+      h->link().SendFrame(piece.Payload(Bytes(at, at + kPiece)).Build());
+    }
+  }
+};
+
+// There is no room for all that the kernel is to have of a burst.
+TEST_P(MulticastPiecesSimTest, TheKernelAndMembersHaveTheSameWhenThereIsNoRoomForAll) {
+  constexpr uint16_t kDatagrams = 64;
+  constexpr int kPieces = 5;
+  JoinEverywhere();
+  RulesetModel m;
+  m.Base("in", kInput).Rule({Ct(0), nft::CounterExpr{}});
+  Use(m);
+  for (uint16_t id = 1; id <= kDatagrams; ++id) SendPieces(id, 0, kPieces - 1, kPieces);
+  for (uint16_t id = 1; id <= kDatagrams; ++id) SendPieces(id, kPieces - 1, kPieces, kPieces);
+  net.Run(Millis(100));
+  std::map<uint16_t, int> pieces;
+  for (const Bytes& b : r->punted) {
+    if (b[0] == 1) ++pieces[LoadBe16(&b[14 + 4])];
+  }
+  EXPECT_TRUE(std::any_of(pieces.begin(), pieces.end(),
+                          [](const auto& of) { return of.second < kPieces; }));
+  EXPECT_EQ(Got(), pieces.size()) << "what the kernel has something of, members have";
+  EXPECT_EQ(r->Dropped(DropReason::kPuntFailed), kDatagrams - pieces.size());
+}
+
+TEST_P(MulticastPiecesSimTest, WhatXdpHasCountedIsTakenBackForTheKernelsCopy) {
+  JoinEverywhere();
+  RulesetModel m;
+  m.Base("raw", kPrerouting, -300)
+      .Rule(L4Proto(17) + Exprs{Payload(kTransport, 2, 2), Cmp(kEq, Net16(kGroupPort)),
+                                nft::CounterExpr{}});
+  m.Base("in", kInput).Rule({Ct(0), nft::CounterExpr{}});
+  auto out = std::make_shared<tables::EarlyLeftOut>();
+  out->rules = {tables::kEarlyAll, 0};
+  out->policies = {0, 0};
+  r->config().left_out = std::move(out);
+  Use(m);
+  SendPieces(1, 0, 3, 3);
+  net.Run(Millis(100));
+  EXPECT_EQ(Got(), 1u);
+  EXPECT_EQ(KernelGot(), 3u);
+  EXPECT_EQ(ruleset->RuleCount(0).packets, 0 - uint64_t{1}) << "the one with ports";
+  r->config().left_out = nullptr;
+}
+
+INSTANTIATE_TEST_SUITE_P(OneWorker, MulticastPiecesSimTest, testing::Values(1));
 INSTANTIATE_TEST_SUITE_P(Workers, MulticastSimTest, testing::Values(1, 2, 3));
 INSTANTIATE_TEST_SUITE_P(Workers, SocketsSimTest, testing::Values(1, 2, 3));
 

@@ -385,6 +385,23 @@ bool Firewall::IsKernelsWithoutFlow(Pass& pass, const Key& key, PuntReason& reas
   return true;
 }
 
+// Of the kernel's connection: whether a socket of ours has come since that its datagrams are for. (A
+// segment's connection is known to the kernel's TCP.)
+bool Firewall::IsSocketsByNow(Pass& pass, const Key& key) {
+  if (sockets_ == nullptr || !sockets_->active() || key.error ||
+      pass.p.l4_protocol != wire::kProtocolUdp || IsOwnSource(pass)) {
+    return false;
+  }
+  PuntReason reason;
+  stages::Nat::Destination translated;
+  if (ForeseesDestination(pass, key, translated)) {
+    return !translated.guessed && IsKernels(translated.address, pass.snapshot, reason) &&
+           reason == PuntReason::kLocal && IsSockets(pass.p, translated);
+  }
+  return IsKernels(DestinationOf(pass.p, pass.family), pass.snapshot, reason) &&
+         (reason == PuntReason::kLocal || reason == PuntReason::kMulticast) && IsSockets(pass.p);
+}
+
 // Whether conntrack would take it for the first packet of a connection.
 bool Firewall::BeginsFlow(const Pass& pass, const Key& key) const {
   return key.hash != 0 && !key.error &&
@@ -451,6 +468,10 @@ Judgement Firewall::BeforeRouting(Packet& p, const Key& key, const Interface& in
   if (!found.found() || flows_.at(found.flow).expires <= now) {
     if (IsKernelsWithoutFlow(pass, key, reason)) return Judgement::Punt(reason);
   } else if (flows_.at(found.flow).Has(tables::kFlowKernel)) [[unlikely]] {
+    if (found.direction == FlowDirection::kOriginal && IsSocketsByNow(pass, key)) {
+      conntrack_.Remove(found.flow);
+      return BeforeRouting(p, key, in, snapshot, now);  // as the first of another connection
+    }
     if (!key.error) Claim(pass, key);
     if (IsKernels(DestinationOf(p, family), snapshot, reason)) return Judgement::Punt(reason);
     return Judgement::Punt(PuntReason::kUnsupportedRule);

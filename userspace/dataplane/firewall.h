@@ -69,6 +69,12 @@ struct Judgement {
   static Judgement Drop(DropReason reason) { return {.kind = Kind::kDrop, .drop = reason}; }
   static Judgement Punt(PuntReason reason) { return {.kind = Kind::kPunt, .punt = reason}; }
   bool accepted() const { return kind == Kind::kAccept; }
+  // By a rule that Sluice cannot carry out: the kernel's, or refused since the kernel has no such socket.
+  bool unsupported() const {
+    return kind == Kind::kPunt     ? punt == PuntReason::kUnsupportedRule
+           : kind == Kind::kReject ? drop == DropReason::kUnsupportedRule
+                                   : false;
+  }
 };
 
 class Firewall : private stages::Conntrack::ForeignSink, private stages::ConnectionView {
@@ -124,6 +130,8 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
   // Of a packet with kFlagStray.
   Judgement Input(packet::Packet& p, const tables::Interface& in, const tables::Snapshot& snapshot,
                   Nanos now);
+  // What a socket sends in answer to the packet, before any translation; null: what the packet says.
+  const tables::FlowTuple* TranslatedAnswers(const packet::Packet& p) const;
   // Of a packet that a socket will take. When it is accepted, it has no flow any more.
   Judgement ToSocket(packet::Packet& p, const tables::Interface& in,
                      const tables::Snapshot& snapshot, Nanos now);
@@ -138,7 +146,8 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
   Judgement OfOurOwn(packet::Packet& message, const packet::Packet* connection_of,
                      IpAddress& next_hop, const tables::Snapshot& snapshot, Nanos now);
   // A packet that a socket sends, as OfOurOwn. When it is not accepted, its flow is still to be
-  // abandoned. A whole datagram: what is to leave in fragments (fragment_size) is judged before.
+  // abandoned; one that is too large for the way where rules have led it (kFragmentationNeeded,
+  // kPacketTooBig) has that way set. A whole datagram: what is to leave in fragments (fragment_size) is judged before.
   Judgement OfSocket(packet::Packet& p, IpAddress& next_hop, const tables::Snapshot& snapshot,
                      Nanos now);
   // Whether rules could object to an answer to a packet for this machine.
@@ -168,6 +177,9 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
   // The kernel is given a packet, as it arrived, or a copy, and will count it at its own hooks: what
   // XDP has counted is taken back.
   void TakeBackCounts(packet::Packet& p, const tables::Snapshot& snapshot, Nanos now);
+  // A segment that a rule which Sluice cannot carry out keeps from its socket, if it has one: its sender
+  // is told, by a reset of ours or the kernel's, and so is the socket.
+  void Sever(const packet::Packet& segment, LocalSockets& sockets, Nanos now) const;
   // A packet that ends before its connection was confirmed takes the entry with it.
   void Abandon(packet::Packet& p) {
     if (p.flow != packet::kNoFlowIndex) conntrack_.Abandon(p);
@@ -205,6 +217,7 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
   stages::FilterContext ContextOf(Pass& pass);
   bool IsOwnSource(const Pass& pass) const;
   bool IsKernelsWithoutFlow(Pass& pass, const Key& key, PuntReason& reason);
+  bool IsSocketsByNow(Pass& pass, const Key& key);
   bool ForeseesDestination(Pass& pass, const Key& key, stages::Nat::Destination& destination);
   Judgement Output(Pass& pass);
   Judgement ToTheWire(Pass& pass);
@@ -224,6 +237,7 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
   bool FollowsFlow(const Pass& pass, const Key& key, const tables::FlowTable::Found& found);
   bool BeginsFlow(const Pass& pass, const Key& key) const;
   bool Reroute(Pass& pass) const;
+  Judgement Fit(packet::Packet& p, Family family, const tables::Snapshot& snapshot) const;
   void Claim(Pass& pass, const Key& key);
   bool IsSockets(const packet::Packet& p) const {
     return sockets_ != nullptr && sockets_->IsClaimed(p);

@@ -1,6 +1,11 @@
 // Netfilter's hooks for what is this machine's: packets for sockets go through the input chains; errors,
 // resets and what sockets send through the output and postrouting chains.
+#include <algorithm>
+
 #include "dataplane/firewall_pass.h"
+#include "dataplane/way.h"
+#include "stages/conntrack/tuple.h"
+#include "stages/nat/translate.h"
 
 namespace sluice::dataplane {
 
@@ -11,7 +16,6 @@ using tables::Flow;
 using tables::FlowDirection;
 using tables::HookPoint;
 using tables::Interface;
-using tables::RouteType;
 using tables::Snapshot;
 
 // A message whose cause has no connection. An error may still quote a packet of one, and the reset of a
@@ -35,20 +39,26 @@ void Firewall::TrackOwn(Packet& message, Family family, const Snapshot& snapshot
 
 // ip_route_me_harder. False: not by an interface of ours.
 bool Firewall::Reroute(Pass& pass) const {
-  const IpAddress destination = DestinationOf(pass.p, pass.family);
-  const tables::RouteId id = destination.is_v4() ? tables_.fib4.Lookup(destination.v4())
-                                                 : tables_.fib6.Lookup(destination.v6());
-  if (!id.valid()) return false;
-  const tables::Route& route = tables_.routes.Get(id);
-  if (route.type != RouteType::kUnicast || route.paths.empty()) return false;
-  const auto hash = static_cast<uint32_t>(destination.bits.lo * 0x9e3779b97f4a7c15ull >> 32);
-  const tables::Path& path = tables::SelectPath(route, hash);
-  if (!path.slot.valid() || !pass.snapshot.at(path.slot).up) return false;
-  pass.out = &pass.snapshot.at(path.slot);
-  pass.p.out = path.slot;
-  pass.p.route_id = id.value;
-  pass.next_hop = path.has_gateway ? path.gateway : destination;
+  const Way way = WayTo(DestinationOf(pass.p, pass.family), tables_, pass.snapshot);
+  if (way.path == nullptr) return false;
+  pass.out = &pass.snapshot.at(way.path->slot);
+  pass.p.out = way.path->slot;
+  pass.p.route_id = way.id.value;
+  pass.next_hop = way.next_hop;
   return true;
+}
+
+// To the MTU of the way that the packet leaves by, which its socket may not know.
+Judgement Firewall::Fit(Packet& p, Family family, const Snapshot& snapshot) const {
+  const uint32_t mtu =
+      MtuOf(tables_.routes.Get(tables::RouteId{p.route_id}), snapshot.at(p.out), family);
+  if (p.fragment_size != 0) {
+    p.fragment_size = static_cast<uint16_t>(std::min<uint32_t>(p.fragment_size, mtu));
+  } else if (p.l3_length() > mtu) {
+    return Judgement::Drop(family == Family::kIpv4 ? DropReason::kFragmentationNeeded
+                                                   : DropReason::kPacketTooBig);
+  }
+  return Judgement::Accept();
 }
 
 Judgement Firewall::OfOurOwn(Packet& message, const Packet* connection_of, IpAddress& next_hop,
@@ -98,6 +108,14 @@ Judgement Firewall::Input(Packet& p, const Interface& in, const Snapshot& snapsh
   return Run(HookPoint::kInput, pass);
 }
 
+const tables::FlowTuple* Firewall::TranslatedAnswers(const Packet& p) const {
+  if (p.flow == packet::kNoFlowIndex) return nullptr;
+  const Flow& flow = flows_.at(p.flow);
+  const FlowDirection direction = DirectionOf(p);
+  if (!stages::NeedsTranslation(flow, direction, NatManip::kSource)) return nullptr;
+  return &flow.tuple(tables::Opposite(direction));
+}
+
 Judgement Firewall::ToSocket(Packet& p, const Interface& in, const Snapshot& snapshot, Nanos now) {
   Pass pass{.p = p,
             .family = FamilyOf(p),
@@ -109,11 +127,29 @@ Judgement Firewall::ToSocket(Packet& p, const Interface& in, const Snapshot& sna
   if (judgement.accepted()) {
     judgement = Translate(HookPoint::kInputNat, NatManip::kSource, pass);
   }
-  // Answers begin at this worker's socket, so nobody else will see them.
-  if (Flow* const flow = FlowOf(p)) flow->status &= ~uint32_t{tables::kFlowForeignReply};
+  // Answers to what has come here begin at this worker's socket, so nobody else will see them. (A
+  // confirmed one may be a socket's own, whose answers another worker has been told of.)
+  if (Flow* const flow = FlowOf(p); flow != nullptr && !flow->Has(tables::kFlowConfirmed)) {
+    flow->status &= ~uint32_t{tables::kFlowForeignReply};
+  }
   if (judgement.accepted()) judgement = Confirm(pass);
   if (judgement.accepted()) p.flow = packet::kNoFlowIndex;
   return judgement;
+}
+
+void Firewall::Sever(const Packet& segment, LocalSockets& sockets, Nanos now) const {
+  if (segment.l4_protocol != wire::kProtocolTcp || !sockets.MayConcern(segment)) return;
+  // What its answers are when the socket sends them: wherever on its way the segment is, and however
+  // translated.
+  tables::FlowTuple tuple, answers;
+  if (segment.flow != packet::kNoFlowIndex) {
+    answers = flows_.at(segment.flow).tuple(tables::Opposite(DirectionOf(segment)));
+  } else if (!stages::MakeTuple(segment, tuple) || !stages::InvertTuple(tuple, answers)) {
+    return;
+  } else if (const auto found = flows_.Find(tuple); found.found()) {
+    answers = flows_.at(found.flow).tuple(tables::Opposite(found.direction));
+  }
+  sockets.Sever(segment, answers, now);
 }
 
 Judgement Firewall::OfSocket(Packet& p, IpAddress& next_hop, const Snapshot& snapshot, Nanos now) {
@@ -135,8 +171,10 @@ Judgement Firewall::OfSocket(Packet& p, IpAddress& next_hop, const Snapshot& sna
         ToJudgement(conntrack_.Track(p, key.tuple, key.hash, own_settings_, arena_, now));
     if (!judgement.accepted()) return judgement;
   }
+  const IfaceSlot foreseen = p.out;
   judgement = Output(pass);
   next_hop = pass.next_hop;
+  if (judgement.accepted() && p.out != foreseen) judgement = Fit(p, family, snapshot);
   if (const tables::Flow* const flow = FlowOf(p); judgement.accepted() && flow != nullptr) {
     judgement = ToJudgement(stages::Nat::CheckOut(*flow, DirectionOf(p), p.out));
     if (!judgement.accepted() && flow->Has(tables::kFlowConfirmed)) {

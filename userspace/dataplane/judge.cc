@@ -142,6 +142,7 @@ bool Pipeline::PassesForward(Packet& p, Family family, const IpAddress& next_hop
 
 void Pipeline::Carry(Packet& p, const Judgement& judgement, Family family,
                      const Snapshot& snapshot, Nanos now) {
+  if (sockets_.active() && judgement.unsupported()) firewall_.Sever(p, sockets_, now);
   switch (judgement.kind) {
     case Judgement::Kind::kPunt:
       return Punt(p, judgement.punt, snapshot);

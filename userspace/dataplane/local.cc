@@ -1,5 +1,6 @@
 // Packets for this machine: to its sockets, answered, or the kernel's; and what its sockets send.
 #include "dataplane/pipeline.h"
+#include "dataplane/way.h"
 #include "stages/fragment/fragment.h"
 #include "stages/fragment/fragment6.h"
 #include "stages/fragment/refragment.h"
@@ -105,7 +106,9 @@ bool Pipeline::ReachesSocket(Packet& p, Family family, const Interface& in,
       return true;
     }
   }
-  if (!sockets_.Claims(p)) return false;
+  // Its source is translated behind the rules of INPUT: what a rule of OUTPUT has led elsewhere.
+  const tables::FlowTuple* const answers = firewall_.TranslatedAnswers(p);
+  if (!(answers != nullptr ? sockets_.Claims(*answers) : sockets_.Claims(p))) return false;
   p.flags |= packet::kFlagSocket;
   if (family == Family::kIpv4) {
     const Ipv4 source = wire::Ipv4View(p.l3()).source();
@@ -127,7 +130,6 @@ bool Pipeline::ReachesSocket(Packet& p, Family family, const Interface& in,
     WatchRules(p, snapshot);
     const Judgement judgement = firewall_.ToSocket(p, in, snapshot, now);
     if (!judgement.accepted()) {
-      if (judgement.drop == DropReason::kUnsupportedRule && judgement.reset) sockets_.Sever(p, now);
       Carry(p, judgement, family, snapshot, now);
       return true;
     }
@@ -147,18 +149,15 @@ bool Pipeline::ReachesSocket(Packet& p, Family family, const Interface& in,
   }
 }
 
-// For the kernel as well. False: there is no room for it.
+// For the kernel as well. False: it has nothing of it. (Of a datagram in pieces the last may be missing
+// for want of room: that is lost to the kernel, as on a full link.)
 bool Pipeline::PuntCopy(const Packet& p, PuntReason reason, const Snapshot& snapshot) {
-  const auto punt = [&](Packet& piece) {
-    Packet judged = piece;
-    firewall_.TakeBackCounts(judged, snapshot, now_);
-    if (outbox_.Punt(piece, reason, /*copy=*/true)) return true;
-    packet::FreePacket(outbox_.pool(), piece);
-    return false;
-  };
   if (p.fragment_size != 0) {
-    bool all = true;
-    return stages::Refragment(p, outbox_, [&](Packet& piece, bool) { all &= punt(piece); }) && all;
+    bool any = false;
+    static_cast<void>(stages::Refragment(p, outbox_, [&](Packet& piece, bool) {
+      any |= PuntPiece(piece, reason, /*copy=*/true, snapshot);
+    }));
+    return any;
   }
   const packet::FrameArena& arena = outbox_.pool().arena();
   Packet copy;
@@ -167,11 +166,7 @@ bool Pipeline::PuntCopy(const Packet& p, PuntReason reason, const Snapshot& snap
   }
   packet::CopyOut(arena, p, 0, copy.data, p.length);
   copy.in = p.in;
-  copy.l3_offset = p.l3_offset;
-  copy.l4_offset = p.l4_offset;
-  copy.l4_protocol = p.l4_protocol;
-  copy.flags = p.flags;
-  return punt(copy);
+  return PuntPiece(copy, reason, /*copy=*/true, snapshot);
 }
 
 // A datagram for a group: to the sockets that have joined it and, in any case, to the kernel. If one of
@@ -212,7 +207,7 @@ void Pipeline::FromSocket(Packet& p, const IpAddress& way, Nanos now) {
   IpAddress next_hop = way;
   if (firewall_.active(family)) {
     const Judgement judgement = firewall_.OfSocket(p, next_hop, snapshot, now);
-    if (!judgement.accepted()) [[unlikely]] return RefuseOfSocket(p, judgement);
+    if (!judgement.accepted()) [[unlikely]] return RefuseOfSocket(p, family, judgement);
   }
   if (p.fragment_size == 0) return Output(p, family, next_hop, snapshot, now);
   if (family == Family::kIpv4) {
@@ -222,12 +217,16 @@ void Pipeline::FromSocket(Packet& p, const IpAddress& way, Nanos now) {
 }
 
 // Who is rejected by rules of OUTPUT is told by an ICMP error or a reset, in Linux: here by what such
-// an error would say.
-void Pipeline::RefuseOfSocket(Packet& p, const Judgement& judgement) {
-  if (judgement.kind == Judgement::Kind::kReject) {
-    counters_.sockets_refused.Add();
+// an error would say. So is who does not know that the way is narrower where rules have led it.
+void Pipeline::RefuseOfSocket(Packet& p, Family family, const Judgement& judgement) {
+  const bool too_big = judgement.drop == DropReason::kFragmentationNeeded ||
+                       judgement.drop == DropReason::kPacketTooBig;
+  if (judgement.kind == Judgement::Kind::kReject) counters_.sockets_refused.Add();
+  if (judgement.kind == Judgement::Kind::kReject || too_big) {
     firewall_.RestoreOriginal(p);
-    sockets_.Refuse(p);
+    sockets_.Refuse(p, too_big ? MtuOf(tables_.routes.Get(tables::RouteId{p.route_id}),
+                                       sockets_.snapshot().at(p.out), family)
+                               : 0);
   }
   Drop(p, judgement.drop);
 }

@@ -70,9 +70,12 @@ bool LocalSockets::MayConcern(const Packet& p) const {
 bool LocalSockets::Claims(const Packet& p) const {
   if (!tables::IsIcmp(p.l4_protocol)) return stack_->Claims(p);
   const auto quoted = QuotedBy(p);
-  if (!quoted) return false;
-  if (quoted->protocol == wire::kProtocolTcp) return stack_->tcp().Claims(SocketOf(*quoted));
-  return quoted->protocol == wire::kProtocolUdp && stack_->udp().Claims(SocketOf(*quoted));
+  return quoted && Claims(*quoted);
+}
+
+bool LocalSockets::Claims(const FlowTuple& sent) const {
+  if (sent.protocol == wire::kProtocolTcp) return stack_->tcp().Claims(SocketOf(sent));
+  return sent.protocol == wire::kProtocolUdp && stack_->udp().Claims(SocketOf(sent));
 }
 
 bool LocalSockets::IsClaimed(const Packet& p, const IpAddress& address, uint16_t port) const {
@@ -94,13 +97,18 @@ WorkerId LocalSockets::OwnerOf(const Packet& p) const {
   return stages::MakeTuple(p, tuple) ? tables::OwnerOf(tuple, worker_count_) : worker_;
 }
 
-void LocalSockets::Refuse(const Packet& p) {
+void LocalSockets::Sever(const Packet& segment, const FlowTuple& answers, Nanos now) {
+  stack_->OnSevered(segment, SocketOf(answers), now);
+}
+
+void LocalSockets::Refuse(const Packet& p, uint32_t mtu) {
   FlowTuple sent;
   if (refused_count_ == kRefusals || !stages::MakeTuple(p, sent)) return;
   const bool tcp = p.l4_protocol == wire::kProtocolTcp;
   refused_[refused_count_++] = {.tuple = SocketOf(sent),
                                 .sequence = tcp ? LoadBe32(p.l4() + 4) : 0,
-                                .protocol = p.l4_protocol};
+                                .protocol = p.l4_protocol,
+                                .mtu = mtu};
 }
 
 // Who is told may send at once, and be refused again: that is for the next turn.
@@ -108,7 +116,8 @@ void LocalSockets::TellRefused(Nanos now) {
   const std::array<Refusal, kRefusals> refused = refused_;
   const size_t count = std::exchange(refused_count_, 0);
   for (size_t i = 0; i < count; ++i) {
-    stack_->OnRefused(refused[i].protocol, refused[i].tuple, refused[i].sequence, now);
+    const Refusal& r = refused[i];
+    stack_->OnRefused(r.protocol, r.tuple, r.sequence, r.mtu, now);
   }
 }
 
@@ -128,20 +137,17 @@ bool LocalSockets::FindPath(const IpAddress& remote, Path& path) {
   if (!remote.is_v4() && remote.v6().IsLinkLocal()) return false;
   const Way way = WayTo(remote, tables_, *snapshot_);
   if (way.path == nullptr) return false;
-  const tables::Interface& out = snapshot_->at(way.path->slot);
   if (remote.is_v4()) {
     const auto source = stages::SelectSource4(*way.route, *way.path, *snapshot_);
     if (!source) return false;
     path.source = *source;
-    path.mtu = out.mtu;
   } else {
     const auto source =
         stages::SelectSource6(*way.route, remote.v6(), way.path->slot, *snapshot_);
     if (!source) return false;
     path.source = *source;
-    path.mtu = out.mtu6;
   }
-  if (way.route->mtu != 0) path.mtu = std::min(path.mtu, way.route->mtu);
+  path.mtu = MtuOf(*way.route, snapshot_->at(way.path->slot), remote.family);
   return true;
 }
 

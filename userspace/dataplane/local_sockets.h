@@ -31,6 +31,7 @@
 #include "packet/packet.h"
 #include "packet/verdict.h"
 #include "stages/route/route.h"
+#include "tables/flow.h"
 #include "tables/snapshot.h"
 #include "transport/transport.h"
 #include "wire/protocol.h"
@@ -77,6 +78,8 @@ class LocalSockets final : public transport::IpLayer {
   bool MayConcern(const packet::Packet& p) const;
   // Whether a socket would take it; MayConcern has said yes.
   bool Claims(const packet::Packet& p) const;
+  // Whether a socket sends packets of this tuple.
+  bool Claims(const tables::FlowTuple& sent) const;
   bool IsClaimed(const packet::Packet& p) const { return active() && MayConcern(p) && Claims(p); }
   // The same of a TCP or UDP packet as if it were for this address and port.
   bool IsClaimed(const packet::Packet& p, const IpAddress& address, uint16_t port) const;
@@ -88,12 +91,13 @@ class LocalSockets final : public transport::IpLayer {
   WorkerId OwnerOf(const packet::Packet& p) const;
   // transport::Transport::Receive.
   packet::Verdict Receive(packet::Packet& p, Nanos now) { return stack_->Receive(p, now); }
-  // Of a segment that is not received: transport::Transport::OnSevered.
-  void Sever(const packet::Packet& segment, Nanos now) { stack_->OnSevered(segment, now); }
+  // Of a segment that is not received: transport::Transport::OnSevered. `answers`: the tuple of what its
+  // socket, if there is one, sends.
+  void Sever(const packet::Packet& segment, const tables::FlowTuple& answers, Nanos now);
 
-  // Rules have rejected what a socket sends: it is told before the worker's next turn, since its stack
-  // is in the middle of sending.
-  void Refuse(const packet::Packet& p);
+  // Rules have rejected what a socket sends, or (`mtu`, else 0) led it where it is too large: it is told
+  // before the worker's next turn, since its stack is in the middle of sending.
+  void Refuse(const packet::Packet& p, uint32_t mtu);
 
   // Around the packets of a burst, so that a connection answers several at once.
   void BeginBurst() {
@@ -127,6 +131,7 @@ class LocalSockets final : public transport::IpLayer {
     transport::Tuple tuple;
     uint32_t sequence = 0;
     uint8_t protocol = 0;
+    uint32_t mtu = 0;
   };
   // Of one turn; who comes later is not told, and tries again.
   static constexpr size_t kRefusals = 64;

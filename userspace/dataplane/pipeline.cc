@@ -351,19 +351,23 @@ void Pipeline::Punt(Packet& p, PuntReason reason, const Snapshot& snapshot) {
   if (!outbox_.Punt(p, reason)) Drop(p, DropReason::kPuntFailed);
 }
 
+// A packet made for the kernel: a piece of another, or a copy. Takes it in any case. False: there is no
+// room.
+bool Pipeline::PuntPiece(Packet& piece, PuntReason reason, bool copy, const Snapshot& snapshot) {
+  if (snapshot.left_out != nullptr) {
+    static_cast<void>(stages::Parse(piece, snapshot.at(piece.in), outbox_.pool()));
+    firewall_.TakeBackCounts(piece, snapshot, now_);
+  }
+  if (outbox_.Punt(piece, reason, copy)) return true;
+  packet::FreePacket(outbox_.pool(), piece);
+  return false;
+}
+
 // The kernel gets a datagram in the fragments it came in.
 void Pipeline::PuntPieces(Packet& p, PuntReason reason, const Snapshot& snapshot) {
   bool punted = false;
   static_cast<void>(stages::Refragment(p, outbox_, [&](Packet& piece, bool first) {
-    if (snapshot.left_out != nullptr) {
-      static_cast<void>(stages::Parse(piece, snapshot.at(piece.in), outbox_.pool()));
-      firewall_.TakeBackCounts(piece, snapshot, now_);
-    }
-    if (outbox_.Punt(piece, reason, /*copy=*/!first)) {
-      punted |= first;
-    } else {
-      packet::FreePacket(outbox_.pool(), piece);
-    }
+    punted |= PuntPiece(piece, reason, /*copy=*/!first, snapshot) && first;
   }));
   if (!punted) return Drop(p, DropReason::kPuntFailed);
   tracer_.End(p, TraceOutcome::kPunted, static_cast<uint8_t>(reason));

@@ -224,11 +224,12 @@ class Pipeline : private LocalSockets::Exit {
                Nanos now);
   bool PuntCopy(const Packet& p, PuntReason reason, const Snapshot& snapshot);
   void FromSocket(Packet& p, const IpAddress& next_hop, Nanos now) override;
-  void RefuseOfSocket(Packet& p, const Judgement& judgement);
+  void RefuseOfSocket(Packet& p, Family family, const Judgement& judgement);
   bool IsLocal(const Packet& p, Family family) const;
   void RefuseStray(Packet& p, Family family, const tables::Interface& in, const Snapshot& snapshot,
                    Nanos now);
   void Punt(Packet& p, PuntReason reason, const Snapshot& snapshot);
+  bool PuntPiece(Packet& piece, PuntReason reason, bool copy, const Snapshot& snapshot);
   void PuntPieces(Packet& p, PuntReason reason, const Snapshot& snapshot);
   // Drop, with the ICMP error that belongs to the reason; `mtu` for the reasons that tell it.
   void Refuse4(Packet& p, DropReason reason, const Snapshot& snapshot, Nanos now, uint32_t mtu = 0);

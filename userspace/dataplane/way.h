@@ -4,6 +4,9 @@
 #ifndef SLUICE_DATAPLANE_WAY_H_
 #define SLUICE_DATAPLANE_WAY_H_
 
+#include <algorithm>
+#include <cstdint>
+
 #include "base/address.h"
 #include "stages/route/route.h"
 #include "tables/route.h"
@@ -21,6 +24,12 @@ struct Way {
 
 Way WayTo(const IpAddress& destination, const stages::RoutingTables& tables,
           const tables::Snapshot& snapshot);
+
+// Of what this machine sends by that route.
+inline uint32_t MtuOf(const tables::Route& route, const tables::Interface& out, Family family) {
+  const uint32_t mtu = family == Family::kIpv4 ? out.mtu : out.mtu6;
+  return route.mtu != 0 ? std::min(mtu, route.mtu) : mtu;
+}
 
 }  // namespace sluice::dataplane
 

@@ -39,7 +39,8 @@ struct ConntrackSettings {
   bool tcp_be_liberal = false;         // outside the window is not invalid
   bool tcp_ignore_invalid_rst = false;
   uint8_t tcp_max_retrans = 3;
-  bool limits_sources = true;          // flows_per_source holds (FlowTable::SourceHasRoom)
+  // New flows count for flows_per_source, and are bound by it (FlowTable::SourceHasRoom).
+  bool limits_sources = true;
   uint32_t max = 262'144;  // nf_conntrack_max: of the whole machine; 0: no limit but the table's
 
   Nanos tcp_timeout(TcpState s) const { return tcp[static_cast<size_t>(s)]; }

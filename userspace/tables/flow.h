@@ -70,6 +70,7 @@ enum FlowStatus : uint32_t {
   kFlowImported = 1u << 26,    // came from the kernel's table at the start
   kFlowForeignReply = 1u << 27,  // answers arrive at another worker, which has an alias
   kFlowAlias = 1u << 28,       // no connection: its packets are those of worker `owner`
+  kFlowUncounted = 1u << 29,   // counts for no source: see FlowTable's `per_source`
 };
 
 struct FlowCount {

@@ -191,7 +191,7 @@ bool FlowTable::Insert(FlowIndex index) {
     AddEntry(hashes[i], Reference(index, static_cast<FlowDirection>(i), HighTagOf(hashes[i])));
   }
   flow.status |= kFlowConfirmed;
-  if (per_source_ != 0) CountSource(flow.tuples[0], 1);
+  if (per_source_ != 0 && !flow.Has(kFlowUncounted)) CountSource(flow.tuples[0], 1);
   SetTimer(index);
   return true;
 }
@@ -204,7 +204,7 @@ void FlowTable::Remove(FlowIndex index) {
     RemoveEntry(hash, Reference(index, static_cast<FlowDirection>(i), HighTagOf(hash)));
   }
   timers_.Cancel(index);
-  if (per_source_ != 0) CountSource(flow.tuples[0], UINT32_MAX);
+  if (per_source_ != 0 && !flow.Has(kFlowUncounted)) CountSource(flow.tuples[0], UINT32_MAX);
   flow.status |= kFlowDying;
   links_[index] = removed_;
   if (removed_ == kNoFlow) removed_last_ = index;

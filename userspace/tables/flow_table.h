@@ -22,9 +22,10 @@
 // entry of one that is not assured, or else of a TCP or SCTP connection that is closing, among
 // kEvictionCandidates in memory order from where it stopped last (the kernel: early_drop and
 // gc_worker_can_early_drop in net/netfilter/nf_conntrack_core.c); else it refuses. `per_source`
-// bounds the confirmed flows of an original source address (IPv6: of its /64). They are counted in
-// a sketch of fixed size (count-min, G. Cormode, S. Muthukrishnan, 2005): never too few; too many
-// only where both counters of a source are shared with busy ones.
+// bounds the confirmed flows of an original source address (IPv6: of its /64) without
+// kFlowUncounted. They are counted in a sketch of fixed size (count-min, G. Cormode,
+// S. Muthukrishnan, 2005): never too few; too many only where both counters of a source are shared
+// with busy ones.
 //
 // A tick is the time between two values of `now` that Allocate, Touch and Expire are given. An
 // entry that a packet of this tick uses (Touch) is not evicted, and one that was removed in this

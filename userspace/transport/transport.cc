@@ -130,21 +130,22 @@ bool Transport::Claims(const packet::Packet& p) const {
   }
 }
 
-void Transport::OnRefused(uint8_t protocol, const Tuple& tuple, uint32_t sequence, Nanos now) {
+void Transport::OnRefused(uint8_t protocol, const Tuple& tuple, uint32_t sequence, uint32_t mtu,
+                          Nanos now) {
+  using Kind = TcpIcmpError::Kind;
   if (protocol == wire::kProtocolTcp) {
-    tcp_.OnIcmpError({tuple, wire::TcpSeq(sequence), TcpIcmpError::Kind::kHard, 0}, now);
+    tcp_.OnIcmpError(
+        {tuple, wire::TcpSeq(sequence), mtu != 0 ? Kind::kTooBig : Kind::kHard, mtu}, now);
+  } else if (mtu != 0) {
+    udp_.OnTooBig(tuple, mtu, now);
   } else {
     udp_.OnIcmpError(tuple, true, now);
   }
 }
 
-void Transport::OnSevered(const packet::Packet& p, Nanos now) {
+void Transport::OnSevered(const packet::Packet& p, const Tuple& tuple, Nanos now) {
   const auto segment = wire::TcpView::Parse(FirstPieceOf(p));
-  if (!segment) return;
-  const IpEnds ends = EndsOf(p);
-  tcp_.OnSevered({{ends.destination, segment->destination_port()},
-                  {ends.source, segment->source_port()}},
-                 wire::TcpSeq(segment->sequence()), now);
+  if (segment) tcp_.OnSevered(tuple, wire::TcpSeq(segment->sequence()), now);
 }
 
 Verdict Transport::ReceiveIcmp(packet::Packet& p, Nanos now) {

@@ -69,10 +69,11 @@ class Transport {
   packet::Verdict Receive(packet::Packet& p, Nanos now);
 
   // What a socket has sent was refused on its way out (rules for output): as an ICMP error would say
-  // that it is prohibited. Not from within IpLayer::Output.
-  void OnRefused(uint8_t protocol, const Tuple& tuple, uint32_t sequence, Nanos now);
-  // A TCP packet for an address of ours was refused on its way in, and its sender reset.
-  void OnSevered(const packet::Packet& p, Nanos now);
+  // that it is prohibited, or (`mtu` not 0) too large. Not from within IpLayer::Output.
+  void OnRefused(uint8_t protocol, const Tuple& tuple, uint32_t sequence, uint32_t mtu, Nanos now);
+  // A TCP packet of a connection was refused on its way in, and its sender reset. (The packet may have
+  // been on its way to a translation: `tuple` says whose it is.)
+  void OnSevered(const packet::Packet& p, const Tuple& tuple, Nanos now);
 
   // Around the Receives of a burst, if the caller likes (tcp.h): one answer for several segments.
   void BeginBurst() { tcp_.BeginBurst(); }

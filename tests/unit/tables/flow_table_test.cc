@@ -250,6 +250,23 @@ TEST_F(FlowTableTest, FlowsPerSource) {
   EXPECT_TRUE(table.SourceHasRoom(v6));
 }
 
+TEST_F(FlowTableTest, UncountedFlowsLeaveTheirSourceItsRoom) {
+  FlowTable table(Of(64, 3));
+  for (uint16_t port = 0; port < 5; ++port) {
+    const FlowIndex flow = table.Allocate(kStart, [](FlowIndex) {});
+    table.at(flow).tuples = {Tuple(1, 2, port, 4), Tuple(2, 1, 4, port)};
+    table.at(flow).status = kFlowUncounted;
+    table.at(flow).expires = kStart + Seconds(30);
+    ASSERT_TRUE(table.Insert(flow));
+    if (port % 2 == 0) table.Remove(flow);
+  }
+  for (uint16_t port = 10; port < 13; ++port) {
+    EXPECT_TRUE(table.SourceHasRoom(Tuple(1, 9, 9, 9)));
+    Add(table, Tuple(1, 2, port, 4), kStart, Seconds(30));
+  }
+  EXPECT_FALSE(table.SourceHasRoom(Tuple(1, 9, 9, 9))) << "three that count";
+}
+
 TEST_F(FlowTableTest, VisitsInPieces) {
   FlowTable table(Of(64));
   std::set<FlowIndex> expected;

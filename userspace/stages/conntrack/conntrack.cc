@@ -199,6 +199,7 @@ FlowIndex Conntrack::Begin(const Context& c, Packet& p, Verdict& verdict) {
   }
   Flow& flow = table_.at(index);
   flow.tuples = {c.tuple, inverse};
+  if (!c.settings.limits_sources) flow.status |= tables::kFlowUncounted;
   switch (c.tuple.protocol) {
     case wire::kProtocolTcp: BeginTcp(flow, c.tcp); break;
     case wire::kProtocolSctp: flow.sctp = sctp; break;

@@ -173,6 +173,7 @@ std::optional<Nat::Destination> Nat::Foresee(const Flow& flow, const NatRequest&
   } else if (d.port < first || d.port > last || (request.flags & kRandomAll) != 0) {
     d.port = first;
   }
+  d.guessed = first != last && (request.flags & tables::kNatPortOffset) == 0;
   return d;
 }
 

@@ -91,6 +91,7 @@ class Nat {
   struct Destination {
     IpAddress address;
     uint16_t port = 0;
+    bool guessed = false;
   };
   std::optional<Destination> Foresee(const tables::Flow& flow, const tables::NatRequest& request,
                                      const Context& context) const;
