@@ -437,7 +437,7 @@ def test_rules_that_sluice_cannot_do_refuse_services():
                 rig.run("router", "nft", "add table inet odd; add chain inet odd input "
                         "{ type filter hook input priority filter; }; add rule inet odd input "
                         "meta l4proto { tcp, udp } th dport 7 meta iifgroup default accept")
-                wait_for(lambda: "is refused (reason unsupported_rule)" in sluice.log(),
+                wait_for(lambda: "it is refused (reason unsupported_rule)" in sluice.log(),
                          "the log names it")
                 before.sendall(b"again")
                 with pytest.raises(ConnectionResetError):

@@ -193,8 +193,9 @@ void FirewallControl::WarnServices() {
   }
   if (announced_ == announced_to_services_) return;
   announced_to_services_ = announced_;
-  LogWarning("what is to or from services, and meets one of these rules, is refused (reason "
-             "unsupported_rule), since the kernel cannot judge it for them: {}",
+  LogWarning("what is to or from services, and meets one of these rules, is lost to them, since the "
+             "kernel has no such sockets: at input, output and postrouting it is refused (reason "
+             "unsupported_rule), before them the kernel answers: {}",
              absl::StrJoin(announced_, "; "));
 }
 

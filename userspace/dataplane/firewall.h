@@ -10,14 +10,15 @@
 // in the kernel's order (linux/netfilter_ipv4.h: priorities of hooks). Rules are stages/filter,
 // connections stages/conntrack, translations stages/nat; this class holds one worker's of each.
 //
-// Who decides. The kernel's packets (for this machine and no socket of ours, or leaving by a device that Sluice does not
-// serve) are returned to it as they came, and it applies its own copy of the rules. Whether a packet
-// is one of them is known only behind DNAT, so where there are rules of DNAT, those that the first
-// packet of a connection would meet are run dry first, without effect. What DNAT leads to the kernel
-// goes there with its whole connection (kFlowKernel), and so does a packet that meets a rule which
-// Sluice cannot do; unless it is to or from a socket of ours, which the kernel does not have: then it
-// is refused (kUnsupportedRule), and whoever sent it is told. What DNAT leads to a socket of this worker is the socket's: its connection stays
-// with the worker that owns the ports it arrives with, whatever ports the socket has.
+// Who decides. The kernel's packets (for this machine and no socket of ours, or leaving by a device that
+// Sluice does not serve) are returned to it as they came, and it applies its own copy of the rules.
+// Whether a packet is one of them is known only behind DNAT, so where there are rules of DNAT, those that
+// the first packet of a connection would meet are run dry first, without effect. What DNAT leads to the
+// kernel goes there with its whole connection (kFlowKernel), and so does a packet that meets a rule which
+// Sluice cannot do; unless it is to or from a socket of ours, which the kernel does not have: then it is
+// refused (kUnsupportedRule), and whoever sent it is told. What DNAT leads to a socket of this worker is
+// the socket's: its connection stays with the worker that owns the ports it arrives with, whatever ports
+// the socket has.
 //
 // Thread: the owning worker.
 #ifndef SLUICE_DATAPLANE_FIREWALL_H_
@@ -147,7 +148,8 @@ class Firewall : private stages::Conntrack::ForeignSink, private stages::Connect
                      IpAddress& next_hop, const tables::Snapshot& snapshot, Nanos now);
   // A packet that a socket sends, as OfOurOwn. When it is not accepted, its flow is still to be
   // abandoned; one that is too large for the way where rules have led it (kFragmentationNeeded,
-  // kPacketTooBig) has that way set. A whole datagram: what is to leave in fragments (fragment_size) is judged before.
+  // kPacketTooBig) has that way set. A whole datagram: what is to leave in fragments (fragment_size) is
+  // judged before.
   Judgement OfSocket(packet::Packet& p, IpAddress& next_hop, const tables::Snapshot& snapshot,
                      Nanos now);
   // Whether rules could object to an answer to a packet for this machine.

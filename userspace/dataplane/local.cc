@@ -13,6 +13,12 @@ namespace sluice::dataplane {
 using packet::Verdict;
 using tables::Interface;
 
+Verdict Pipeline::CheckSource4(const Packet& p, const Interface& in,
+                               const Snapshot& snapshot) const {
+  return stages::ToVerdict(stages::ValidateSource4(wire::Ipv4View(p.l3()).source(), in,
+                                                   IfaceSlot::None(), snapshot, tables_));
+}
+
 // An echo request is answered here unless the kernel's INPUT rules could object; everything else for
 // this machine is a socket's or the kernel's.
 void Pipeline::Local4(Packet& p, const Interface& in, const Snapshot& snapshot, Nanos now) {
@@ -24,17 +30,9 @@ void Pipeline::Local4(Packet& p, const Interface& in, const Snapshot& snapshot, 
     if (p.flow != packet::kNoFlowIndex) firewall_.LeaveTranslatedToKernel(p, now);
     return Punt(p, PuntReason::kLocal, snapshot);
   }
-  const Ipv4 requester = wire::Ipv4View(p.l3()).source();
-  switch (stages::ValidateSource4(requester, in, IfaceSlot::None(), snapshot, tables_)) {
-    case stages::SourceCheck::kMartian:
-      return Drop(p, DropReason::kMartianSource);
-    case stages::SourceCheck::kReversePath:
-      return Drop(p, DropReason::kReversePath);
-    case stages::SourceCheck::kKernel:
-      return Punt(p, PuntReason::kRouteType, snapshot);
-    default:
-      break;
-  }
+  const Verdict source = CheckSource4(p, in, snapshot);
+  if (source.kind() == Verdict::Kind::kDrop) return Drop(p, source.drop_reason());
+  if (source.kind() == Verdict::Kind::kPunt) return Punt(p, source.punt_reason(), snapshot);
   if (!stages::EchoChecksumIsRight4(outbox_.pool().arena(), p)) {
     return Drop(p, DropReason::kChecksum);
   }
@@ -70,15 +68,8 @@ void Pipeline::Local6(Packet& p, const Interface& in, const Snapshot& snapshot, 
 void Pipeline::RefuseStray(Packet& p, Family family, const Interface& in, const Snapshot& snapshot,
                            Nanos now) {
   if (family == Family::kIpv4) {
-    const Ipv4 source = wire::Ipv4View(p.l3()).source();
-    switch (stages::ValidateSource4(source, in, IfaceSlot::None(), snapshot, tables_)) {
-      case stages::SourceCheck::kMartian:
-        return Drop(p, DropReason::kMartianSource);
-      case stages::SourceCheck::kReversePath:
-        return Drop(p, DropReason::kReversePath);
-      default:
-        break;
-    }
+    const Verdict source = CheckSource4(p, in, snapshot);
+    if (source.kind() == Verdict::Kind::kDrop) return Drop(p, source.drop_reason());
   }
   const Judgement judgement = firewall_.Input(p, in, snapshot, now);
   if (!judgement.accepted()) return Carry(p, judgement, family, snapshot, now);
@@ -111,18 +102,11 @@ bool Pipeline::ReachesSocket(Packet& p, Family family, const Interface& in,
   if (!(answers != nullptr ? sockets_.Claims(*answers) : sockets_.Claims(p))) return false;
   p.flags |= packet::kFlagSocket;
   if (family == Family::kIpv4) {
-    const Ipv4 source = wire::Ipv4View(p.l3()).source();
-    switch (stages::ValidateSource4(source, in, IfaceSlot::None(), snapshot, tables_)) {
-      case stages::SourceCheck::kMartian:
-        Drop(p, DropReason::kMartianSource);
-        return true;
-      case stages::SourceCheck::kReversePath:
-        Drop(p, DropReason::kReversePath);
-        return true;
-      case stages::SourceCheck::kKernel:
-        return false;
-      default:
-        break;
+    const Verdict source = CheckSource4(p, in, snapshot);
+    if (source.kind() == Verdict::Kind::kPunt) return false;
+    if (source.kind() == Verdict::Kind::kDrop) {
+      Drop(p, source.drop_reason());
+      return true;
     }
   }
   CompleteChecksum(p, snapshot);  // before rules: a reset answers only what is right

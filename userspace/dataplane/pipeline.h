@@ -217,6 +217,9 @@ class Pipeline : private LocalSockets::Exit {
   // What no longer waits for a neighbour.
   void Settle(const Snapshot& snapshot, Nanos now);
 
+  // Of a packet for this machine.
+  packet::Verdict CheckSource4(const Packet& p, const tables::Interface& in,
+                               const Snapshot& snapshot) const;
   // Local packets and sockets (local.cc). True: a socket, or another worker, has it, or it is dropped.
   bool ReachesSocket(Packet& p, Family family, const tables::Interface& in,
                      const Snapshot& snapshot, Nanos now);

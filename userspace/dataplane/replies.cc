@@ -89,7 +89,9 @@ Reply Replies::Build4(const Packet& offending, const IcmpError& error, const Way
     if (inbound) source = inbound;
   }
   // icmp_send: what was for this machine is answered from the address that it was for.
-  if (offending.Has(packet::kFlagStray | packet::kFlagSocket)) source = wire::Ipv4View(offending.l3()).destination();
+  if (offending.Has(packet::kFlagStray | packet::kFlagSocket)) {
+    source = wire::Ipv4View(offending.l3()).destination();
+  }
   if (!source) return Punt();
   Reply reply;
   if (!stages::BuildError4(offending, error, *source, snapshot.default_ttl, ip_id_++,
@@ -140,7 +142,9 @@ Reply Replies::Send6(const Packet& offending, const IcmpError& error, const Snap
   way = WayTo(offender, snapshot);
   if (way.path == nullptr) return way.punt ? Punt() : None();
   auto source = stages::SelectSource6(*way.route, offender, offending.in, snapshot);
-  if (offending.Has(packet::kFlagStray | packet::kFlagSocket)) source = wire::Ipv6View(offending.l3()).destination();
+  if (offending.Has(packet::kFlagStray | packet::kFlagSocket)) {
+    source = wire::Ipv6View(offending.l3()).destination();
+  }
   if (!source) return Punt();
   const bool limited = error.type != wire::kIcmpv6PacketTooBig;  // icmp6 ratemask's default
   if (limited && !WithinLimits6(way, offender, snapshot, now)) return None();

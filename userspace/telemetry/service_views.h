@@ -19,7 +19,8 @@ struct LabeledCount {
 struct SocketView {
   std::string protocol;  // tcp, udp
   std::string state;     // LISTEN, ESTABLISHED, ... (RFC 9293); udp: BOUND, CONNECTED
-  uint64_t receive_queue = 0;  // bytes that nobody has read; a listener: connections to be accepted; udp: datagrams
+  // Bytes that nobody has read; a listener: connections to be accepted; udp: datagrams.
+  uint64_t receive_queue = 0;
   uint64_t send_queue = 0;     // bytes that are not acknowledged; a listener: its backlog
   std::string local;
   std::string remote;

@@ -74,6 +74,7 @@ enum class SourceCheck : uint8_t {
   kReversePath,
   kKernel,  // the way back is of a kind that only the kernel can judge
 };
+packet::Verdict ToVerdict(SourceCheck check);
 SourceCheck ValidateSourceByRoute4(Ipv4 source, const tables::Interface& in,
                                    const RoutingTables& tables);
 inline SourceCheck ValidateSource4(Ipv4 source, const tables::Interface& in, IfaceSlot out,

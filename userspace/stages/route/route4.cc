@@ -55,19 +55,6 @@ Verdict NotForwardable(RouteType type) {
   }
 }
 
-Verdict ToVerdict(SourceCheck check) {
-  switch (check) {
-    case SourceCheck::kMartian:
-      return Verdict::Drop(DropReason::kMartianSource);
-    case SourceCheck::kReversePath:
-      return Verdict::Drop(DropReason::kReversePath);
-    case SourceCheck::kKernel:
-      return Verdict::Punt(PuntReason::kRouteType);
-    default:
-      return Verdict::Continue();
-  }
-}
-
 // inet_addr_onlink: do both lie in one subnet of the interface? Without a `gateway`: does the
 // sender?
 bool OnSameSubnet(const Interface& interface, Ipv4 sender, std::optional<Ipv4> gateway) {
@@ -84,6 +71,19 @@ bool HasAddress(const Interface& interface, Ipv4 address) {
 }
 
 }  // namespace
+
+Verdict ToVerdict(SourceCheck check) {
+  switch (check) {
+    case SourceCheck::kMartian:
+      return Verdict::Drop(DropReason::kMartianSource);
+    case SourceCheck::kReversePath:
+      return Verdict::Drop(DropReason::kReversePath);
+    case SourceCheck::kKernel:
+      return Verdict::Punt(PuntReason::kRouteType);
+    default:
+      return Verdict::Continue();
+  }
+}
 
 Verdict CheckUnusual4(const Packet& p, const Interface& in, const Snapshot& snapshot) {
   if (snapshot.firewall4) return Verdict::Punt(PuntReason::kFirewall);
