@@ -1,5 +1,5 @@
 // A packet's way through netfilter's hooks: what rules may look at, and whether they have effects.
-// Only for firewall.cc, firewall_own.cc and rehearsal.cc.
+// Only for firewall*.cc and rehearsal.cc.
 #ifndef SLUICE_DATAPLANE_FIREWALL_PASS_H_
 #define SLUICE_DATAPLANE_FIREWALL_PASS_H_
 
