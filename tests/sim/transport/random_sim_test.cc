@@ -184,5 +184,54 @@ TEST(Random, ManyShortConnections) {
   }
 }
 
+// Six hours: short connections that come and go over a link which is bad for a minute in ten, and quiet
+// ones that keepalive looks after. Each is what it was in the end, and nothing is left of them.
+TEST(Random, HoursOfShortAndQuietConnections) {
+  constexpr int kQuiet = 20;
+  TransportLink::Options o;
+  o.seed = 6;
+  TransportLink link(o);
+  Server server(link.host(1).tcp());
+  transport::TcpListenerId id;
+  ASSERT_EQ(link.host(1).tcp().Listen({link.address(1), 80}, {}, 8, &server, id),
+            transport::SocketError::kNone);
+  struct Quiet final : transport::TcpHandler {
+    void OnError(transport::TcpSocket, transport::SocketError, Nanos) override { ++errors; }
+    int errors = 0;
+  } quiet;
+  std::vector<transport::TcpSocket> sockets(kQuiet);
+  for (transport::TcpSocket& s : sockets) {
+    ASSERT_EQ(link.host(0).tcp().Connect({}, {link.address(1), 80},
+                                         {.keepalive = true, .keepalive_idle = Seconds(60)}, &quiet,
+                                         link.now(), s),
+              transport::SocketError::kNone);
+  }
+  link.Run(Seconds(5));
+  const uint64_t opened = link.packets(0);
+  int asked = 0;
+  Client client(link, 0);  // one request each time
+  for (int minute = 0; minute < 6 * 60; ++minute) {
+    const uint32_t loss = minute % 10 == 5 ? 3000 : 0;
+    link.quality(0).loss = link.quality(1).loss = loss;
+    client.Start();
+    ++asked;
+    link.Run(Seconds(60));
+    ASSERT_TRUE(link.host(0).FramesBalance());
+    ASSERT_TRUE(link.host(1).FramesBalance());
+  }
+  EXPECT_GT(link.packets(0) - opened, uint64_t{kQuiet} * 300);  // the quiet ones have said something
+  EXPECT_EQ(quiet.errors, 0);
+  for (const transport::TcpSocket s : sockets) {
+    const transport::Tcb* const t = link.host(0).tcp().Find(s);
+    ASSERT_NE(t, nullptr);
+    EXPECT_EQ(t->state, transport::TcpState::kEstablished);
+    link.host(0).tcp().Abort(s, link.now());
+  }
+  link.Run(Seconds(1000));
+  EXPECT_EQ(client.finished, asked);
+  EXPECT_EQ(client.got, asked * uint64_t{5000});
+  EXPECT_TRUE(NothingIsLeft(link));
+}
+
 }  // namespace
 }  // namespace sluice::test
