@@ -9,8 +9,8 @@
 // An entry is made of what a packet met on its way through the whole pipeline, and of nothing else;
 // bpf/include/offload_abi.h says when it is valid. A flow has one per direction, each promoted by a
 // packet of its own. TCP: only while established; XDP leaves SYN, FIN and RST to the worker, whose
-// tracker begins anew with the windows it sees then, as the kernel's flow tables do
-// (flow_offload_fixup_tcp): segments outside of the window are not noticed meanwhile.
+// tracker does not enforce windows from then on, as for the kernel's flow tables
+// (stages/conntrack/tcp_window.h).
 //
 // Limits. `ids` entries; when few are free, idle ones go sooner (IdleLimit), and at the limit flows
 // stay with the worker (refused_full). A full ring of orders: the same, later (refused_ring).

@@ -377,6 +377,27 @@ INSTANTIATE_TEST_SUITE_P(Flags, OffloadEndTest,
                          testing::Values(static_cast<uint8_t>(kFin | kAck), kRst,
                                          static_cast<uint8_t>(kRst | kAck)));
 
+// A server finishes while much is on its way that XDP has carried, and sends the oldest again. (For
+// flows that it offloads, the kernel, too, has windows no more enforced.)
+TEST_F(OffloadTest, AcksOfWhatXdpHasCarriedAreValid) {
+  Use(Tracked());
+  const auto acknowledge = [&](uint32_t up_to) {
+    Process(FromHost()
+                .Ipv4("10.0.0.2", "203.0.113.9")
+                .Tcp(4000, 80, kAck)
+                .Sequence(1001, up_to)
+                .Build());
+  };
+  Establish();
+  Process(Down(kFin | kAck), kWan);
+  ASSERT_EQ(EntriesInForce(), 0u);
+  acknowledge(8'000'000);
+  acknowledge(9'000'000);
+  Process(Down(kAck), kWan);
+  acknowledge(10'000'000);
+  EXPECT_EQ(counters->conntrack.invalid.Read(), 0u);
+}
+
 TEST_F(OffloadTest, ARuleThatWantsEachPacketKeepsItBack) {
   RulesetModel m = Tracked();
   m.Base("post", kPostrouting)

@@ -188,6 +188,7 @@ void ForgetTcpWindows(TcpTracking& tcp) {
   for (size_t i = 0; i < 2; ++i) {
     tcp.peers[i].max_window = 0;
     tcp.flags[i] &= static_cast<uint8_t>(~(tables::kTcpMaxAckSet | tables::kTcpDataUnacknowledged));
+    tcp.flags[i] |= tables::kTcpBeLiberal;
   }
   tcp.retransmissions = 0;
 }

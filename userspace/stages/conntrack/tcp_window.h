@@ -30,7 +30,9 @@ WindowCheck CheckTcpWindow(tables::TcpTracking& tcp, tables::FlowDirection direc
 void BeginTcpWindow(tables::TcpTracking& tcp, const TcpSegment& segment);
 
 // What is known of sequence numbers is old: both sides are learned anew from what they send next
-// (net/netfilter/nf_flow_table_core.c, flow_offload_fixup_tcp).
+// (net/netfilter/nf_flow_table_core.c, flow_offload_fixup_tcp). That may be a retransmission, which
+// says little about what the other side has, so from here on windows are not enforced
+// (net/netfilter/nft_flow_offload.c, flow_offload_ct_tcp).
 void ForgetTcpWindows(tables::TcpTracking& tcp);
 
 }  // namespace sluice::stages
