@@ -201,8 +201,8 @@ def ask(rig, address):
 
 # Half-open connections are as many as the backlog allows, of all others only cookies tell; with
 # rules, the table of connections is at its limit as well.
-@pytest.mark.parametrize("rules", ["", TRACKED], ids=["open", "tracked"])
 @pytest.mark.parametrize("address", [ROUTER, ROUTER6], ids=["ipv4", "ipv6"])
+@pytest.mark.parametrize("rules", ["", TRACKED], ids=["open", "tracked"])
 def test_syn_flood(rig, sluice, rules, address):
     before = resident(sluice)
     reached = sluice.get("sluice_backend_connections_total", service="crowd")
