@@ -16,6 +16,7 @@ import tempfile
 
 import devices
 import firewall
+import in_memory
 import io_study
 import loads
 import offload
@@ -52,6 +53,7 @@ def parse_arguments():
                         help="measure the flow tier instead of plain forwarding")
     parser.add_argument("--services", action="store_true",
                         help="measure proxies instead of plain forwarding")
+    parser.add_argument("--memory", action="store_true", help="measure code in memory instead")
     parser.add_argument("--study", nargs="?", const="", metavar="REGEX",
                         help="measure variations of the bare forwarder instead")
     parser.add_argument("--output", help="directory; default benchmarks/results for a full run")
@@ -182,6 +184,14 @@ def compare_services(bench, options):
     print(f"Written to {options.output}: services.md, services.json")
 
 
+def measure_memory(bench, options):
+    table = in_memory.write(options, about_run(options), in_memory.measure(bench))
+    if options.publish:
+        report.update_readme(os.path.join(HERE, "README.md"), table, name="memory")
+    print("\n" + table)
+    print(f"Written to {options.output}: memory.md, memory.json")
+
+
 def _in_turn(bench, options, load, sample, tested):
     print(load.name, flush=True)
     samples = {device.name: [] for device in tested}
@@ -238,6 +248,8 @@ def main():
     with lock, tempfile.TemporaryDirectory(prefix="sluice-bench-") as work:
         bench = Rig(options.build, work)
         try:
+            if options.memory:
+                return measure_memory(bench, options)
             bench.build_network()
             if options.study is not None:
                 study(bench, options)

@@ -7,7 +7,7 @@
 The echo has any number of connections at a time. It answers what it reads, and reads no more from
 whom it still has something to answer.
 
-The SYNs come from 65,536 strangers (198.18.0.0/16), again and again, as fast as they can be sent,
+The SYNs come from 65,536 strangers (198.18.0.0/16, or a /64 each of 2001:db8::/48), again and again, as fast as they can be sent,
 until the process is ended. The resets belong to them: each names the number behind that of its SYN.
 """
 
@@ -73,17 +73,23 @@ def checksum(data):
 def frames_of_strangers(flags, link, address, port):
     """One frame of each. What differs among them is made up for in other fields, which need not be
     anything in particular, so that the checksums are always the same."""
-    target = socket.inet_aton(address)
+    v6 = ":" in address
+    target = socket.inet_pton(socket.AF_INET6 if v6 else socket.AF_INET, address)
+    def source(stranger):
+        if v6:
+            return struct.pack("!4H8x", 0x2001, 0xdb8, 0, stranger)
+        return struct.pack("!HH", 0xc612, stranger)
     def ip(stranger, check):
-        return struct.pack("!BBHHHBBH", 0x45, 0, 40, 0xffff - stranger, 0, 64, 6,
-                           check) + struct.pack("!HH", 0xc612, stranger) + target
+        header = (struct.pack("!IHBB", 6 << 28, 20, 6, 64) if v6 else
+                  struct.pack("!BBHHHBBH", 0x45, 0, 40, 0xffff - stranger, 0, 64, 6, check))
+        return header + source(stranger) + target
     def tcp(stranger, check):
         sequence = (0xffff - stranger) << 16 | (stranger >> 2) + (flags == _RST)
         source_port = 0xffff - (stranger >> 2)
         return struct.pack("!HHIIBBHHH", source_port, port, sequence, 0, 5 << 4, flags, 8192,
                            check, 0)
     ip_check = checksum(ip(0, 0))
-    pseudo = struct.pack("!HH", 0xc612, 0) + target + struct.pack("!HH", 6, 20)
+    pseudo = source(0) + target + struct.pack("!HH", 6, 20)
     tcp_check = checksum(pseudo + tcp(0, 0))
     return [link + ip(i, ip_check) + tcp(i, tcp_check) for i in range(STRANGERS)]
 
@@ -92,7 +98,8 @@ def flood(flags, device, mac, address, port, batch=1024):
     s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
     s.setsockopt(_SOL_PACKET, _QDISC_BYPASS, 1)
     s.bind((device, 0))
-    link = bytes.fromhex(mac.replace(":", "")) + s.getsockname()[4] + b"\x08\0"
+    link = bytes.fromhex(mac.replace(":", "")) + s.getsockname()[4]
+    link += b"\x86\xdd" if ":" in address else b"\x08\0"
     frames = frames_of_strangers(flags, link, address, port)
     size = len(frames[0])
     memory = ctypes.create_string_buffer(b"".join(frames))

@@ -17,7 +17,7 @@ import pytest
 
 from rig import Rig, Sluice, growing, input_chain, inside, wait_for
 
-ROUTER = "10.77.1.1"
+ROUTER, ROUTER6 = "10.77.1.1", "fd77:0:0:1::1"
 PORT = 80
 ENDS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "crowd_ends.py")
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER with 0: closing resets
@@ -28,10 +28,12 @@ PER_CONNECTION = 2048  # bytes; the README says 1.9 KiB
 
 @pytest.fixture(scope="module")
 def router():
-    proxy = {"tcp_proxy": "crowd", "listen": f"{ROUTER}:{PORT}", "backends": "10.77.2.2:9000"}
+    proxy = {"tcp_proxy": "crowd", "listen": [f"{ROUTER}:{PORT}", f"[{ROUTER6}]:{PORT}"],
+             "backends": "10.77.2.2:9000"}
     with Rig(hosts=3, queues=2) as rig:
         rig.serve("h2", 9000, "/usr/bin/python3", "-B", ENDS, "echo", "10.77.2.2", "9000")
-        rig.batch("router", "route add 198.18.0.0/16 via 10.77.3.2")
+        rig.batch("router", "route add 198.18.0.0/16 via 10.77.3.2",
+                  "-6 route add 2001:db8::/48 via fd77:0:0:3::2")
         with Sluice(rig, services=[proxy], workers={"count": 2},
                     limits={"flows": FLOWS}) as sluice:
             yield rig, sluice
@@ -166,10 +168,10 @@ def judged(rig, sluice, rules):
 
 
 @contextlib.contextmanager
-def strangers(rig, sluice, what):
+def strangers(rig, sluice, what, address):
     """While it lasts, host 3 sends as many frames as it can."""
     process = rig.start("h3", "/usr/bin/python3", "-B", ENDS, what, "eth0",
-                        rig.link("h3")["address"], ROUTER, str(PORT))
+                        rig.link("h3")["address"], address, str(PORT))
     before = sluice.get("sluice_received_packets_total", interface="h3")
     def floods():
         assert process.poll() is None, rig.read_log(process)
@@ -181,14 +183,14 @@ def strangers(rig, sluice, what):
         rig.end(process)
 
 
-def ask(rig):
+def ask(rig, address):
     """One client: a connection, a kilobyte there and back, the end."""
     with inside(rig.namespace("h1")):
-        s = socket.socket()
+        s = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
     text = os.urandom(1024)
     with s:
         s.settimeout(20)
-        s.connect((ROUTER, PORT))
+        s.connect((address, PORT))
         s.sendall(text)
         s.shutdown(socket.SHUT_WR)
         got = b""
@@ -199,20 +201,21 @@ def ask(rig):
 
 # Half-open connections are as many as the backlog allows, of all others only cookies tell; with
 # rules, the table of connections is at its limit as well.
+@pytest.mark.parametrize("address", [ROUTER, ROUTER6], ids=["ipv4", "ipv6"])
 @pytest.mark.parametrize("rules", ["", TRACKED], ids=["open", "tracked"])
-def test_syn_flood(rig, sluice, rules):
+def test_syn_flood(rig, sluice, rules, address):
     before = resident(sluice)
     reached = sluice.get("sluice_backend_connections_total", service="crowd")
-    with judged(rig, sluice, rules), strangers(rig, sluice, "syns"):
+    with judged(rig, sluice, rules), strangers(rig, sluice, "syns", address):
         with growing(sluice, "sluice_tcp_events_total", 50_000, event="syn_cookie_sent"):
             pass
         with growing(sluice, "sluice_tcp_events_total", 50_000, event="syn_cookie_sent"):
             for _ in range(50):
-                ask(rig)
+                ask(rig, address)
         assert sluice.get("sluice_tcp_events_total", event="syn_cookie_accepted") > 0
         assert 0 < connections(sluice)["SYN-RECEIVED"] <= 2 * BACKLOG
         assert sluice.get("sluice_conntrack_flows") <= (FLOWS if rules else 0)
         assert resident(sluice) - before <= 2 * BACKLOG * PER_CONNECTION + FLOWS * 256
     assert sluice.get("sluice_backend_connections_total", service="crowd") == reached + 50
-    with strangers(rig, sluice, "resets"):
+    with strangers(rig, sluice, "resets", address):
         wait_for(lambda: not connections(sluice), lambda: str(connections(sluice)))

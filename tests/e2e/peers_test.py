@@ -7,11 +7,13 @@ for, and none of them kept by a socket.
 
 import concurrent.futures
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
 import socket
 import struct
+import termios
 import threading
 
 import pytest
@@ -423,8 +425,11 @@ def test_client_has_forgotten(rig, sluice):
 
 
 def test_backend_has_forgotten(rig, sluice):
+    def unacknowledged(s):
+        return struct.unpack("i", fcntl.ioctl(s, termios.TIOCOUTQ, bytes(4)))[0]
     def forget(s):
         s.sendall(s.recv(100))
+        wait_for(lambda: unacknowledged(s) == 0, "all has come")  # else its ACK would be reset later
         s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         s.close()
         forgotten.set()

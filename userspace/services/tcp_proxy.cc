@@ -19,8 +19,9 @@ constexpr Nanos kPortsShort = Millis(20);
 }  // namespace
 
 transport::TcpSocketOptions TcpProxy::ListenOptions() const {
-  // Data is passed on as it comes: whoever wrote it has decided on its pieces.
-  return {.no_delay = true};
+  // Data is passed on as it comes: whoever wrote it has decided on its pieces. What ends in the middle
+  // of nowhere is rare: mostly the other end answers, or closes as well.
+  return {.no_delay = true, .answers = true};
 }
 
 void TcpProxy::OnReconfigured(Nanos now) {
@@ -162,7 +163,7 @@ void TcpProxy::Pump(Relay& r, Side from, Nanos now) {
     transport::ReceivedData data;
     const SocketError error = tcp().ReceivePacket(in, data, now);
     if (error == SocketError::kNone) {
-      if (tcp().SendReceived(out, data, now).ok()) {
+      if (tcp().QueueReceived(out, data, now).ok()) {
         bytes += data.length;
         continue;
       }
@@ -176,6 +177,7 @@ void TcpProxy::Pump(Relay& r, Side from, Nanos now) {
     break;  // of other errors OnError tells
   }
   if (bytes > 0) {
+    if (!ended) tcp().Push(out, now);
     (from == kClient ? stats_->bytes_in : stats_->bytes_out).Add(bytes);
     r.last_activity = now;
   }

@@ -51,6 +51,52 @@ TEST(Rfc9293, AckIsPiggybacked) {
   t.Nothing();
 }
 
+// RFC 9293 section 3.8.6.3 lets any ACK wait for less than 500 ms. Where a program says that it answers,
+// that of a young connection's message does, but not long.
+TEST(Answers, AckOfAMessageWaitsForTheAnswer) {
+  TcpScript t;
+  t.Establish();
+  t.tcp().SetOptions(t.socket, {.answers = true}, t.now());
+  t.In("P. 1:101(100) ack 1 win 64000");
+  t.Nothing();
+  t.Send(10);
+  t.Out("P. 1:11(10) ack 101");
+  t.In("P. 101:201(100) ack 11 win 64000");
+  t.Nothing();
+  t.Wait(Millis(7));
+  t.Out(". 11:11(0) ack 201");
+  // More of the message is to come, for which the sender may want this ACK.
+  t.In(". 201:301(100) ack 11 win 64000");
+  t.Out(". 11:11(0) ack 301");
+  t.In("P. 301:1301(1000) ack 11 win 64000");
+  t.Out(". 11:11(0) ack 1301");
+  t.Wait(Seconds(1));
+  t.Nothing();
+}
+
+TEST(Answers, AckOfAFinWaitsForOurFin) {
+  TcpScript t;
+  t.Establish();
+  t.tcp().SetOptions(t.socket, {.answers = true}, t.now());
+  t.In("F. 1:1(0) ack 1 win 64000");
+  t.Nothing();
+  t.Close();
+  t.Out("F. 1:1(0) ack 2");
+  t.In(". 2:2(0) ack 2 win 64000");
+
+  t.peer_port = 41000;
+  t.Establish();
+  t.tcp().SetOptions(t.socket, {.answers = true}, t.now());
+  t.In("F. 1:1(0) ack 1 win 64000");
+  t.Nothing();
+  t.Wait(Millis(7));
+  t.Out(". 1:1(0) ack 2");
+  // The peer has not got it: at once.
+  t.In("F. 1:1(0) ack 1 win 64000");
+  t.Out(". 1:1(0) ack 2");
+  t.Discard();
+}
+
 // Segments that arrive together are acknowledged together, and their program hears of them once; what is
 // out of order is answered one by one all the same, since the peer counts duplicate ACKs.
 TEST(Burst, OneAnswerForSegmentsInOrder) {

@@ -13,6 +13,7 @@ namespace sluice::test {
 namespace {
 
 using transport::Recovery;
+using transport::SocketError;
 
 std::string Segment(int from, int to, const std::string& flags = ".") {
   return flags + " " + std::to_string(from) + ":" + std::to_string(to) + "(" +
@@ -229,6 +230,33 @@ TEST(Cork, SendMoreWaitsForSend) {
 }
 
 // Not for ever: for an RTO (300 ms here), or until an ACK comes, as for Linux' MSG_MORE.
+// What is passed on in one call back leaves in as few segments as it can, the FIN with the last.
+TEST(Cork, QueueReceivedWaitsForPush) {
+  TcpScript t;
+  t.Establish();
+  const auto queue = [&] {
+    transport::ReceivedData data;
+    while (t.tcp().ReceivePacket(t.socket, data, t.now()) == SocketError::kNone) {
+      ASSERT_TRUE(t.tcp().QueueReceived(t.socket, data, t.now()).ok());
+    }
+  };
+  t.In(". 1:101(100) ack 1 win 64000");
+  t.In(". 101:201(100) ack 1 win 64000");
+  t.Discard();
+  queue();
+  t.Nothing();
+  EXPECT_EQ(t.tcp().Push(t.socket, t.now()), SocketError::kNone);
+  t.Out("P. 1:201(200) ack 201");
+  t.In("P. 201:301(100) ack 201 win 64000");
+  t.Discard();
+  queue();
+  t.Shutdown();
+  t.Out("FP. 201:301(100) ack 301");
+  EXPECT_EQ(t.tcp().Push(t.socket, t.now()), SocketError::kShutdown);
+  EXPECT_EQ(t.tcp().Push({}, t.now()), SocketError::kBadSocket);
+  t.Discard();
+}
+
 TEST(Cork, SendMoreWaitsForAnRto) {
   Sending t("<mss 1000>");
   const std::vector<uint8_t> data(1300);

@@ -40,6 +40,7 @@ struct TcpTimes {
   Nanos min_rto = Millis(200);       // as Linux; RFC 6298 has 1 s
   Nanos max_rto = Seconds(120);
   Nanos delayed_ack = Millis(40);    // RFC 9293: below 500 ms
+  Nanos answer_wait = Millis(5);     // what TcpSocketOptions::answers waits for
   Nanos time_wait = Seconds(60);     // 2 MSL, as Linux
   Nanos fin_wait_2 = Seconds(60);    // of a connection that its program has closed
   Nanos orphan = Seconds(60);        // such a connection is reset after that, and after the time that
@@ -77,6 +78,8 @@ struct TcpConfig {
 struct TcpSocketOptions {
   bool no_delay = false;             // no Nagle (RFC 896)
   bool cork = false;                 // nothing less than a full segment for 200 ms, as TCP_CORK
+  bool answers = false;              // what the peer says will be answered soon: the ACK of a message,
+                                     // or of a FIN, waits for that (TcpTimes::answer_wait)
   bool pacing = false;               // new data spread over the round trip (where that is > 2 ms)
   bool keepalive = false;            // RFC 9293 section 3.8.4: off unless asked for
   uint8_t keepalive_probes = 9;

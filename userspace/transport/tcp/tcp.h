@@ -127,6 +127,9 @@ class Tcp {
   IoResult SendMore(TcpSocket socket, std::span<const uint8_t> data, Nanos now);
   IoResult SendOwned(TcpSocket socket, const OwnedBuffer& buffer, Nanos now);
   IoResult SendReceived(TcpSocket socket, const ReceivedData& data, Nanos now);
+  // As SendReceived, with more to follow in this call back: nothing goes until Push or Shutdown.
+  IoResult QueueReceived(TcpSocket socket, const ReceivedData& data, Nanos now);
+  SocketError Push(TcpSocket socket, Nanos now);
   IoResult Receive(TcpSocket socket, std::span<uint8_t> out, Nanos now);
   SocketError ReceivePacket(TcpSocket socket, ReceivedData& out, Nanos now);
   void Release(const ReceivedData& data) { packet::FreePacket(frames_, data.packet); }
@@ -226,7 +229,8 @@ class Tcp {
 
   // tcp_data.cc
   Disposition TakeData(Tcb& t, Segment& s, Nanos now);
-  void DecideAck(Tcb& t, const ReceiveQueue::Result& result, Nanos now);
+  void DecideAck(Tcb& t, const Segment& s, const ReceiveQueue::Result& result, Nanos now);
+  void DelayAck(Tcb& t, Nanos until);
   void AfterRead(Tcb& t, uint32_t bytes, Nanos now);
   void MeasureRoundTrip(Tcb& t, const Segment& s, Nanos now);
   uint32_t FreeReceiveSpace(const Tcb& t) const;
@@ -245,6 +249,7 @@ class Tcp {
   bool IsShortOfMemory(const Tcb& t) const;
   bool MaySayALittle(const Tcb& t) const;
   IoResult AfterWhole(Tcb& t, bool room, bool taken, uint32_t length, Nanos now);
+  IoResult TakeReceived(TcpSocket socket, const ReceivedData& data, bool more, Nanos now);
   void WaitForRoom(Tcb& t);
   void RetryMemory(Nanos now);
 

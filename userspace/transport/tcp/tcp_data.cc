@@ -98,7 +98,7 @@ Tcp::Disposition Tcp::TakeData(Tcb& t, Segment& s, Nanos now) {
       t.ack_now = true;
     }
   }
-  DecideAck(t, result, now);
+  DecideAck(t, s, result, now);
   if (result.outcome == ReceiveQueue::Outcome::kInOrder) {
     MeasureRoundTrip(t, s, now);
     Raise(t, kEventReadable);
@@ -130,19 +130,28 @@ void Tcp::MeasureRoundTrip(Tcb& t, const Segment& s, Nanos now) {
 
 // RFC 5681 section 4.2, RFC 9293 section 3.8.6.3: what is out of order or fills a gap is
 // acknowledged at once, otherwise every second full segment, the rest with a delay. A young
-// connection's segments are not delayed, since its sender's window is small.
-void Tcp::DecideAck(Tcb& t, const ReceiveQueue::Result& result, Nanos now) {
+// connection's segments are not delayed, since its sender's window is small; but for the end of a
+// message, whose sender waits for an answer rather than for the ACK.
+void Tcp::DecideAck(Tcb& t, const Segment& s, const ReceiveQueue::Result& result, Nanos now) {
   if (result.outcome == ReceiveQueue::Outcome::kOutOfOrder || result.filled_gap ||
       t.receive.has_gaps() || t.rcv_nxt - t.last_ack_sent > t.rcv_mss) {
     t.ack_now = true;
   } else if (t.quick_acks > 0) {
     --t.quick_acks;
-    t.ack_now = true;
+    const bool message = s.Has(wire::kTcpPsh) && s.payload < t.rcv_mss;
+    if (t.options.answers && message) {
+      DelayAck(t, now + config_.times.answer_wait);
+    } else {
+      t.ack_now = true;
+    }
   }
-  if (!t.ack_now && !t.ack_pending) {
-    t.ack_pending = true;
-    SetTimer(t, TcpTimer::kDelayedAck, now + config_.times.delayed_ack);
-  }
+  if (!t.ack_now) DelayAck(t, now + config_.times.delayed_ack);
+}
+
+void Tcp::DelayAck(Tcb& t, Nanos until) {
+  if (t.ack_pending) return;
+  t.ack_pending = true;
+  SetTimer(t, TcpTimer::kDelayedAck, until);
 }
 
 uint32_t Tcp::FreeReceiveSpace(const Tcb& t) const {

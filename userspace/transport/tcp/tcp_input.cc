@@ -223,8 +223,11 @@ Tcp::Disposition Tcp::OnSynchronized(Tcb& t, Segment& s, Nanos now) {
     t.fin_known = true;
     t.fin_seq = s.end() - 1;
   }
-  if (s.Has(wire::kTcpFin)) t.ack_now = true;
-  if (t.fin_known && !t.fin_received && t.rcv_nxt == t.fin_seq) TakeFin(t, now);
+  if (t.fin_known && !t.fin_received && t.rcv_nxt == t.fin_seq) {
+    TakeFin(t, now);
+  } else if (s.Has(wire::kTcpFin)) {
+    t.ack_now = true;
+  }
   return result;
 }
 
@@ -232,12 +235,14 @@ void Tcp::TakeFin(Tcb& t, Nanos now) {
   t.rcv_nxt += 1;
   if (t.rcv_adv.Before(t.rcv_nxt)) t.rcv_adv = t.rcv_nxt;
   t.fin_received = true;
-  t.ack_now = true;
   Raise(t, kEventReadable);
+  if (t.state == TcpState::kEstablished) {
+    SetState(t, TcpState::kCloseWait);
+    // A program that is done, too, sends a FIN of its own.
+    if (t.options.answers) return DelayAck(t, now + config_.times.answer_wait);
+  }
+  t.ack_now = true;
   switch (t.state) {
-    case TcpState::kEstablished:
-      SetState(t, TcpState::kCloseWait);
-      break;
     case TcpState::kFinWait1:
       // Had our FIN been acknowledged, this would be FIN-WAIT-2.
       SetState(t, TcpState::kClosing);

@@ -253,14 +253,32 @@ IoResult Tcp::SendOwned(TcpSocket socket, const OwnedBuffer& buffer, Nanos now) 
   return AfterWhole(*t, room, taken, buffer.length, now);
 }
 
-IoResult Tcp::SendReceived(TcpSocket socket, const ReceivedData& data, Nanos now) {
+IoResult Tcp::TakeReceived(TcpSocket socket, const ReceivedData& data, bool more, Nanos now) {
   Tcb* const t = Resolve(socket);
   if (t == nullptr) return {SocketError::kBadSocket};
   if (const SocketError error = CheckSend(*t); error != SocketError::kNone) return {error};
   const bool room = SendRoom(*t) > 0;
   const bool taken =
       room && t->send.TakePacket(send_pool_, data.packet, data.offset, data.length);
+  if (taken && more) return {SocketError::kNone, data.length};
   return AfterWhole(*t, room, taken, data.length, now);
+}
+
+IoResult Tcp::SendReceived(TcpSocket socket, const ReceivedData& data, Nanos now) {
+  return TakeReceived(socket, data, false, now);
+}
+
+IoResult Tcp::QueueReceived(TcpSocket socket, const ReceivedData& data, Nanos now) {
+  return TakeReceived(socket, data, true, now);
+}
+
+SocketError Tcp::Push(TcpSocket socket, Nanos now) {
+  Tcb* const t = Resolve(socket);
+  if (t == nullptr) return SocketError::kBadSocket;
+  if (const SocketError error = CheckSend(*t); error != SocketError::kNone) return error;
+  t->push_seq = t->write_end();
+  Output(*t, now);
+  return SocketError::kNone;
 }
 
 IoResult Tcp::Receive(TcpSocket socket, std::span<uint8_t> out, Nanos now) {
@@ -304,6 +322,7 @@ SocketError Tcp::Shutdown(TcpSocket socket, Nanos now) {
       return SocketError::kNotConnected;
   }
   t->fin_queued = true;
+  t->push_seq = t->write_end();
   Output(*t, now);
   return SocketError::kNone;
 }
