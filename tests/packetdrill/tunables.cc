@@ -46,6 +46,7 @@ Tunables ReadTunables() {
   t.tcp.send_buffer_max = send[2];
   t.tcp.restart_after_idle = Number("tcp_slow_start_after_idle", 1) != 0;
   t.tcp.tail_loss_probes = Number("tcp_early_retrans", 3) >= 3;
+  t.tcp.slow_start_limit = 0;  // Linux has none
   t.tcp.least_burst = static_cast<uint8_t>(Number("tcp_min_tso_segs", 2));
   t.tcp.base_mss = static_cast<uint16_t>(Number("tcp_base_mss", 1024));
   std::string algorithm;

@@ -21,9 +21,10 @@ std::string Segment(int from, int to, const std::string& flags = ".") {
 
 // A handshake whose round trip took 100 ms.
 struct Sending : TcpScript {
-  explicit Sending(const std::string& options = "<mss 1000,nop,nop,sackOK>", Options o = {})
+  explicit Sending(const std::string& options = "<mss 1000,nop,nop,sackOK>", Options o = {},
+                   const transport::TcpSocketOptions& socket_options = {})
       : TcpScript(o) {
-    Listen();
+    Listen(socket_options);
     In("S 0:0(0) win 64000 " + options);
     Next();
     Wait(Millis(100));
@@ -210,11 +211,24 @@ TEST(Pacing, SpreadsTheWindow) {
 // RFC 9406 section 4.2: L is 8 segments per ACK, and infinite with pacing.
 TEST(Rfc9406, GrowthPerAck) {
   for (const bool paced : {false, true}) {
-    transport::CongestionControl c;
-    c.Start(transport::CongestionAlgorithm::kCubic, 1000, paced);
-    c.OnAck({.bytes = 10'000, .ack = wire::TcpSeq(10'000), .snd_nxt = wire::TcpSeq(10'000),
-             .srtt = Millis(100), .now = Seconds(1)});
-    EXPECT_EQ(c.cwnd(), paced ? 20'000u : 18'000u);
+    Sending t("<mss 1000,nop,nop,sackOK>", {}, {.pacing = paced});
+    t.Send(10'000);
+    t.Wait(Millis(100));
+    t.Ack(10'001);
+    EXPECT_EQ(t.cwnd(), paced ? 20u : 18u);
+  }
+}
+
+// ... or what the worker is configured for; 0 is no limit.
+TEST(Rfc9406, GrowthPerAckIsConfigured) {
+  for (const uint8_t limit : std::vector<uint8_t>{0, 2, 8, 9}) {
+    TcpScript::Options o;
+    o.config.tcp.slow_start_limit = limit;
+    Sending t("<mss 1000,nop,nop,sackOK>", o);
+    t.Send(10'000);
+    t.Wait(Millis(100));
+    t.Ack(10'001);
+    EXPECT_EQ(t.cwnd(), limit == 0 ? 20u : 10u + limit);
   }
 }
 

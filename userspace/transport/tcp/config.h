@@ -69,6 +69,9 @@ struct TcpConfig {
   bool tail_loss_probes = true;    // RFC 8985 section 7
   bool restart_after_idle = true;  // a restart window after an idle RTO (RFC 5681 section 4.1)
   uint8_t ttl = 64;
+  // RFC 9406's L: cwnd grows by at most so many segments per ACK in the first slow start, unless the
+  // socket paces. 0: no limit, as in Linux, which counts on pacing or a queue below to spread bursts.
+  uint8_t slow_start_limit = HyStart::kNonPacedL;
   uint8_t least_burst = 2;   // segments that are sent back to back, at least (tcp_output.cc, BurstSize)
   uint16_t first_port = 32768;  // of connections from here (RFC 6056)
   uint16_t last_port = 60999;

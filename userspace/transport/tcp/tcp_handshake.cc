@@ -74,7 +74,9 @@ void Tcp::AgreeOnOptions(Tcb& t, const wire::TcpOptions& o) {
     t.snd_wnd_shift = t.rcv_wnd_shift = 0;
   }
   UpdateMss(t);
-  t.congestion.Start(t.options.congestion, t.mss, t.options.pacing);
+  // RFC 9406 section 4.2: with pacing no ACK is too large to grow by.
+  t.congestion.Start(t.options.congestion, t.mss,
+                     t.options.pacing ? HyStart::kNoLimit : config_.slow_start_limit);
 }
 
 bool Tcp::SendSyn(Tcb& t, Nanos now) {
