@@ -25,6 +25,14 @@ std::array<uint32_t, 3> Triple(const char* name, std::array<uint32_t, 3> otherwi
 
 }  // namespace
 
+transport::EcnMode ReadEcn() {
+  switch (Number("tcp_ecn", 2)) {
+    case 0: return transport::EcnMode::kOff;
+    case 1: return transport::EcnMode::kActive;
+    default: return transport::EcnMode::kPassive;
+  }
+}
+
 Tunables ReadTunables() {
   Tunables t;
   t.tcp.limits.connections = 64;
@@ -33,11 +41,7 @@ Tunables ReadTunables() {
   t.tcp.sack = Number("tcp_sack", 1) != 0;
   t.tcp.window_scaling = Number("tcp_window_scaling", 1) != 0;
   t.tcp.syn_cookies = Number("tcp_syncookies", 1) != 0;
-  switch (Number("tcp_ecn", 2)) {
-    case 0: t.tcp.ecn = transport::EcnMode::kOff; break;
-    case 1: t.tcp.ecn = transport::EcnMode::kActive; break;
-    default: t.tcp.ecn = transport::EcnMode::kPassive;
-  }
+  t.tcp.ecn = ReadEcn();
   const auto receive = Triple("tcp_rmem", {4096, 131072, 6291456});
   t.tcp.receive_buffer_initial = receive[1];
   t.tcp.receive_buffer_max = receive[2];

@@ -3,6 +3,7 @@
 #define SLUICE_TRANSPORT_TCP_CONFIG_H_
 
 #include <cstdint>
+#include <optional>
 
 #include "base/time.h"
 #include "transport/congestion/congestion.h"
@@ -86,6 +87,7 @@ struct TcpSocketOptions {
   CongestionAlgorithm congestion = CongestionAlgorithm::kCubic;
   bool reset_on_close = false;       // Close() resets, as SO_LINGER with 0
   uint16_t max_segment = 0;          // 0: what the path allows
+  std::optional<EcnMode> ecn;        // none: the worker's; counts for the handshake
   Nanos keepalive_idle = Seconds(7200);
   Nanos keepalive_interval = Seconds(75);
   Nanos user_timeout;                // RFC 5482's local value; zero: data_give_up

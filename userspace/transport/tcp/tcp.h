@@ -215,6 +215,9 @@ class Tcp {
   void Establish(Tcb& t, bool repeated, Nanos now);
   bool SendSyn(Tcb& t, Nanos now);
   wire::TcpOptions SynOptions(const Tcb& t, Nanos now) const;
+  EcnMode EcnOf(const TcpSocketOptions& options) const {
+    return options.ecn.value_or(config_.ecn);
+  }
   // What a SYN or its answer offers, which must not depend on whether there is a connection yet.
   uint32_t ReceiveBufferMax(const TcpSocketOptions& options) const {
     return options.receive_buffer_max != 0 ? options.receive_buffer_max

@@ -263,7 +263,7 @@ bool Tcp::Transmit(Tcb& t, TcpSeq seq, uint32_t payload, uint8_t flags, bool ect
   wire::TcpOptions o;
   if (syn) {
     o = SynOptions(t, now);
-    if (t.state == TcpState::kSynSent && config_.ecn == EcnMode::kActive &&
+    if (t.state == TcpState::kSynSent && EcnOf(t.options) == EcnMode::kActive &&
         t.timeouts_in_a_row < 2) {
       flags |= wire::kTcpEce | wire::kTcpCwr;
     } else if (t.state == TcpState::kSynReceived && t.ecn_enabled) {
