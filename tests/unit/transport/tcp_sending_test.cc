@@ -156,6 +156,29 @@ TEST(Rfc3042, ReorderingDoesNotInflateTheWindow) {
   EXPECT_EQ(t.cwnd(), 11u);
 }
 
+// RFC 5681 section 4.1: after an idle time cwnd is cut "before transmission begins". While the peer's
+// window lets nothing go that is not now: looking again and again whether it does, by each window probe,
+// would move CUBIC's epoch on (RFC 9438 section 4.2) each time by all of the idle time.
+TEST(Rfc5681, RestartWindowIsCutWhenDataIsSent) {
+  Sending t;
+  t.Send(20'000);
+  t.Wait(Millis(100));
+  t.Ack(10'001);
+  t.Wait(Millis(100));
+  t.In(". 1:1(0) ack 20001 win 0");
+  const uint32_t before = t.cwnd();
+  EXPECT_GT(before, 20u);
+  t.Discard();
+  t.Send(2000);
+  t.Wait(Seconds(3));
+  EXPECT_GE(t.tcp().counters().zero_window_probes.Read(), 3u);
+  EXPECT_EQ(t.cwnd(), before);
+  t.Discard();
+  t.In(". 1:1(0) ack 20001 win 64000");
+  EXPECT_EQ(t.cwnd(), 10u);
+  t.Out(Segment(20'001, 21'001));
+}
+
 // RFC 9293 section 3.9.1.2: PSH where the program's data ends. Also at the end of each burst, of at least
 // two segments and of what the pacing rate makes in a millisecond: a receiver that collects segments need
 // not wait for more.

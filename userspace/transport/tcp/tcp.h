@@ -270,7 +270,7 @@ class Tcp {
   void BeginTurn();
   void ContinueOutput(Nanos now);
   bool Retransmissions(Tcb& t, uint32_t& most, Nanos now);
-  // What of the new data would be the next segment, with `ahead` bytes of it already decided on.
+  // What of the new data would be the next segment, behind one that is already decided on.
   struct Plan {
     uint32_t length = 0;
     bool fin = false;
@@ -279,7 +279,7 @@ class Tcp {
     bool cwnd_in_the_way = false;
     bool empty() const { return length == 0 && !fin; }
   };
-  Plan PlanSegment(const Tcb& t, uint32_t limit, bool force, uint32_t ahead) const;
+  Plan PlanSegment(const Tcb& t, uint32_t limit, bool force, const Plan& before) const;
   bool SendNew(Tcb& t, const Plan& plan, bool push, Nanos now);
   uint32_t SegmentLimit() const;
   uint64_t PacingRate(const Tcb& t) const;

@@ -40,7 +40,9 @@ void Tcp::Output(Tcb& t, Nanos now, bool force) {
   const bool more = t.Unsent() > 0 || (t.fin_queued && !t.fin_sent);
   if (!more && t.scoreboard.lost_bytes() == t.scoreboard.retransmitted_bytes()) return;
   CheckPathMtuAge(t, now);
-  if (config_.restart_after_idle && t.EverythingAcked() && now - t.last_sent > t.rtt.rto()) {
+  // RFC 5681 section 4.1: "before transmission begins", so not while the peer's window is closed.
+  if (config_.restart_after_idle && t.EverythingAcked() && now - t.last_sent > t.rtt.rto() &&
+      !PlanSegment(t, t.congestion.cwnd(), force, {}).empty()) {
     t.congestion.OnIdle(t.last_sent, now);
   }
   uint32_t most = std::min(kMostPerOutput, turn_left_);
@@ -56,7 +58,7 @@ void Tcp::Output(Tcb& t, Nanos now, bool force) {
   if (PacingHolds(t, now)) {
     // The timer brings us back.
   } else if (t.path_probe.high == 0 || SendPathProbe(t, now) != ProbeStep::kWait) {
-    plan = PlanSegment(t, limit, force, 0);
+    plan = PlanSegment(t, limit, force, {});
   }
   TcpSeq burst_begin = t.snd_nxt;
   while (!plan.empty()) {
@@ -65,7 +67,7 @@ void Tcp::Output(Tcb& t, Nanos now, bool force) {
       break;
     }
     --most;
-    const Plan next = plan.fin ? Plan() : PlanSegment(t, limit, false, plan.length);
+    const Plan next = plan.fin ? Plan() : PlanSegment(t, limit, false, plan);
     if (burst == 0 && !next.empty()) burst = BurstSize(t);
     const bool ends = ++sent == burst || next.empty() || most == 0;
     const bool push = ends && sent > 1 && (t.snd_nxt + plan.length).AtOrBefore(t.push_seq);
@@ -183,7 +185,8 @@ bool Tcp::Retransmit(Tcb& t, uint32_t index, Nanos now) {
   return Transmit(t, x.seq, x.payload(), flags, false, now);
 }
 
-Tcp::Plan Tcp::PlanSegment(const Tcb& t, uint32_t limit, bool force, uint32_t ahead) const {
+Tcp::Plan Tcp::PlanSegment(const Tcb& t, uint32_t limit, bool force, const Plan& before) const {
+  const uint32_t ahead = before.length;
   const uint32_t unsent = t.Unsent() - ahead;
   const bool fin = t.fin_queued && !t.fin_sent;
   if (unsent == 0 && !fin) return {};
