@@ -291,6 +291,9 @@ ssize_t Sockets::Send(Held lock, int fd, std::span<const iovec> from, int flags)
       if (!machine_.WaitFor(lock, writable, Nanos::Max())) return Fail(EDEADLK);
     }
   }
+  if ((flags & MSG_EOR) != 0) {
+    if (Entry* const e = Find(fd)) machine_.tcp().EndRecord(e->socket);
+  }
   return total;
 }
 

@@ -48,6 +48,8 @@ Tunables ReadTunables() {
   const auto send = Triple("tcp_wmem", {4096, 16384, 4194304});
   t.tcp.send_buffer_initial = send[1];
   t.tcp.send_buffer_max = send[2];
+  t.tcp.not_sent_low_water =
+      static_cast<uint32_t>(Number("tcp_notsent_lowat", transport::kNoLowWater));
   t.tcp.restart_after_idle = Number("tcp_slow_start_after_idle", 1) != 0;
   t.tcp.tail_loss_probes = Number("tcp_early_retrans", 3) >= 3;
   t.tcp.slow_start_limit = 0;  // Linux has none

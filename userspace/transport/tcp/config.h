@@ -53,6 +53,9 @@ struct TcpTimes {
   Nanos pmtu_aging = Seconds(600);   // RFC 1191 section 6.3
 };
 
+// No mark: what the send buffer has room for may wait.
+inline constexpr uint32_t kNoLowWater = 0xffff'ffff;
+
 struct TcpConfig {
   TcpLimits limits;
   TcpTimes times;
@@ -61,6 +64,7 @@ struct TcpConfig {
   uint32_t send_buffer_initial = 64 * 1024;
   uint32_t send_buffer_max = 4 * 1024 * 1024;
   uint32_t initial_window = 64 * 1024;  // the first window offered, at most
+  uint32_t not_sent_low_water = kNoLowWater;  // of the sockets that set none
   uint16_t base_mss = 1024;             // what is left after a black hole was found (RFC 4821)
   EcnMode ecn = EcnMode::kPassive;
   bool timestamps = true;
@@ -93,6 +97,10 @@ struct TcpSocketOptions {
   Nanos user_timeout;                // RFC 5482's local value; zero: data_give_up
   uint32_t receive_buffer_max = 0;   // 0: the worker's
   uint32_t send_buffer_max = 0;
+  // As TCP_NOTSENT_LOWAT: OnWritable comes when less than half of so many bytes wait to be sent for the
+  // first time. Until then sending takes what makes so many, or a burst: half of the largest window that
+  // the peer has offered, at most 64 KiB. 0: the worker's.
+  uint32_t not_sent_low_water = 0;
 };
 
 }  // namespace sluice::transport

@@ -125,6 +125,10 @@ class Tcp {
   // As Send, with more to follow: what does not fill a segment waits for it, but not for longer than an
   // RTO (Linux' MSG_MORE).
   IoResult SendMore(TcpSocket socket, std::span<const uint8_t> data, Nanos now);
+  // What has been written so far ends a record: no segment has data of both sides, nor has any that is sent
+  // again (Linux' MSG_EOR). Costs the rest of the frame in which that data ends, if it is in one. Nothing
+  // to do where all has been sent.
+  SocketError EndRecord(TcpSocket socket);
   IoResult SendOwned(TcpSocket socket, const OwnedBuffer& buffer, Nanos now);
   IoResult SendReceived(TcpSocket socket, const ReceivedData& data, Nanos now);
   IoResult Receive(TcpSocket socket, std::span<uint8_t> out, Nanos now);
@@ -267,6 +271,8 @@ class Tcp {
 
   // tcp_output.cc
   void Output(Tcb& t, Nanos now, bool force = false);
+  void SendWhatMay(Tcb& t, Nanos now, bool force);
+  Sending WhatSendingWaitsFor(const Tcb& t) const;
   void BeginTurn();
   void ContinueOutput(Nanos now);
   bool Retransmissions(Tcb& t, uint32_t& most, Nanos now);
@@ -276,6 +282,7 @@ class Tcp {
     bool fin = false;
     bool small = false;
     bool probe = false;  // of the path's MTU
+    bool ends_record = false;
     bool cwnd_in_the_way = false;
     bool empty() const { return length == 0 && !fin; }
   };
@@ -364,7 +371,13 @@ class Tcp {
   std::optional<uint16_t> ChoosePort(const Tuple& t, Nanos now);
   SocketError CheckSend(Tcb& t) const;
   IoResult Write(TcpSocket socket, std::span<const uint8_t> data, bool more, Nanos now);
+  uint32_t BufferRoom(const Tcb& t) const;
   uint32_t SendRoom(const Tcb& t) const;
+  uint32_t LowWater(const Tcb& t) const {
+    return t.options.not_sent_low_water != 0 ? t.options.not_sent_low_water
+                                             : config_.not_sent_low_water;
+  }
+  bool IsBelowLowWater(const Tcb& t) const;
 
   // Double lists through Tcb::in_list, or another of its links.
   using Links = ListLinks Tcb::*;

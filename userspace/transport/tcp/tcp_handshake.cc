@@ -292,7 +292,7 @@ void Tcp::Establish(Tcb& t, bool repeated, Nanos now) {
   SetState(t, TcpState::kEstablished);
   t.was_established = true;
   t.quick_acks = 16;
-  t.copied_since = now;
+  t.copied_since = t.last_data_received = now;
   if (repeated) {
     t.rtt.SynWasLost();
     t.congestion.set_cwnd(t.mss);  // RFC 5681 section 3.1

@@ -36,6 +36,13 @@ void Tcp::ContinueOutput(Nanos now) {
 
 // Everything that may go now, as far as the turn allows. `force`: the override timer of section 3.8.6.2.1.
 void Tcp::Output(Tcb& t, Nanos now, bool force) {
+  SendWhatMay(t, now, force);
+  t.sending.Enter(WhatSendingWaitsFor(t), now);
+  // What has been sent does not wait any more.
+  if (t.wants_writable && LowWater(t) != kNoLowWater) [[unlikely]] TellWritable(t);
+}
+
+void Tcp::SendWhatMay(Tcb& t, Nanos now, bool force) {
   if (!MaySend(t.state)) return;
   const bool more = t.Unsent() > 0 || (t.fin_queued && !t.fin_sent);
   if (!more && t.scoreboard.lost_bytes() == t.scoreboard.retransmitted_bytes()) return;
@@ -92,6 +99,15 @@ void Tcp::Output(Tcb& t, Nanos now, bool force) {
     // The peer's window, or a want of frames: look again later (section 3.8.6.1).
     RestartRetransmitTimer(t, now);
   }
+}
+
+Sending Tcp::WhatSendingWaitsFor(const Tcb& t) const {
+  if (t.EverythingAcked() && t.Unsent() == 0) return Sending::kIdle;
+  if (!t.was_established) return Sending::kIdle;  // no data yet
+  const uint32_t next = std::min<uint32_t>(t.Unsent(), t.mss);
+  if (next == 0) return t.wants_writable ? Sending::kSendBuffer : Sending::kBusy;
+  const bool in_window = (t.snd_nxt + next).AtOrBefore(t.snd_una + t.snd_wnd);
+  return in_window || Pipe(t) + next > t.congestion.cwnd() ? Sending::kBusy : Sending::kPeerWindow;
 }
 
 // Bytes per second at which the window is spread over the round trip: twice as fast as it is now in slow
@@ -197,8 +213,10 @@ Tcp::Plan Tcp::PlanSegment(const Tcb& t, uint32_t limit, bool force, const Plan&
   const TcpSeq edge = t.snd_una + t.snd_wnd;
   const TcpSeq from = t.snd_nxt + ahead;
   const uint32_t window = edge.After(from) ? edge - from : 0;
+  const SendBuffer::Run run = t.send.WithinRecord(send_pool_, from, std::min(unsent, mss));
   Plan plan;
-  plan.length = std::min({unsent, mss, window});
+  plan.length = std::min(run.length, window);
+  plan.ends_record = run.ends_record && plan.length == run.length;
   plan.fin = fin && plan.length == unsent && window > plan.length;
   if (plan.empty()) return plan;
   const uint32_t pipe = Pipe(t) + ahead;
@@ -207,14 +225,16 @@ Tcp::Plan Tcp::PlanSegment(const Tcb& t, uint32_t limit, bool force, const Plan&
   }
   plan.small = plan.length < mss;
   if (!plan.small || plan.fin || force) return plan;
-  if (plan.length < unsent) {
+  if (plan.length < run.length) {
     // The window cuts it: wait for a better one, unless half of the largest is there (the sender's
     // part against the silly window, section 3.8.6.2.1).
     if (plan.length < t.max_snd_wnd / 2) return {};
-  } else if (!t.fin_queued) {
+  } else if (plan.length == unsent && !t.fin_queued) {
+    // With more behind the end of a record nothing is to be waited for.
     if (t.options.cork || t.more_to_come) return {};
     // Nagle (RFC 896), as of RFC 9293 3.7.4 with one small segment in flight.
-    if (!t.options.no_delay && t.snd_small_end.After(t.snd_una)) return {};
+    const bool small_out = before.small || t.snd_small_end.After(t.snd_una);
+    if (!t.options.no_delay && small_out) return {};
   }
   return plan;
 }
@@ -236,7 +256,8 @@ bool Tcp::SendNew(Tcb& t, const Plan& plan, bool push, Nanos now) {
   }
   uint8_t marks = plan.probe ? kTxProbe : 0;
   if (with_fin) marks |= kTxFin;
-  if (length > 0 && length == t.Unsent() && t.push_seq == t.write_end()) marks |= kTxPush;
+  const bool ends_data = length == t.Unsent() && t.push_seq == t.write_end();
+  if (length > 0 && (ends_data || plan.ends_record)) marks |= kTxPush;
   if (t.scoreboard.count() >= SegmentLimit() ||
       !t.scoreboard.Append(segments_, t.snd_nxt, length + (with_fin ? 1 : 0), marks, now)) {
     counters_.no_segment.Add();
