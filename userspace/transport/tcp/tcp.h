@@ -271,7 +271,6 @@ class Tcp {
 
   // tcp_output.cc
   void Output(Tcb& t, Nanos now, bool force = false);
-  void SendWhatMay(Tcb& t, Nanos now, bool force);
   Sending WhatSendingWaitsFor(const Tcb& t) const;
   void BeginTurn();
   void ContinueOutput(Nanos now);
@@ -282,11 +281,10 @@ class Tcp {
     bool fin = false;
     bool small = false;
     bool probe = false;  // of the path's MTU
-    bool ends_record = false;
     bool cwnd_in_the_way = false;
     bool empty() const { return length == 0 && !fin; }
   };
-  Plan PlanSegment(const Tcb& t, uint32_t limit, bool force, const Plan& before) const;
+  Plan PlanSegment(const Tcb& t, uint32_t limit, bool force, Plan before) const;
   bool SendNew(Tcb& t, const Plan& plan, bool push, Nanos now);
   uint32_t SegmentLimit() const;
   uint64_t PacingRate(const Tcb& t) const;

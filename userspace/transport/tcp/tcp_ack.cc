@@ -213,7 +213,8 @@ wire::TcpSackBlock Tcp::TakeSackBlock(Tcb& t, wire::TcpSackBlock block, const Se
 void Tcp::TellWritable(Tcb& t) {
   if (!t.wants_writable || t.fin_queued) return;
   const uint32_t room = BufferRoom(t);
-  if (room < (room + t.send.size()) / 4 || !IsBelowLowWater(t)) return;
+  if (room < (room + t.send.size()) / 4) return;
+  if (LowWater(t) != kNoLowWater && !IsBelowLowWater(t)) return;
   if (IsShortOfMemory(t)) return WaitForRoom(t);
   t.wants_writable = false;
   Raise(t, kEventWritable);

@@ -34,18 +34,25 @@ void Tcp::ContinueOutput(Nanos now) {
   }
 }
 
-// Everything that may go now, as far as the turn allows. `force`: the override timer of section 3.8.6.2.1.
-void Tcp::Output(Tcb& t, Nanos now, bool force) {
-  SendWhatMay(t, now, force);
-  t.sending.Enter(WhatSendingWaitsFor(t), now);
-  // What has been sent does not wait any more.
-  if (t.wants_writable && LowWater(t) != kNoLowWater) [[unlikely]] TellWritable(t);
+inline Sending Tcp::WhatSendingWaitsFor(const Tcb& t) const {
+  const uint32_t next = std::min<uint32_t>(t.Unsent(), t.mss);
+  if (!t.was_established) return Sending::kIdle;  // no data yet
+  if (next == 0) [[likely]] {
+    if (t.EverythingAcked()) return Sending::kIdle;
+    return t.wants_writable ? Sending::kSendBuffer : Sending::kBusy;
+  }
+  const bool in_window = (t.snd_nxt + next).AtOrBefore(t.snd_una + t.snd_wnd);
+  return in_window || Pipe(t) + next > t.congestion.cwnd() ? Sending::kBusy : Sending::kPeerWindow;
 }
 
-void Tcp::SendWhatMay(Tcb& t, Nanos now, bool force) {
-  if (!MaySend(t.state)) return;
+// Everything that may go now, as far as the turn allows. `force`: the override timer of section 3.8.6.2.1.
+void Tcp::Output(Tcb& t, Nanos now, bool force) {
   const bool more = t.Unsent() > 0 || (t.fin_queued && !t.fin_sent);
-  if (!more && t.scoreboard.lost_bytes() == t.scoreboard.retransmitted_bytes()) return;
+  if (!MaySend(t.state) ||
+      (!more && t.scoreboard.lost_bytes() == t.scoreboard.retransmitted_bytes())) {
+    t.sending.Enter(WhatSendingWaitsFor(t), now);
+    return;
+  }
   CheckPathMtuAge(t, now);
   // RFC 5681 section 4.1: "before transmission begins", so not while the peer's window is closed.
   if (config_.restart_after_idle && t.EverythingAcked() && now - t.last_sent > t.rtt.rto() &&
@@ -99,15 +106,9 @@ void Tcp::SendWhatMay(Tcb& t, Nanos now, bool force) {
     // The peer's window, or a want of frames: look again later (section 3.8.6.1).
     RestartRetransmitTimer(t, now);
   }
-}
-
-Sending Tcp::WhatSendingWaitsFor(const Tcb& t) const {
-  if (t.EverythingAcked() && t.Unsent() == 0) return Sending::kIdle;
-  if (!t.was_established) return Sending::kIdle;  // no data yet
-  const uint32_t next = std::min<uint32_t>(t.Unsent(), t.mss);
-  if (next == 0) return t.wants_writable ? Sending::kSendBuffer : Sending::kBusy;
-  const bool in_window = (t.snd_nxt + next).AtOrBefore(t.snd_una + t.snd_wnd);
-  return in_window || Pipe(t) + next > t.congestion.cwnd() ? Sending::kBusy : Sending::kPeerWindow;
+  t.sending.Enter(WhatSendingWaitsFor(t), now);
+  // What has been sent does not wait any more.
+  if (t.wants_writable && LowWater(t) != kNoLowWater) [[unlikely]] TellWritable(t);
 }
 
 // Bytes per second at which the window is spread over the round trip: twice as fast as it is now in slow
@@ -201,7 +202,7 @@ bool Tcp::Retransmit(Tcb& t, uint32_t index, Nanos now) {
   return Transmit(t, x.seq, x.payload(), flags, false, now);
 }
 
-Tcp::Plan Tcp::PlanSegment(const Tcb& t, uint32_t limit, bool force, const Plan& before) const {
+Tcp::Plan Tcp::PlanSegment(const Tcb& t, uint32_t limit, bool force, Plan before) const {
   const uint32_t ahead = before.length;
   const uint32_t unsent = t.Unsent() - ahead;
   const bool fin = t.fin_queued && !t.fin_sent;
@@ -213,10 +214,9 @@ Tcp::Plan Tcp::PlanSegment(const Tcb& t, uint32_t limit, bool force, const Plan&
   const TcpSeq edge = t.snd_una + t.snd_wnd;
   const TcpSeq from = t.snd_nxt + ahead;
   const uint32_t window = edge.After(from) ? edge - from : 0;
-  const SendBuffer::Run run = t.send.WithinRecord(send_pool_, from, std::min(unsent, mss));
+  const uint32_t whole = t.send.WithinRecord(send_pool_, from, std::min(unsent, mss)).length;
   Plan plan;
-  plan.length = std::min(run.length, window);
-  plan.ends_record = run.ends_record && plan.length == run.length;
+  plan.length = std::min(whole, window);
   plan.fin = fin && plan.length == unsent && window > plan.length;
   if (plan.empty()) return plan;
   const uint32_t pipe = Pipe(t) + ahead;
@@ -225,7 +225,7 @@ Tcp::Plan Tcp::PlanSegment(const Tcb& t, uint32_t limit, bool force, const Plan&
   }
   plan.small = plan.length < mss;
   if (!plan.small || plan.fin || force) return plan;
-  if (plan.length < run.length) {
+  if (plan.length < whole) {
     // The window cuts it: wait for a better one, unless half of the largest is there (the sender's
     // part against the silly window, section 3.8.6.2.1).
     if (plan.length < t.max_snd_wnd / 2) return {};
@@ -257,7 +257,9 @@ bool Tcp::SendNew(Tcb& t, const Plan& plan, bool push, Nanos now) {
   uint8_t marks = plan.probe ? kTxProbe : 0;
   if (with_fin) marks |= kTxFin;
   const bool ends_data = length == t.Unsent() && t.push_seq == t.write_end();
-  if (length > 0 && (ends_data || plan.ends_record)) marks |= kTxPush;
+  if (length > 0 && (ends_data || t.send.WithinRecord(send_pool_, t.snd_nxt, length).ends_record)) {
+    marks |= kTxPush;
+  }
   if (t.scoreboard.count() >= SegmentLimit() ||
       !t.scoreboard.Append(segments_, t.snd_nxt, length + (with_fin ? 1 : 0), marks, now)) {
     counters_.no_segment.Add();

@@ -101,10 +101,9 @@ Tcp::ProbeStep Tcp::SendPathProbe(Tcb& t, Nanos now) {
     return ProbeStep::kNone;
   }
   if (Pipe(t) + payload > t.congestion.cwnd()) return ProbeStep::kWait;
-  const SendBuffer::Run run = t.send.WithinRecord(send_pool_, t.snd_nxt, payload);
-  if (run.length < payload) return ProbeStep::kNone;  // a segment has data of one record
-  const Plan plan{.length = payload, .probe = true, .ends_record = run.ends_record};
-  if (!SendNew(t, plan, false, now)) return ProbeStep::kNone;
+  // A segment has data of one record.
+  if (t.send.WithinRecord(send_pool_, t.snd_nxt, payload).length < payload) return ProbeStep::kNone;
+  if (!SendNew(t, {.length = payload, .probe = true}, false, now)) return ProbeStep::kNone;
   probe.size = size;
   probe.end = t.snd_nxt;
   counters_.path_probes.Add();
