@@ -240,6 +240,7 @@ class Machine : public transport::TcpHandler {
         const uint8_t n = input_.Byte();
         const std::vector<uint8_t> data(100u * (n & 127));
         (n & 128) != 0 ? tcp.SendMore(socket_, data, now_) : tcp.Send(socket_, data, now_);
+        if (records_) tcp.EndRecord(socket_);
         return;
       }
       case 11: {
@@ -262,6 +263,8 @@ class Machine : public transport::TcpHandler {
         options_.pacing = (o & 8) != 0;
         options_.user_timeout = (o & 16) != 0 ? Seconds(3) : Nanos();
         options_.max_segment = (o & 32) != 0 ? 600 : 0;
+        options_.not_sent_low_water = (o & 64) != 0 ? 2000 : 0;
+        records_ = (o & 128) != 0;
         tcp.SetOptions(socket_, options_, now_);
         return;
       }
@@ -318,6 +321,7 @@ class Machine : public transport::TcpHandler {
   std::map<std::pair<const Tcb*, uint32_t>, uint32_t> edges_;  // what was offered
   int acceptable_ = 0;
   bool burst_ = false;
+  bool records_ = false;
   Nanos now_ = Seconds(1000);
 };
 

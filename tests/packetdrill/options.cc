@@ -82,6 +82,12 @@ int Sockets::FillTcpInfo(Entry& e, void* value, socklen_t* length) {
     info.tcpi_rcv_space = t->rcv_buffer;
     info.tcpi_notsent_bytes = t->Unsent();
     info.tcpi_snd_wnd = t->snd_wnd;
+    const Nanos now = machine_.now();
+    const auto micros = [](Nanos n) { return static_cast<uint64_t>(n / Micros(1)); };
+    info.tcpi_last_data_recv = static_cast<uint32_t>((now - t->last_data_received) / Millis(1));
+    info.tcpi_busy_time = micros(t->sending.Busy(now));
+    info.tcpi_rwnd_limited = micros(t->sending.Time(transport::Sending::kPeerWindow, now));
+    info.tcpi_sndbuf_limited = micros(t->sending.Time(transport::Sending::kSendBuffer, now));
   }
   std::memset(value, 0, *length);
   std::memcpy(value, &info, std::min<size_t>(sizeof(info), *length));
@@ -118,6 +124,8 @@ int Sockets::GetOption(int fd, int level, int name, void* value, socklen_t* leng
                   value, length);
     case TCP_USER_TIMEOUT:
       return Give(static_cast<int>(e->options.user_timeout / Millis(1)), value, length);
+    case TCP_NOTSENT_LOWAT:
+      return Give(static_cast<int>(e->options.not_sent_low_water), value, length);
     default: return Fail(ENOPROTOOPT);
   }
 }
@@ -135,6 +143,7 @@ int Sockets::TcpOption(Entry& e, int name, int64_t value) {
       if (value < 0) return EINVAL;
       o.user_timeout = Millis(value);
       return 0;
+    case TCP_NOTSENT_LOWAT: o.not_sent_low_water = static_cast<uint32_t>(value); return 0;
     case TCP_KEEPIDLE: o.keepalive_idle = Seconds(value); return 0;
     case TCP_KEEPINTVL: o.keepalive_interval = Seconds(value); return 0;
     case TCP_KEEPCNT: o.keepalive_probes = static_cast<uint8_t>(value); return 0;
@@ -202,6 +211,11 @@ int Sockets::SetOption(int fd, int level, int name, const void* value, socklen_t
 bool Sockets::Writable(Entry& e) {
   const Tcb* const t = TcbOf(e);
   if (t == nullptr || !IsSynchronized(t->state)) return t != nullptr && t->error != SocketError::kNone;
+  // Linux' poll looks at half of the low-water mark, as the stack's OnWritable does.
+  const uint64_t mark = e.options.not_sent_low_water != 0
+                            ? e.options.not_sent_low_water
+                            : machine_.tunables().tcp.not_sent_low_water;
+  if (mark != transport::kNoLowWater && uint64_t{t->Unsent()} * 2 >= mark) return t->fin_queued;
   return t->fin_queued || machine_.tcp().SendRoom(e.socket) > 0;
 }
 

@@ -91,6 +91,7 @@ int Sockets::Socket(int domain, int type, int protocol) {
   e.v6 = domain == AF_INET6;
   e.nonblocking = (type & SOCK_NONBLOCK) != 0;
   e.options.congestion = tunables.congestion;
+  e.options.ecn = ReadEcn();
   e.local.address.family = e.v6 ? Family::kIpv6 : Family::kIpv4;
   e.send_buffer = tunables.tcp.send_buffer_initial;
   e.receive_buffer = tunables.tcp.receive_buffer_initial;
@@ -289,6 +290,9 @@ ssize_t Sockets::Send(Held lock, int fd, std::span<const iovec> from, int flags)
       };
       if (!machine_.WaitFor(lock, writable, Nanos::Max())) return Fail(EDEADLK);
     }
+  }
+  if ((flags & MSG_EOR) != 0) {
+    if (Entry* const e = Find(fd)) machine_.tcp().EndRecord(e->socket);
   }
   return total;
 }

@@ -15,6 +15,9 @@ struct Tunables {
 // Reads /proc/sys/net/ipv4; what is not there is as Linux has it by default.
 Tunables ReadTunables();
 
+// What tcp_ecn is now: scripts change it between connections.
+transport::EcnMode ReadEcn();
+
 }  // namespace sluice::test
 
 #endif  // SLUICE_TESTS_PACKETDRILL_TUNABLES_H_

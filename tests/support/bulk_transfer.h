@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "support/transport_link.h"
@@ -42,6 +43,7 @@ class BulkEnd : public transport::TcpHandler {
       const auto result = tcp_.Send(socket, std::span(data).first(n), now);
       if (!result.ok()) return;
       sent_ += result.bytes;
+      if (on_sent) on_sent(sent_);
     }
     if (!finished_) finished_ = tcp_.Shutdown(socket, now) == transport::SocketError::kNone;
     MaybeClose(now);
@@ -76,6 +78,7 @@ class BulkEnd : public transport::TcpHandler {
   bool wrong = false;
   bool closed = false;
   bool slow = false;
+  std::function<void(uint64_t)> on_sent;  // so many bytes, by now
 
  private:
   static uint8_t Pattern(uint64_t at) { return static_cast<uint8_t>(at * 31 + (at >> 8) * 7); }

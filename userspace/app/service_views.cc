@@ -36,7 +36,7 @@ void AddTo(telemetry::ServiceCounts& counts, const services::ServiceStats& stats
 
 double Millis(Nanos n) { return static_cast<double>(n.count()) / 1e6; }
 
-SocketView ViewOf(const transport::Tcb& t) {
+SocketView ViewOf(const transport::Tcb& t, Nanos now) {
   static constexpr std::array<const char*, 4> kRecovery = {"open", "reduced", "recovery", "loss"};
   SocketView v;
   v.protocol = "tcp";
@@ -57,6 +57,10 @@ SocketView ViewOf(const transport::Tcb& t) {
   v.rto_ms = Millis(t.rtt.rto());
   v.retransmits = t.retransmitted;
   v.congestion_state = kRecovery[static_cast<size_t>(t.recovery)];
+  if (t.was_established) v.last_data_ms = Millis(now - t.last_data_received);
+  v.busy_ms = Millis(t.sending.Busy(now));
+  v.window_limited_ms = Millis(t.sending.Time(transport::Sending::kPeerWindow, now));
+  v.buffer_limited_ms = Millis(t.sending.Time(transport::Sending::kSendBuffer, now));
   return v;
 }
 
@@ -190,7 +194,7 @@ telemetry::SocketsView ServiceControl::Sockets(uint64_t limit) const {
     });
     portions(of.stack->tcp().connection_places(), [&](uint32_t from, uint32_t to) {
       of.stack->tcp().VisitConnections(from, to, [&](const transport::Tcb& t) {
-        add(t.tuple.local, worker, [&] { return ViewOf(t); });
+        add(t.tuple.local, worker, [&] { return ViewOf(t, MonotonicNow()); });
       });
     });
     portions(of.stack->udp().places(), [&](uint32_t from, uint32_t to) {

@@ -36,6 +36,10 @@ struct SocketView {
   double rto_ms = 0;
   uint64_t retransmits = 0;        // segments
   std::string congestion_state;    // open, reduced, recovery, loss
+  double last_data_ms = 0;         // since data came, or since it was established
+  double busy_ms = 0;              // with data to send, or that is not acknowledged
+  double window_limited_ms = 0;    // of that: the peer's window held it up
+  double buffer_limited_ms = 0;    // of that: the program waited for room to write more
 };
 
 struct SocketsView {

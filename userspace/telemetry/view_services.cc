@@ -13,7 +13,8 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(SocketView, protocol, state, rec
                                                 send_queue, local, remote, worker, service, mss,
                                                 path_mtu, congestion_window, in_flight,
                                                 receive_window, rtt_ms, rtt_variance_ms, rto_ms,
-                                                retransmits, congestion_state)
+                                                retransmits, congestion_state, last_data_ms,
+                                                busy_ms, window_limited_ms, buffer_limited_ms)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(SocketsView, total, truncated, sockets)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(BackendView, address, weight, health, removed,
                                                 connections, total, failures, checks_passed,

@@ -22,7 +22,9 @@
 // - Sending. Send copies. SendOwned lends the program's memory until `release` is called (acknowledged
 //   or given up). SendReceived passes a received packet on without a copy; on success its frames are
 //   the stack's. kWouldBlock (or SendRoom of 0): nothing was taken; OnWritable comes when there is
-//   room, or memory, if that was missing (within milliseconds).
+//   room, or memory, if that was missing (within milliseconds). By TcpSocketOptions::not_sent_low_water
+//   a program that wants to decide late what it sends keeps little waiting. EndRecord keeps the data
+//   before it and after it in segments of their own.
 // - Receiving. Receive copies; ReceivePacket hands out the frames, which the program gives back by
 //   Release or SendReceived. Frames that it keeps are missed elsewhere: a worker has so many.
 // - Errors are values (transport/common/errors.h); nothing throws. A connection's first error stays:

@@ -121,13 +121,19 @@ TEST(SendBuffer, ReadsWhatWasWritten) {
     lent.reserve(1000);
     int released = 0;
     int taken = 0;
+    std::set<uint32_t> ends;  // of records, counted from the first byte of all
+    const TcpSeq first = acked;
     for (int step = 0; step < 400; ++step) {
       const auto length = static_cast<uint32_t>(1 + rng.Below(3000));
       std::vector<uint8_t> data(length);
       for (uint32_t i = 0; i < length; ++i) data[i] = ByteAt(buffer.end() + i);
-      switch (rng.Below(4)) {
+      switch (rng.Below(5)) {
         case 0:
           buffer.Write(pool, data);
+          break;
+        case 4:
+          buffer.EndRecord(pool);
+          if (buffer.size() > 0) ends.insert(buffer.end() - first);
           break;
         case 1:
           lent.push_back(data);
@@ -161,6 +167,16 @@ TEST(SendBuffer, ReadsWhatWasWritten) {
         for (size_t i = 0; i < out.size(); ++i) {
           ASSERT_EQ(out[i], ByteAt(acked + from + static_cast<uint32_t>(i))) << "seed " << seed;
         }
+        // Looked for from where that has left off, or from somewhere else.
+        const uint32_t begin =
+            rng.Chance(1, 2) ? from : static_cast<uint32_t>(rng.Below(buffer.size()));
+        const auto most = static_cast<uint32_t>(1 + rng.Below(buffer.size() - begin));
+        const uint32_t at = (acked - first) + begin;
+        const auto end = ends.upper_bound(at);
+        const bool ended = end != ends.end() && *end - at <= most;
+        const SendBuffer::Run run = buffer.WithinRecord(pool, acked + begin, most);
+        ASSERT_EQ(run.length, ended ? *end - at : most) << "seed " << seed;
+        ASSERT_EQ(run.ends_record, ended) << "seed " << seed;
       }
     }
     buffer.Clear(pool);

@@ -177,6 +177,38 @@ TEST(Rfc4987, CookieOffersWhatTheListenerHas) {
   }
 }
 
+// Also of ECN (RFC 3168), which a socket may have otherwise than its worker: with and without a cookie, and
+// of connections from here.
+TEST(Rfc3168, SocketMayDifferFromItsWorker) {
+  constexpr char kAsks[] = "SEW 0:0(0) win 1000 <mss 1400,sackOK,TS val 700 ecr 0>";
+  using transport::EcnMode;
+  for (const bool on : {false, true}) {
+    TcpScript::Options o;
+    o.config.tcp.ecn = on ? EcnMode::kOff : EcnMode::kPassive;
+    TcpScript t(o);
+    t.Listen({.ecn = on ? EcnMode::kPassive : EcnMode::kOff}, 1);
+    const std::string answer = on ? "S.E 0" : "S. 0:";
+    t.In(kAsks);
+    EXPECT_EQ(t.Next().substr(0, 5), answer);
+    t.peer_port = 41000;
+    t.In(kAsks);
+    ASSERT_EQ(t.tcp().counters().syn_cookies_sent.Read(), 1u);
+    EXPECT_EQ(t.Next().substr(0, 5), answer);
+    t.In(". 1:1(0) ack 1 win 1000 <nop,nop,TS val 701 ecr 0>");
+    t.Accept();
+    EXPECT_EQ(t.tcp().Find(t.socket)->ecn_enabled, on);
+    t.Discard();
+  }
+  TcpScript active;
+  active.Connect({.ecn = EcnMode::kActive});
+  EXPECT_EQ(active.Next().substr(0, 5), "SEW 0");
+  TcpScript::Options o;
+  o.config.tcp.ecn = EcnMode::kActive;
+  TcpScript passive(o);
+  passive.Connect({.ecn = EcnMode::kPassive});
+  EXPECT_EQ(passive.Next().substr(0, 5), "S 0:0");
+}
+
 TEST(Rfc4987, WrongCookieIsReset) {
   TcpScript t;
   t.Listen({}, 1);

@@ -22,9 +22,10 @@ std::string Segment(int from, int to, const std::string& flags = ".") {
 
 // A handshake whose round trip took 100 ms.
 struct Sending : TcpScript {
-  explicit Sending(const std::string& options = "<mss 1000,nop,nop,sackOK>", Options o = {})
+  explicit Sending(const std::string& options = "<mss 1000,nop,nop,sackOK>", Options o = {},
+                   const transport::TcpSocketOptions& socket_options = {})
       : TcpScript(o) {
-    Listen();
+    Listen(socket_options);
     In("S 0:0(0) win 64000 " + options);
     Next();
     Wait(Millis(100));
@@ -156,6 +157,29 @@ TEST(Rfc3042, ReorderingDoesNotInflateTheWindow) {
   EXPECT_EQ(t.cwnd(), 11u);
 }
 
+// RFC 5681 section 4.1: after an idle time cwnd is cut "before transmission begins". While the peer's
+// window lets nothing go that is not now: looking again and again whether it does, by each window probe,
+// would move CUBIC's epoch on (RFC 9438 section 4.2) each time by all of the idle time.
+TEST(Rfc5681, RestartWindowIsCutWhenDataIsSent) {
+  Sending t;
+  t.Send(20'000);
+  t.Wait(Millis(100));
+  t.Ack(10'001);
+  t.Wait(Millis(100));
+  t.In(". 1:1(0) ack 20001 win 0");
+  const uint32_t before = t.cwnd();
+  EXPECT_GT(before, 20u);
+  t.Discard();
+  t.Send(2000);
+  t.Wait(Seconds(3));
+  EXPECT_GE(t.tcp().counters().zero_window_probes.Read(), 3u);
+  EXPECT_EQ(t.cwnd(), before);
+  t.Discard();
+  t.In(". 1:1(0) ack 20001 win 64000");
+  EXPECT_EQ(t.cwnd(), 10u);
+  t.Out(Segment(20'001, 21'001));
+}
+
 // RFC 9293 section 3.9.1.2: PSH where the program's data ends. Also at the end of each burst, of at least
 // two segments and of what the pacing rate makes in a millisecond: a receiver that collects segments need
 // not wait for more.
@@ -211,11 +235,24 @@ TEST(Pacing, SpreadsTheWindow) {
 // RFC 9406 section 4.2: L is 8 segments per ACK, and infinite with pacing.
 TEST(Rfc9406, GrowthPerAck) {
   for (const bool paced : {false, true}) {
-    transport::CongestionControl c;
-    c.Start(transport::CongestionAlgorithm::kCubic, 1000, paced);
-    c.OnAck({.bytes = 10'000, .ack = wire::TcpSeq(10'000), .snd_nxt = wire::TcpSeq(10'000),
-             .srtt = Millis(100), .now = Seconds(1)});
-    EXPECT_EQ(c.cwnd(), paced ? 20'000u : 18'000u);
+    Sending t("<mss 1000,nop,nop,sackOK>", {}, {.pacing = paced});
+    t.Send(10'000);
+    t.Wait(Millis(100));
+    t.Ack(10'001);
+    EXPECT_EQ(t.cwnd(), paced ? 20u : 18u);
+  }
+}
+
+// ... or what the worker is configured for; 0 is no limit.
+TEST(Rfc9406, GrowthPerAckIsConfigured) {
+  for (const uint8_t limit : std::vector<uint8_t>{0, 2, 8, 9}) {
+    TcpScript::Options o;
+    o.config.tcp.slow_start_limit = limit;
+    Sending t("<mss 1000,nop,nop,sackOK>", o);
+    t.Send(10'000);
+    t.Wait(Millis(100));
+    t.Ack(10'001);
+    EXPECT_EQ(t.cwnd(), limit == 0 ? 20u : 10u + limit);
   }
 }
 

@@ -8,8 +8,8 @@ void CongestionControl::OnAck(const Ack& ack) {
   if (in_slow_start()) {
     const bool end = first_slow_start_ && hystart_.OnAck(ack.ack, ack.snd_nxt, ack.rtt);
     // After the first slow start L is 2 (RFC 5681 section 3.1 with RFC 3465).
-    const uint32_t growth =
-        first_slow_start_ ? hystart_.Growth(ack.bytes, mss_, paced_) : std::min(ack.bytes, 2 * mss_);
+    const uint32_t growth = first_slow_start_ ? hystart_.Growth(ack.bytes, mss_, growth_limit_)
+                                              : std::min(ack.bytes, 2 * mss_);
     set_cwnd(cwnd_ + growth);
     if (end) {
       ssthresh_ = cwnd_;

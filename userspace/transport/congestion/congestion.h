@@ -34,10 +34,11 @@ class CongestionControl {
     Nanos now;
   };
 
-  // `paced`: bursts are spread out, so that no ACK is too large to grow by (RFC 9406 section 4.2).
-  void Start(CongestionAlgorithm algorithm, uint32_t mss, bool paced = false) {
+  // `growth_limit`: RFC 9406's L, in segments.
+  void Start(CongestionAlgorithm algorithm, uint32_t mss,
+             uint8_t growth_limit = HyStart::kNonPacedL) {
     *this = CongestionControl();
-    paced_ = paced;
+    growth_limit_ = growth_limit;
     algorithm_ = algorithm;
     mss_ = mss;
     cwnd_ = InitialWindow(mss);
@@ -81,7 +82,7 @@ class CongestionControl {
   uint32_t ssthresh_ = kInfinite;
   uint32_t mss_ = 0;
   CongestionAlgorithm algorithm_ = CongestionAlgorithm::kCubic;
-  bool paced_ = false;
+  uint8_t growth_limit_ = HyStart::kNonPacedL;
   bool first_slow_start_ = true;
   bool in_epoch_ = false;
   uint32_t acked_in_avoidance_ = 0;  // NewReno: bytes since cwnd last grew (RFC 3465)

@@ -26,12 +26,13 @@ class HyStart {
   static constexpr uint32_t kRttSamples = 8;
   static constexpr uint32_t kCssGrowthDivisor = 4;
   static constexpr uint32_t kCssRounds = 5;
-  static constexpr uint32_t kNonPacedL = 8;
+  static constexpr uint8_t kNonPacedL = 8;
+  static constexpr uint8_t kNoLimit = 0;
 
   bool in_css() const { return css_rounds_ > 0; }
-  // What an ACK of `acked` bytes adds to cwnd in slow start (section 4.2).
-  uint32_t Growth(uint32_t acked, uint32_t mss, bool paced) const {
-    const uint32_t most = paced ? acked : std::min(acked, kNonPacedL * mss);
+  // What an ACK of `acked` bytes adds to cwnd in slow start (section 4.2); `limit` is that section's L.
+  uint32_t Growth(uint32_t acked, uint32_t mss, uint32_t limit) const {
+    const uint32_t most = limit == kNoLimit ? acked : std::min(acked, limit * mss);
     return in_css() ? most / kCssGrowthDivisor : most;
   }
 

@@ -3,6 +3,7 @@
 #define SLUICE_TRANSPORT_TCP_CONFIG_H_
 
 #include <cstdint>
+#include <optional>
 
 #include "base/time.h"
 #include "transport/congestion/congestion.h"
@@ -53,6 +54,9 @@ struct TcpTimes {
   Nanos pmtu_aging = Seconds(600);   // RFC 1191 section 6.3
 };
 
+// No mark: what the send buffer has room for may wait.
+inline constexpr uint32_t kNoLowWater = 0xffff'ffff;
+
 struct TcpConfig {
   TcpLimits limits;
   TcpTimes times;
@@ -61,6 +65,7 @@ struct TcpConfig {
   uint32_t send_buffer_initial = 64 * 1024;
   uint32_t send_buffer_max = 4 * 1024 * 1024;
   uint32_t initial_window = 64 * 1024;  // the first window offered, at most
+  uint32_t not_sent_low_water = kNoLowWater;  // of the sockets that set none
   uint16_t base_mss = 1024;             // what is left after a black hole was found (RFC 4821)
   EcnMode ecn = EcnMode::kPassive;
   bool timestamps = true;
@@ -70,6 +75,9 @@ struct TcpConfig {
   bool tail_loss_probes = true;    // RFC 8985 section 7
   bool restart_after_idle = true;  // a restart window after an idle RTO (RFC 5681 section 4.1)
   uint8_t ttl = 64;
+  // RFC 9406's L: cwnd grows by at most so many segments per ACK in the first slow start, unless the
+  // socket paces. 0: no limit, as in Linux, which counts on pacing or a queue below to spread bursts.
+  uint8_t slow_start_limit = HyStart::kNonPacedL;
   uint8_t least_burst = 2;   // segments that are sent back to back, at least (tcp_output.cc, BurstSize)
   uint16_t first_port = 32768;  // of connections from here (RFC 6056)
   uint16_t last_port = 60999;
@@ -86,11 +94,16 @@ struct TcpSocketOptions {
   CongestionAlgorithm congestion = CongestionAlgorithm::kCubic;
   bool reset_on_close = false;       // Close() resets, as SO_LINGER with 0
   uint16_t max_segment = 0;          // 0: what the path allows
+  std::optional<EcnMode> ecn;        // none: the worker's; counts for the handshake
   Nanos keepalive_idle = Seconds(7200);
   Nanos keepalive_interval = Seconds(75);
   Nanos user_timeout;                // RFC 5482's local value; zero: data_give_up
   uint32_t receive_buffer_max = 0;   // 0: the worker's
   uint32_t send_buffer_max = 0;
+  // As TCP_NOTSENT_LOWAT: OnWritable comes when less than half of so many bytes wait to be sent for the
+  // first time. Until then sending takes what makes so many, or a burst: half of the largest window that
+  // the peer has offered, at most 64 KiB. 0: the worker's.
+  uint32_t not_sent_low_water = 0;
 };
 
 }  // namespace sluice::transport

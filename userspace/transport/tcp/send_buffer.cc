@@ -30,7 +30,7 @@ uint32_t SendBuffer::Append(SendPool& pool) {
 uint32_t SendBuffer::TailRoom(const SendPool& pool) const {
   if (tail_ == kNoIndex) return 0;
   const SendPiece& piece = pool.pieces[tail_];
-  if (piece.frame == packet::kNoFrame) return 0;
+  if (piece.frame == packet::kNoFrame || piece.ends_record) return 0;
   const packet::FrameArena& arena = pool.frames.arena();
   const uint8_t* const end = arena.Chunk(piece.frame) + arena.chunk_size();
   return static_cast<uint32_t>(end - (piece.buffer.data + piece.buffer.length));
@@ -118,6 +118,26 @@ bool SendBuffer::TakePacket(SendPool& pool, const packet::Packet& p, uint32_t of
   return true;
 }
 
+void SendBuffer::EndRecord(SendPool& pool) {
+  if (tail_ == kNoIndex || pool.pieces[tail_].ends_record) return;
+  pool.pieces[tail_].ends_record = true;
+  ++records_;
+}
+
+SendBuffer::Run SendBuffer::FindRecordEnd(const SendPool& pool, wire::TcpSeq from,
+                                          uint32_t length) const {
+  // From where the last Read ended, which is seldom far.
+  const bool behind = cursor_ != kNoIndex && cursor_seq_.AtOrBefore(from);
+  uint32_t i = behind ? cursor_ : head_;
+  wire::TcpSeq end = (behind ? cursor_seq_ : begin_ - head_skipped_) + pool.pieces[i].buffer.length;
+  while (end.AtOrBefore(from) || (!pool.pieces[i].ends_record && end.Before(from + length))) {
+    i = pool.pieces[i].next;
+    end += pool.pieces[i].buffer.length;
+  }
+  if (end.After(from + length)) return {length, false};
+  return {end - from, pool.pieces[i].ends_record};
+}
+
 void SendBuffer::Read(const SendPool& pool, wire::TcpSeq from, uint8_t* out, uint32_t length) {
   if (length == 0) return;
   if (cursor_ == kNoIndex || from.Before(cursor_seq_)) {
@@ -151,6 +171,7 @@ void SendBuffer::PopFront(SendPool& pool) {
   }
   pool.pieces.Free(index);
   --pieces_;
+  if (piece.ends_record) --records_;
   if (piece.frame != packet::kNoFrame) {
     pool.frames.Free(piece.frame);
     ++pool.frames_left;

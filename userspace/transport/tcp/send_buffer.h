@@ -6,6 +6,8 @@
 // the frame before, or a peer that sends byte by byte would fill memory with nearly empty frames. Each transmission copies from here into a frame of its
 // own, since AF_XDP wants the frame until the NIC is done with it, and the data must outlive that.
 //
+// A record ends with a piece: nothing is copied behind it.
+//
 // Pieces come from the worker's pool; at its limit, or that of frames, nothing is taken. One thread.
 #ifndef SLUICE_TRANSPORT_TCP_SEND_BUFFER_H_
 #define SLUICE_TRANSPORT_TCP_SEND_BUFFER_H_
@@ -33,6 +35,7 @@ struct SendPiece {
   OwnedBuffer buffer;
   packet::FrameIndex frame = packet::kNoFrame;  // of the stack's own pieces
   uint32_t next = kNoIndex;
+  bool ends_record = false;
 };
 
 // What all connections of a worker share.
@@ -62,6 +65,19 @@ class SendBuffer {
   // Takes over the frames of `p`, of which `length` bytes from `offset` are sent; all or nothing.
   bool TakePacket(SendPool& pool, const packet::Packet& p, uint32_t offset, uint32_t length);
 
+  // What is in here so far ends a record, unless all of it has been acknowledged.
+  void EndRecord(SendPool& pool);
+  // How much of `length` bytes from `from` on, which are in here, belongs to one record, and whether the
+  // record ends there.
+  struct Run {
+    uint32_t length = 0;
+    bool ends_record = false;
+  };
+  Run WithinRecord(const SendPool& pool, wire::TcpSeq from, uint32_t length) const {
+    if (records_ == 0 || length == 0) [[likely]] return {length, false};
+    return FindRecordEnd(pool, from, length);
+  }
+
   // Copies data that is in here.
   void Read(const SendPool& pool, wire::TcpSeq from, uint8_t* out, uint32_t length);
   // Everything before `seq` has been acknowledged.
@@ -73,10 +89,12 @@ class SendBuffer {
   uint32_t TailRoom(const SendPool& pool) const;
   uint8_t* ExtendTail(SendPool& pool, uint32_t length);
   void PopFront(SendPool& pool);
+  Run FindRecordEnd(const SendPool& pool, wire::TcpSeq from, uint32_t length) const;
 
   uint32_t head_ = kNoIndex;
   uint32_t tail_ = kNoIndex;
   uint32_t pieces_ = 0;
+  uint32_t records_ = 0;     // that end in here
   wire::TcpSeq begin_;       // the first byte that is kept
   wire::TcpSeq end_;
   uint32_t head_skipped_ = 0;  // bytes of the head that are acknowledged

@@ -20,6 +20,7 @@
 #include "transport/tcp/rtt.h"
 #include "transport/tcp/scoreboard.h"
 #include "transport/tcp/send_buffer.h"
+#include "transport/tcp/sending_times.h"
 #include "transport/tcp/state.h"
 #include "wire/tcp_options.h"
 #include "wire/tcp_sequence.h"
@@ -184,6 +185,8 @@ struct Tcb {
   Nanos pacing_next;        // when the next burst may go
   Nanos last_sent;
   Nanos last_received;
+  Nanos last_data_received;  // or, without any, when it was established
+  SendingTimes sending;
   Nanos first_unanswered = Nanos::Max();  // since when nothing of ours is acknowledged
   uint32_t retransmitted = 0;     // segments, since the beginning
   uint8_t timeouts_in_a_row = 0;

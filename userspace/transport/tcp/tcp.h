@@ -125,6 +125,10 @@ class Tcp {
   // As Send, with more to follow: what does not fill a segment waits for it, but not for longer than an
   // RTO (Linux' MSG_MORE).
   IoResult SendMore(TcpSocket socket, std::span<const uint8_t> data, Nanos now);
+  // What has been written so far ends a record: no segment has data of both sides, nor has any that is sent
+  // again (Linux' MSG_EOR). Costs the rest of the frame in which that data ends, if it is in one. Nothing
+  // to do where all has been sent.
+  SocketError EndRecord(TcpSocket socket);
   IoResult SendOwned(TcpSocket socket, const OwnedBuffer& buffer, Nanos now);
   IoResult SendReceived(TcpSocket socket, const ReceivedData& data, Nanos now);
   // As SendReceived, with more to follow in this call back: nothing goes until Push or Shutdown.
@@ -218,6 +222,9 @@ class Tcp {
   void Establish(Tcb& t, bool repeated, Nanos now);
   bool SendSyn(Tcb& t, Nanos now);
   wire::TcpOptions SynOptions(const Tcb& t, Nanos now) const;
+  EcnMode EcnOf(const TcpSocketOptions& options) const {
+    return options.ecn.value_or(config_.ecn);
+  }
   // What a SYN or its answer offers, which must not depend on whether there is a connection yet.
   uint32_t ReceiveBufferMax(const TcpSocketOptions& options) const {
     return options.receive_buffer_max != 0 ? options.receive_buffer_max
@@ -269,10 +276,11 @@ class Tcp {
 
   // tcp_output.cc
   void Output(Tcb& t, Nanos now, bool force = false);
+  Sending WhatSendingWaitsFor(const Tcb& t) const;
   void BeginTurn();
   void ContinueOutput(Nanos now);
   bool Retransmissions(Tcb& t, uint32_t& most, Nanos now);
-  // What of the new data would be the next segment, with `ahead` bytes of it already decided on.
+  // What of the new data would be the next segment, behind one that is already decided on.
   struct Plan {
     uint32_t length = 0;
     bool fin = false;
@@ -281,7 +289,7 @@ class Tcp {
     bool cwnd_in_the_way = false;
     bool empty() const { return length == 0 && !fin; }
   };
-  Plan PlanSegment(const Tcb& t, uint32_t limit, bool force, uint32_t ahead) const;
+  Plan PlanSegment(const Tcb& t, uint32_t limit, bool force, Plan before) const;
   bool SendNew(Tcb& t, const Plan& plan, bool push, Nanos now);
   uint32_t SegmentLimit() const;
   uint64_t PacingRate(const Tcb& t) const;
@@ -366,7 +374,13 @@ class Tcp {
   std::optional<uint16_t> ChoosePort(const Tuple& t, Nanos now);
   SocketError CheckSend(Tcb& t) const;
   IoResult Write(TcpSocket socket, std::span<const uint8_t> data, bool more, Nanos now);
+  uint32_t BufferRoom(const Tcb& t) const;
   uint32_t SendRoom(const Tcb& t) const;
+  uint32_t LowWater(const Tcb& t) const {
+    return t.options.not_sent_low_water != 0 ? t.options.not_sent_low_water
+                                             : config_.not_sent_low_water;
+  }
+  bool IsBelowLowWater(const Tcb& t) const;
 
   // Double lists through Tcb::in_list, or another of its links.
   using Links = ListLinks Tcb::*;

@@ -209,11 +209,12 @@ wire::TcpSackBlock Tcp::TakeSackBlock(Tcb& t, wire::TcpSackBlock block, const Se
   return known;
 }
 
-// Not for every byte: when a quarter of the buffer is free again.
+// Not for every byte: when a quarter of the buffer is free again, and half of what may wait unsent.
 void Tcp::TellWritable(Tcb& t) {
   if (!t.wants_writable || t.fin_queued) return;
-  const uint32_t room = SendRoom(t);
+  const uint32_t room = BufferRoom(t);
   if (room < (room + t.send.size()) / 4) return;
+  if (LowWater(t) != kNoLowWater && !IsBelowLowWater(t)) return;
   if (IsShortOfMemory(t)) return WaitForRoom(t);
   t.wants_writable = false;
   Raise(t, kEventWritable);

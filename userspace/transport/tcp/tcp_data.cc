@@ -89,6 +89,7 @@ Tcp::Disposition Tcp::TakeData(Tcb& t, Segment& s, Nanos now) {
       break;
   }
   s.taken = true;
+  t.last_data_received = now;
   if (t.rcv_adv.Before(t.rcv_nxt)) t.rcv_adv = t.rcv_nxt;
   if (t.ecn_enabled) {
     // RFC 3168 section 6.1.3.

@@ -74,7 +74,9 @@ void Tcp::AgreeOnOptions(Tcb& t, const wire::TcpOptions& o) {
     t.snd_wnd_shift = t.rcv_wnd_shift = 0;
   }
   UpdateMss(t);
-  t.congestion.Start(t.options.congestion, t.mss, t.options.pacing);
+  // RFC 9406 section 4.2: with pacing no ACK is too large to grow by.
+  t.congestion.Start(t.options.congestion, t.mss,
+                     t.options.pacing ? HyStart::kNoLimit : config_.slow_start_limit);
 }
 
 bool Tcp::SendSyn(Tcb& t, Nanos now) {
@@ -130,7 +132,8 @@ Tcp::Disposition Tcp::OnSyn(uint32_t listener_index, const Segment& s,
   AgreeOnOptions(*t, s.options);
   t->ts_recent = s.options.ts_value;
   t->ts_recent_time = now;
-  t->ecn_enabled = config_.ecn != EcnMode::kOff && s.Has(wire::kTcpEce) && s.Has(wire::kTcpCwr);
+  t->ecn_enabled =
+      EcnOf(t->options) != EcnMode::kOff && s.Has(wire::kTcpEce) && s.Has(wire::kTcpCwr);
   t->snd_wnd = t->max_snd_wnd = s.window;
   t->snd_nxt = iss.value_or(secrets_.InitialSequence(s.tuple, now));
   if (!SendSyn(*t, now)) {
@@ -146,7 +149,8 @@ void Tcp::SendCookie(TcpListener& listener, const Segment& s, Nanos now) {
   if (!ip_.FindPath(s.tuple.remote.address, path)) return;
   const bool v4 = s.tuple.is_v4();
   const uint16_t mss = std::max(s.options.mss != 0 ? s.options.mss : DefaultMss(v4), kLeastMss);
-  const bool ecn = config_.ecn != EcnMode::kOff && s.Has(wire::kTcpEce) && s.Has(wire::kTcpCwr);
+  const bool ecn =
+      EcnOf(listener.options) != EcnMode::kOff && s.Has(wire::kTcpEce) && s.Has(wire::kTcpCwr);
   wire::TcpOptions o;
   o.mss = AdvertisedMss(listener.options, path.mtu, v4);
   if (s.options.has_timestamps && config_.timestamps) {
@@ -219,7 +223,7 @@ Tcp::Disposition Tcp::OnCookieAck(uint32_t listener_index, Segment& s, Nanos now
     agreed.sack_permitted = o.sack_permitted;
     agreed.has_window_scale = o.has_window_scale;
     agreed.window_scale = o.window_scale;
-    t->ecn_enabled = config_.ecn != EcnMode::kOff && o.ecn;
+    t->ecn_enabled = EcnOf(t->options) != EcnMode::kOff && o.ecn;
   }
   AgreeOnOptions(*t, agreed);
   t->ts_recent = s.options.ts_value;
@@ -258,7 +262,7 @@ Tcp::Disposition Tcp::OnSynSent(Tcb& t, Segment& s, Nanos now) {
   t.ts_recent = s.options.ts_value;
   t.ts_recent_time = now;
   t.last_received = now;
-  const bool asked = config_.ecn == EcnMode::kActive;
+  const bool asked = EcnOf(t.options) == EcnMode::kActive;
   if (!has_ack) {
     // Simultaneous open: our SYN again, as an answer.
     t.ecn_enabled = asked && s.Has(wire::kTcpEce) && s.Has(wire::kTcpCwr);
@@ -288,7 +292,7 @@ void Tcp::Establish(Tcb& t, bool repeated, Nanos now) {
   SetState(t, TcpState::kEstablished);
   t.was_established = true;
   t.quick_acks = 16;
-  t.copied_since = now;
+  t.copied_since = t.last_data_received = now;
   if (repeated) {
     t.rtt.SynWasLost();
     t.congestion.set_cwnd(t.mss);  // RFC 5681 section 3.1

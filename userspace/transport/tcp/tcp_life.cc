@@ -125,6 +125,7 @@ void Tcp::Finish(Tcb& t) {
   t.scoreboard.Clear(segments_);
   t.send.Clear(send_pool_);
   t.snd_una = t.snd_nxt;
+  t.sending.Enter(Sending::kIdle, latest_);
   if (!t.owned) ReleaseTcb(t);
 }
 

@@ -34,13 +34,29 @@ void Tcp::ContinueOutput(Nanos now) {
   }
 }
 
+inline Sending Tcp::WhatSendingWaitsFor(const Tcb& t) const {
+  const uint32_t next = std::min<uint32_t>(t.Unsent(), t.mss);
+  if (!t.was_established) return Sending::kIdle;  // no data yet
+  if (next == 0) [[likely]] {
+    if (t.EverythingAcked()) return Sending::kIdle;
+    return t.wants_writable ? Sending::kSendBuffer : Sending::kBusy;
+  }
+  const bool in_window = (t.snd_nxt + next).AtOrBefore(t.snd_una + t.snd_wnd);
+  return in_window || Pipe(t) + next > t.congestion.cwnd() ? Sending::kBusy : Sending::kPeerWindow;
+}
+
 // Everything that may go now, as far as the turn allows. `force`: the override timer of section 3.8.6.2.1.
 void Tcp::Output(Tcb& t, Nanos now, bool force) {
-  if (!MaySend(t.state)) return;
   const bool more = t.Unsent() > 0 || (t.fin_queued && !t.fin_sent);
-  if (!more && t.scoreboard.lost_bytes() == t.scoreboard.retransmitted_bytes()) return;
+  if (!MaySend(t.state) ||
+      (!more && t.scoreboard.lost_bytes() == t.scoreboard.retransmitted_bytes())) {
+    t.sending.Enter(WhatSendingWaitsFor(t), now);
+    return;
+  }
   CheckPathMtuAge(t, now);
-  if (config_.restart_after_idle && t.EverythingAcked() && now - t.last_sent > t.rtt.rto()) {
+  // RFC 5681 section 4.1: "before transmission begins", so not while the peer's window is closed.
+  if (config_.restart_after_idle && t.EverythingAcked() && now - t.last_sent > t.rtt.rto() &&
+      !PlanSegment(t, t.congestion.cwnd(), force, {}).empty()) {
     t.congestion.OnIdle(t.last_sent, now);
   }
   uint32_t most = std::min(kMostPerOutput, turn_left_);
@@ -56,7 +72,7 @@ void Tcp::Output(Tcb& t, Nanos now, bool force) {
   if (PacingHolds(t, now)) {
     // The timer brings us back.
   } else if (t.path_probe.high == 0 || SendPathProbe(t, now) != ProbeStep::kWait) {
-    plan = PlanSegment(t, limit, force, 0);
+    plan = PlanSegment(t, limit, force, {});
   }
   TcpSeq burst_begin = t.snd_nxt;
   while (!plan.empty()) {
@@ -65,7 +81,7 @@ void Tcp::Output(Tcb& t, Nanos now, bool force) {
       break;
     }
     --most;
-    const Plan next = plan.fin ? Plan() : PlanSegment(t, limit, false, plan.length);
+    const Plan next = plan.fin ? Plan() : PlanSegment(t, limit, false, plan);
     if (burst == 0 && !next.empty()) burst = BurstSize(t);
     const bool ends = ++sent == burst || next.empty() || most == 0;
     const bool push = ends && sent > 1 && (t.snd_nxt + plan.length).AtOrBefore(t.push_seq);
@@ -90,6 +106,9 @@ void Tcp::Output(Tcb& t, Nanos now, bool force) {
     // The peer's window, or a want of frames: look again later (section 3.8.6.1).
     RestartRetransmitTimer(t, now);
   }
+  t.sending.Enter(WhatSendingWaitsFor(t), now);
+  // What has been sent does not wait any more.
+  if (t.wants_writable && LowWater(t) != kNoLowWater) [[unlikely]] TellWritable(t);
 }
 
 // Bytes per second at which the window is spread over the round trip: twice as fast as it is now in slow
@@ -183,7 +202,8 @@ bool Tcp::Retransmit(Tcb& t, uint32_t index, Nanos now) {
   return Transmit(t, x.seq, x.payload(), flags, false, now);
 }
 
-Tcp::Plan Tcp::PlanSegment(const Tcb& t, uint32_t limit, bool force, uint32_t ahead) const {
+Tcp::Plan Tcp::PlanSegment(const Tcb& t, uint32_t limit, bool force, Plan before) const {
+  const uint32_t ahead = before.length;
   const uint32_t unsent = t.Unsent() - ahead;
   const bool fin = t.fin_queued && !t.fin_sent;
   if (unsent == 0 && !fin) return {};
@@ -194,8 +214,9 @@ Tcp::Plan Tcp::PlanSegment(const Tcb& t, uint32_t limit, bool force, uint32_t ah
   const TcpSeq edge = t.snd_una + t.snd_wnd;
   const TcpSeq from = t.snd_nxt + ahead;
   const uint32_t window = edge.After(from) ? edge - from : 0;
+  const uint32_t whole = t.send.WithinRecord(send_pool_, from, std::min(unsent, mss)).length;
   Plan plan;
-  plan.length = std::min({unsent, mss, window});
+  plan.length = std::min(whole, window);
   plan.fin = fin && plan.length == unsent && window > plan.length;
   if (plan.empty()) return plan;
   const uint32_t pipe = Pipe(t) + ahead;
@@ -204,14 +225,16 @@ Tcp::Plan Tcp::PlanSegment(const Tcb& t, uint32_t limit, bool force, uint32_t ah
   }
   plan.small = plan.length < mss;
   if (!plan.small || plan.fin || force) return plan;
-  if (plan.length < unsent) {
+  if (plan.length < whole) {
     // The window cuts it: wait for a better one, unless half of the largest is there (the sender's
     // part against the silly window, section 3.8.6.2.1).
     if (plan.length < t.max_snd_wnd / 2) return {};
-  } else if (!t.fin_queued) {
+  } else if (plan.length == unsent && !t.fin_queued) {
+    // With more behind the end of a record nothing is to be waited for.
     if (t.options.cork || t.more_to_come) return {};
     // Nagle (RFC 896), as of RFC 9293 3.7.4 with one small segment in flight.
-    if (!t.options.no_delay && t.snd_small_end.After(t.snd_una)) return {};
+    const bool small_out = before.small || t.snd_small_end.After(t.snd_una);
+    if (!t.options.no_delay && small_out) return {};
   }
   return plan;
 }
@@ -233,7 +256,10 @@ bool Tcp::SendNew(Tcb& t, const Plan& plan, bool push, Nanos now) {
   }
   uint8_t marks = plan.probe ? kTxProbe : 0;
   if (with_fin) marks |= kTxFin;
-  if (length > 0 && length == t.Unsent() && t.push_seq == t.write_end()) marks |= kTxPush;
+  const bool ends_data = length == t.Unsent() && t.push_seq == t.write_end();
+  if (length > 0 && (ends_data || t.send.WithinRecord(send_pool_, t.snd_nxt, length).ends_record)) {
+    marks |= kTxPush;
+  }
   if (t.scoreboard.count() >= SegmentLimit() ||
       !t.scoreboard.Append(segments_, t.snd_nxt, length + (with_fin ? 1 : 0), marks, now)) {
     counters_.no_segment.Add();
@@ -263,7 +289,7 @@ bool Tcp::Transmit(Tcb& t, TcpSeq seq, uint32_t payload, uint8_t flags, bool ect
   wire::TcpOptions o;
   if (syn) {
     o = SynOptions(t, now);
-    if (t.state == TcpState::kSynSent && config_.ecn == EcnMode::kActive &&
+    if (t.state == TcpState::kSynSent && EcnOf(t.options) == EcnMode::kActive &&
         t.timeouts_in_a_row < 2) {
       flags |= wire::kTcpEce | wire::kTcpCwr;
     } else if (t.state == TcpState::kSynReceived && t.ecn_enabled) {

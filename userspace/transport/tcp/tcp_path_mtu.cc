@@ -101,6 +101,8 @@ Tcp::ProbeStep Tcp::SendPathProbe(Tcb& t, Nanos now) {
     return ProbeStep::kNone;
   }
   if (Pipe(t) + payload > t.congestion.cwnd()) return ProbeStep::kWait;
+  // A segment has data of one record.
+  if (t.send.WithinRecord(send_pool_, t.snd_nxt, payload).length < payload) return ProbeStep::kNone;
   if (!SendNew(t, {.length = payload, .probe = true}, false, now)) return ProbeStep::kNone;
   probe.size = size;
   probe.end = t.snd_nxt;

@@ -223,7 +223,7 @@ void Tcp::SendTailLossProbe(Tcb& t, Nanos now) {
   counters_.tail_loss_probes.Add();
   t.tlp_is_retransmission = false;
   const TcpSeq before = t.snd_nxt;
-  const Plan plan = PlanSegment(t, CongestionControl::kInfinite, false, 0);
+  const Plan plan = PlanSegment(t, CongestionControl::kInfinite, false, {});
   if (!plan.empty()) SendNew(t, plan, false, now);
   if (t.snd_nxt == before) {
     if (t.scoreboard.empty()) return;

@@ -15,6 +15,8 @@ constexpr Nanos kReuseAfter = Seconds(1);
 constexpr uint32_t kSendReserve = 64;
 constexpr uint64_t kPiecesWhenShort = 12;
 constexpr uint32_t kLittle = 1024;
+// What may wait beyond a low-water mark (as much as Linux gives its NIC at once).
+constexpr uint32_t kMostPerMark = 64 * 1024;
 // How often connections that wait for memory are looked at, and how many of them.
 constexpr Nanos kMemoryRetry = Millis(4);
 constexpr uint32_t kMemoryRetries = 1024;
@@ -130,11 +132,27 @@ SocketError Tcp::Connect(const Endpoint& local, const Endpoint& remote,
 }
 
 // Twice the congestion window, so that there is always something to send when an ACK comes.
-uint32_t Tcp::SendRoom(const Tcb& t) const {
+uint32_t Tcp::BufferRoom(const Tcb& t) const {
   const uint32_t most =
       std::clamp(2 * std::min(t.congestion.cwnd(), CongestionControl::kMaxWindow / 2),
                  std::min(config_.send_buffer_initial, t.snd_buffer_max), t.snd_buffer_max);
   return most > t.send.size() ? most - t.send.size() : 0;
+}
+
+// Of that, what the low-water mark lets wait. A mark below a burst would only make writes small.
+uint32_t Tcp::SendRoom(const Tcb& t) const {
+  const uint32_t room = BufferRoom(t);
+  const uint32_t mark = LowWater(t);
+  if (mark == kNoLowWater) return room;
+  const uint32_t mss = t.mss;
+  const uint32_t burst = std::max(std::min(t.max_snd_wnd / 2, kMostPerMark) / mss, 1u) * mss;
+  const uint32_t most = std::max(mark, burst);
+  return std::min(room, most - std::min(most, t.Unsent()));
+}
+
+bool Tcp::IsBelowLowWater(const Tcb& t) const {
+  const uint32_t mark = LowWater(t);
+  return mark == kNoLowWater || uint64_t{t.Unsent()} * 2 < mark;
 }
 
 uint32_t Tcp::SendRoom(TcpSocket socket) {
@@ -179,7 +197,7 @@ void Tcp::RetryMemory(Nanos now) {
     const bool little = t.waits_to_write && MaySayALittle(t);
     if (frames_.size() == 0 || (IsShortOfMemory(t) && !little)) {
       WaitForRoom(t);
-    } else if (SendRoom(t) > 0) {
+    } else if (SendRoom(t) > 0 && IsBelowLowWater(t)) {
       t.wants_writable = false;
       Raise(t, kEventWritable);
     }
@@ -225,6 +243,14 @@ IoResult Tcp::Write(TcpSocket socket, std::span<const uint8_t> data, bool more, 
   }
   if (taken == 0 && !data.empty()) return {SocketError::kWouldBlock};
   return {SocketError::kNone, taken};
+}
+
+SocketError Tcp::EndRecord(TcpSocket socket) {
+  Tcb* const t = Resolve(socket);
+  if (t == nullptr) return SocketError::kBadSocket;
+  if (const SocketError error = CheckSend(*t); error != SocketError::kNone) return error;
+  if (t->Unsent() > 0) t->send.EndRecord(send_pool_);
+  return SocketError::kNone;
 }
 
 // Of what goes as a whole or not at all.
@@ -366,6 +392,7 @@ SocketError Tcp::SetOptions(TcpSocket socket, const TcpSocketOptions& options, N
     StartKeepalive(*t, now);
     UpdateMss(*t);
     Output(*t, now);  // what Nagle holds back
+    TellWritable(*t);  // more may wait than before
   }
   return SocketError::kNone;
 }
