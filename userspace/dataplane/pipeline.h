@@ -172,6 +172,9 @@ class Pipeline : private LocalSockets::Exit {
   template <class Address>
   packet::Verdict RehearseIp(Packet& p, const tables::Interface& in, const Snapshot& snapshot,
                              Nanos now, Walk& walk);
+  packet::Verdict RehearseToGroup(Packet& p, Family family, const tables::Interface& in,
+                                  const Snapshot& snapshot, Nanos now,
+                                  Firewall::Rehearsal& rehearsal);
   static packet::Verdict RehearseForwarding(Packet& p, Family family,
                                             const stages::RouteDecision& d,
                                             const tables::Interface& out, uint32_t& mtu);
