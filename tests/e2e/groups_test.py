@@ -307,6 +307,12 @@ def test_a_group_that_cannot_be_joined():
             rig.run("router", "ip", "link", "set", "h1", "mtu", "1500")
             wait_for(lambda: sluice.get("sluice_groups_not_joined") == 0, "it is joined")
             assert GROUP[6] in groups_of(rig, "h1")
+            # The kernel forgets its members then.
+            rig.run("router", "ip", "link", "set", "h1", "mtu", "1000")
+            wait_for(lambda: sluice.get("sluice_groups_not_joined") == 1, "it is left")
+            rig.run("router", "ip", "link", "set", "h1", "mtu", "1500")
+            wait_for(lambda: GROUP[6] in groups_of(rig, "h1"), "it is joined anew")
+            wait_for(lambda: sluice.get("sluice_groups_not_joined") == 0, "and that is told")
 
 
 @FAMILIES

@@ -179,7 +179,7 @@ void Engine::ReconcileInterfaces() {
   for (size_t i = 0; i < kMaxInterfaces; ++i) before[i] = interfaces_->all()[i].attached();
   const auto changed =
       interfaces_->Reconcile(mirror_->state(), /*strict=*/false, MonotonicNow());
-  groups_.Follow(config_.services, interfaces_->all());
+  groups_.Follow(config_.services, interfaces_->all(), mirror_->state());
   if (!changed.ok() || !*changed) return;
   mirror_->OnSlotsChanged();
   PublishSnapshot();
@@ -193,7 +193,7 @@ void Engine::ApplyServices() {
   GroupControl::Place(services, interfaces_->all());
   services_->Apply(services);
   firewall_->UseServices(!services.services.empty());
-  groups_.Follow(services, interfaces_->all());
+  groups_.Follow(services, interfaces_->all(), mirror_->state());
 }
 
 void Engine::PublishSnapshot(bool entries_stay) {

@@ -300,7 +300,7 @@ void Engine::TakeOverConnections() {
 void Engine::DrainServices() {
   if (services_ == nullptr || !services_->active()) return;
   services_->Drain();
-  groups_.Follow({}, interfaces_->all());
+  groups_.Follow({}, interfaces_->all(), mirror_->state());
   const Nanos deadline = MonotonicNow() + kDrainLimit;
   while (!services_->Drained() && MonotonicNow() < deadline && TakeSignals()) {
     tasks_.RunAll();

@@ -12,6 +12,8 @@ namespace {
 
 static_assert(tables::kMaxGroupListens <= SLUICE_MAX_GROUPS, "what a configuration may say fits");
 
+constexpr uint32_t kSmallestMtuOfIpv6 = 1280;  // RFC 8200 section 5
+
 bool WantsGroupsOf(const tables::ServiceConfig& service, const std::string& interface) {
   const std::vector<std::string>& names = service.group_interfaces;
   return names.empty() || std::find(names.begin(), names.end(), interface) != names.end();
@@ -41,7 +43,19 @@ void GroupControl::Place(tables::ServicesConfig& services, Served interfaces) {
   }
 }
 
-void GroupControl::Follow(const tables::ServicesConfig& services, Served interfaces) {
+absl::Status GroupControl::Join(const IpAddress& group, const ServedInterface& served,
+                                const control::KernelState& kernel) {
+  // Below, the kernel lets go of all that it has of IPv6 there, memberships too, and does not tell who
+  // holds them.
+  const control::Link* const link = kernel.FindLink(served.config.name);
+  if (!group.is_v4() && link != nullptr && link->mtu < kSmallestMtuOfIpv6) {
+    return absl::FailedPreconditionError("its MTU is too small for IPv6");
+  }
+  return memberships_.Join({group, served.ifindex()});
+}
+
+void GroupControl::Follow(const tables::ServicesConfig& services, Served interfaces,
+                          const control::KernelState& kernel) {
   std::set<control::GroupMembership> joined;
   std::map<Where, std::string> problems;
   used_ = 0;
@@ -49,7 +63,7 @@ void GroupControl::Follow(const tables::ServicesConfig& services, Served interfa
     if (!served.attached() || served.leaving) continue;
     std::vector<IpAddress> here;
     for (const IpAddress& group : GroupsOn(services, served.config.name)) {
-      const absl::Status status = kernel_.Join({group, served.ifindex()});
+      const absl::Status status = Join(group, served, kernel);
       if (status.ok()) {
         here.push_back(group);
         joined.insert({group, served.ifindex()});
@@ -62,7 +76,7 @@ void GroupControl::Follow(const tables::ServicesConfig& services, Served interfa
     }
     used_ = std::max<uint64_t>(used_, served.attachment->groups());
   }
-  kernel_.LeaveAllBut(joined);
+  memberships_.LeaveAllBut(joined);
   for (const auto& [where, problem] : problems) {
     const auto known = problems_.find(where);
     if (known != problems_.end() && known->second == problem) continue;

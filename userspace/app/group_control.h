@@ -18,10 +18,12 @@
 #include <string>
 #include <utility>
 
+#include "absl/status/status.h"
 #include "app/interfaces.h"
 #include "base/address.h"
 #include "base/ids.h"
 #include "control/group_memberships.h"
+#include "control/mirror/kernel_state.h"
 #include "tables/service_config.h"
 
 namespace sluice::app {
@@ -34,7 +36,8 @@ class GroupControl {
   static void Place(tables::ServicesConfig& services, Served interfaces);
 
   // What these services ask for, on the interfaces that are attached now.
-  void Follow(const tables::ServicesConfig& services, Served interfaces);
+  void Follow(const tables::ServicesConfig& services, Served interfaces,
+              const control::KernelState& kernel);
 
   // Groups in the table of XDP that has most.
   uint64_t used() const { return used_; }
@@ -44,7 +47,10 @@ class GroupControl {
  private:
   using Where = std::pair<std::string, IpAddress>;  // interface, group
 
-  control::GroupMemberships kernel_;
+  absl::Status Join(const IpAddress& group, const ServedInterface& served,
+                    const control::KernelState& kernel);
+
+  control::GroupMemberships memberships_;
   std::map<Where, std::string> problems_;  // each is logged once
   uint64_t used_ = 0;
 };
