@@ -282,6 +282,22 @@ def test_rules_of_input_judge_both(family):
             sluice.check_accounts()
 
 
+def test_jumbo_frames():
+    with Rig(queues=2) as rig:
+        rig.set_mtu(9000)
+        with Sluice(rig, services=SERVICES, workers={"count": 2}) as sluice:
+            for family in (4, 6):
+                with member(rig, family, GROUP[family]) as kernel:
+                    for _ in range(6):
+                        with sender(rig, family) as s:
+                            block = os.urandom(8900)
+                            s.sendto(block, (GROUP[family], PORT))
+                            assert s.recv(65536) == block
+                            assert kernel.recv(65536) == block
+            assert xdp(sluice, "group") == 12  # not in fragments
+            sluice.check_accounts()
+
+
 def test_groups_are_left_at_the_end():
     with Rig(hosts=1) as rig:
         with Sluice(rig, services=SERVICES[:1]) as sluice:

@@ -328,6 +328,28 @@ TEST_P(MulticastSimTest, GroupsComeByTheInterfacesTheyAreJoinedOn) {
   EXPECT_EQ(KernelGot(), 40u);
 }
 
+// In one jumbo frame, which takes several of ours.
+TEST_P(MulticastSimTest, DatagramsOfSeveralFrames) {
+  JoinEverywhere();
+  for (uint16_t source = 6000; source < 6010; ++source) {
+    h->link().SendFrame(PacketBuilder().Ethernet("02:00:00:00:0a:00", "01:00:5e:01:02:03")
+                            .Ipv4("10.0.0.2", "239.1.2.3").Udp(source, kGroupPort)
+                            .Payload(size_t{8000}).Build());
+  }
+  net.Run(Millis(100));
+  EXPECT_EQ(Got(), 10u);
+  ASSERT_EQ(KernelGot(), 10u);
+  for (const auto& server : udp_servers) {
+    for (const uint32_t size : server->sizes) EXPECT_EQ(size, 8000u);
+  }
+  for (const Bytes& b : r->punted) {
+    if (b[0] != 1) continue;
+    ASSERT_EQ(b.size(), 14u + 20 + 8 + 8000);
+    for (size_t i = 0; i < 8000; ++i) ASSERT_EQ(b[14 + 20 + 8 + i], i % 251) << i;
+  }
+  EXPECT_EQ(r->Dropped(), 0u);
+}
+
 // Datagrams for a group that come in fragments: on one worker, where a burst stays one.
 class MulticastPiecesSimTest : public MulticastSimTest {
  protected:

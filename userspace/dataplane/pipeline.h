@@ -229,6 +229,7 @@ class Pipeline : private LocalSockets::Exit {
   void ToGroup(Packet& p, Family family, const tables::Interface& in, const Snapshot& snapshot,
                Nanos now);
   bool PuntCopy(const Packet& p, PuntReason reason, const Snapshot& snapshot);
+  bool Copy(const Packet& p, Packet& copy);
   void FromSocket(Packet& p, const IpAddress& next_hop, Nanos now) override;
   void RefuseOfSocket(Packet& p, Family family, const Judgement& judgement);
   bool IsLocal(const Packet& p, Family family) const;
