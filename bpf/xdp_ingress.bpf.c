@@ -32,6 +32,13 @@ struct {
   __type(value, struct sluice_xdp_stats);
 } stats SEC(".maps");
 
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(max_entries, SLUICE_MAX_GROUPS);
+  __type(key, struct sluice_group);
+  __type(value, __u8);
+} groups SEC(".maps");
+
 /* Written by user space at any time, hence volatile. */
 volatile struct sluice_xdp_config config;
 
@@ -48,6 +55,15 @@ SLUICE_INLINE int is_punted(const __u8* data, const __u8* end, __u64 cookie) {
   if (sluice_be16(header->ether_type) != SLUICE_PUNT_ETHERTYPE) return 0;
   __builtin_memcpy(&seen, header->cookie, sizeof(seen));
   return seen == cookie;
+}
+
+/* sluice_group_of, but MULTICAST as well where no service listens. */
+SLUICE_INLINE enum sluice_xdp_reason joined(struct sluice_cursor c) {
+  struct sluice_group group;
+  const enum sluice_xdp_reason as = sluice_group_of(c, &group);
+  if (as == SLUICE_XDP_MULTICAST || !bpf_map_lookup_elem(&groups, &group))
+    return SLUICE_XDP_MULTICAST;
+  return as;
 }
 
 static long decide_step(__u32 index, void* decision) {
@@ -175,7 +191,7 @@ SLUICE_INLINE int ingress(struct xdp_md* ctx, int fragments) {
   struct sluice_xdp_stats* cell = bpf_map_lookup_elem(&stats, &zero);
   struct sluice_cursor c = {(const __u8*)(long)ctx->data, (const __u8*)(long)ctx->data_end};
   const __u64 cookie = config.punt_cookie;
-  enum sluice_xdp_reason reason;
+  enum sluice_xdp_reason reason, as; /* what is counted; what the worker gets */
   __u32 early, dropped, word;
   int action;
   if (!cell) return XDP_PASS; /* the map has this one value */
@@ -188,10 +204,16 @@ SLUICE_INLINE int ingress(struct xdp_md* ctx, int fragments) {
   if (config.largest_frame && bpf_xdp_get_buff_len(ctx) > config.largest_frame)
     return finish(cell, SLUICE_XDP_OVERSIZED, XDP_PASS);
   reason = sluice_classify(c, config.own_mac);
-  if (!sluice_is_redirect(reason)) return finish(cell, reason, XDP_PASS);
+  as = reason;
+  if (!sluice_is_redirect(reason)) {
+    if (reason != SLUICE_XDP_MULTICAST) return finish(cell, reason, XDP_PASS);
+    as = joined(c);
+    if (as == SLUICE_XDP_MULTICAST) return finish(cell, reason, XDP_PASS);
+    reason = SLUICE_XDP_GROUP;
+  }
   early = config.early;
   if (early) {
-    dropped = filter(ctx, c, reason, cell, early, fragments);
+    dropped = filter(ctx, c, as, cell, early, fragments);
     if (dropped != SLUICE_EARLY_PASS) return finish(cell, dropped, XDP_DROP);
   }
   word = config.offload;

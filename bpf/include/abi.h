@@ -24,6 +24,8 @@
   X(IPV6, "redirect", "ipv6", "IPv6 unicast, to the worker")                                   \
   X(ARP, "redirect", "arp", "ARP, to the worker")                                              \
   X(ND, "redirect", "neighbor_discovery", "multicast neighbour discovery, to the worker")      \
+  X(GROUP, "redirect", "group",                                                                \
+    "UDP to a group that services listen to, to the worker, which gives the kernel a copy")    \
   X(OTHER_MAC, "pass", "other_mac", "unicast to a MAC address that is not this interface's")   \
   X(VLAN, "pass", "vlan", "carries a VLAN tag, which the kernel handles")                      \
   X(MULTICAST, "pass", "multicast", "multicast, which the kernel handles")                     \
@@ -105,5 +107,13 @@ SLUICE_STATIC_ASSERT(sizeof(struct sluice_punt_header) == 24, "sluice_punt_heade
 
 /* XSKMAP size: no interface has more receive queues than this served. */
 #define SLUICE_MAX_QUEUES 64
+
+/* A group that services listen to, the key of the map `groups`: an IPv6 address in network order, or an
+ * IPv4 one mapped into it. (Values mean nothing.)
+ */
+struct sluice_group {
+  __u8 address[16];
+};
+#define SLUICE_MAX_GROUPS 64
 
 #endif /* SLUICE_BPF_INCLUDE_ABI_H_ */

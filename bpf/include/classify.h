@@ -4,7 +4,8 @@
  * To the worker: what a router decides about (IP unicast), and what keeps its neighbours known
  * (ARP, multicast neighbour discovery). Everything else is the kernel's: other hosts' frames
  * (bridges and macvlans on top of the interface want them, and its own drop counter), VLANs (a
- * priority tag too: rare enough), groups, broadcasts, control protocols, runts.
+ * priority tag too: rare enough), groups, broadcasts, control protocols, runts. Of groups the program
+ * then takes out those that services listen to (sluice_group_of).
  */
 #ifndef SLUICE_BPF_INCLUDE_CLASSIFY_H_
 #define SLUICE_BPF_INCLUDE_CLASSIFY_H_
@@ -58,7 +59,35 @@ SLUICE_INLINE enum sluice_xdp_reason sluice_classify(struct sluice_cursor c, __u
 
 /* Whether the enumerator's action is to redirect. */
 SLUICE_INLINE int sluice_is_redirect(enum sluice_xdp_reason reason) {
-  return reason <= SLUICE_XDP_ND;
+  return reason <= SLUICE_XDP_GROUP;
+}
+
+/* Of a frame that sluice_classify calls MULTICAST: as what a worker gets it if services listen to its
+ * `group` (IPV4 or IPV6), or MULTICAST if it is the kernel's in any case. That is all but UDP (so IGMP,
+ * MLD and routing protocols, also those that speak to the group itself), and groups that do not leave
+ * the link (224.0.0.0/24, and IPv6 of that scope or less).
+ */
+SLUICE_INLINE enum sluice_xdp_reason sluice_group_of(struct sluice_cursor c,
+                                                     struct sluice_group* group) {
+  struct sluice_ethernet eth;
+  const __u8* ip;
+  if (sluice_parse_ethernet(&c, &eth) < 0) return SLUICE_XDP_MULTICAST;
+  if (eth.ether_type == SLUICE_ETHERTYPE_IPV4) {
+    ip = sluice_take(&c, 20);
+    if (!ip || ip[9] != SLUICE_PROTOCOL_UDP || ip[16] >> 4 != 14) return SLUICE_XDP_MULTICAST;
+    if (ip[16] == 224 && !ip[17] && !ip[18]) return SLUICE_XDP_MULTICAST;
+    __builtin_memset(group->address, 0, 10);
+    __builtin_memset(group->address + 10, 0xff, 2);
+    __builtin_memcpy(group->address + 12, ip + 16, 4);
+    return SLUICE_XDP_IPV4;
+  }
+  if (eth.ether_type != SLUICE_ETHERTYPE_IPV6) return SLUICE_XDP_MULTICAST;
+  ip = sluice_take(&c, 40);
+  if (!ip || ip[24] != 0xff || (ip[25] & 15) <= 2) return SLUICE_XDP_MULTICAST;
+  if (ip[6] != SLUICE_PROTOCOL_UDP && ip[6] != SLUICE_PROTOCOL_FRAGMENT)
+    return SLUICE_XDP_MULTICAST;
+  __builtin_memcpy(group->address, ip + 24, 16);
+  return SLUICE_XDP_IPV6;
 }
 
 #endif /* SLUICE_BPF_INCLUDE_CLASSIFY_H_ */

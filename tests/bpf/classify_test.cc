@@ -100,7 +100,64 @@ TEST(ClassifyTest, AgreesWithWireOnRandomFrames) {
     ++seen[reason];
   }
   for (int reason = 0; reason <= SLUICE_XDP_TRUNCATED; ++reason) {
+    if (reason == SLUICE_XDP_GROUP) continue;  // the program's to say, by its map
     EXPECT_GT(seen[reason], 100) << "the frames do not reach reason " << reason;
+  }
+}
+
+// As what a worker gets a frame if services listen to its group: said once more with wire's words.
+sluice_xdp_reason ExpectedOfGroup(const Bytes& frame, IpAddress& group) {
+  const auto eth = wire::EthernetView::Parse(frame);
+  if (!eth) return SLUICE_XDP_MULTICAST;
+  const Bytes ip(frame.begin() + 14, frame.end());
+  if (eth->ether_type() == wire::kEtherTypeIpv4 && ip.size() >= 20) {
+    const Ipv4 to = Ipv4::FromWire(&ip[16]);
+    if (!to.IsMulticast() || (to.value & 0xffffff00) == 0xe0000000 || ip[9] != 17) {
+      return SLUICE_XDP_MULTICAST;
+    }
+    group = to;
+    return SLUICE_XDP_IPV4;
+  }
+  if (eth->ether_type() == wire::kEtherTypeIpv6 && ip.size() >= 40) {
+    const Ipv6 to = Ipv6::FromWire(&ip[24]);
+    const bool leaves_the_link = (to.hi >> 48 & 0xf) > 2;
+    if (!to.IsMulticast() || !leaves_the_link || (ip[6] != 17 && ip[6] != 44)) {
+      return SLUICE_XDP_MULTICAST;
+    }
+    group = to;
+    return SLUICE_XDP_IPV6;
+  }
+  return SLUICE_XDP_MULTICAST;
+}
+
+TEST(ClassifyTest, GroupsAgreeWithWireOnRandomFrames) {
+  Rng rng(3);
+  int seen[SLUICE_XDP_REASON_COUNT] = {};
+  for (int i = 0; i < 300'000; ++i) {
+    Bytes frame = RandomFrame(rng);
+    const auto put = [&](size_t at, uint8_t byte) {
+      if (at < frame.size()) frame[at] = byte;
+    };
+    if (rng.Chance(1, 2)) put(23, 17);
+    if (rng.Chance(1, 2)) put(20, rng.Chance(1, 2) ? 17 : 44);
+    if (rng.Chance(1, 4)) put(30, 239);
+    const auto exact = std::make_unique<uint8_t[]>(frame.size());
+    std::copy(frame.begin(), frame.end(), exact.get());
+    sluice_group group;
+    std::memset(&group, 0x55, sizeof group);
+    const sluice_xdp_reason as =
+        sluice_group_of({exact.get(), exact.get() + frame.size()}, &group);
+    IpAddress expected;
+    ASSERT_EQ(as, ExpectedOfGroup(frame, expected)) << test::ToHex(frame);
+    ++seen[as];
+    if (as == SLUICE_XDP_IPV6) {
+      EXPECT_EQ(Ipv6::FromWire(group.address), expected.v6());
+    } else if (as == SLUICE_XDP_IPV4) {
+      EXPECT_EQ(Ipv6::FromWire(group.address), Ipv6(0, 0xffff'0000'0000 | expected.v4().value));
+    }
+  }
+  for (const int as : {SLUICE_XDP_IPV4, SLUICE_XDP_IPV6, SLUICE_XDP_MULTICAST}) {
+    EXPECT_GT(seen[as], 1000);
   }
 }
 

@@ -11,6 +11,7 @@
 #include "base/rng.h"
 #include "bpf/include/abi.h"
 #include "bpf/include/classify.h"
+#include "bpf/include/early_abi.h"
 #include "io/af_xdp/socket.h"
 #include "sluice_bpf/xdp_ingress.skel.h"
 #include "support/net_sandbox.h"
@@ -228,6 +229,70 @@ TEST_P(XdpIngressTest, RandomBytes) {
         sluice_classify({frame.data(), frame.data() + frame.size()}, Packed(kOwn));
     EXPECT_EQ(Run(frame, reason), sluice_is_redirect(reason) ? XDP_REDIRECT : XDP_PASS);
   }
+}
+
+// UDP to groups that are in the map goes to the worker; all else that is sent to a group, to any, is
+// the kernel's.
+TEST_P(XdpIngressTest, GroupsThatServicesListenTo) {
+  const char* mac4 = "01:00:5e:01:02:03";
+  const char* mac6 = "33:33:00:01:00:03";
+  const auto v4 = [&](const char* group) { return To(mac4).Ipv4("10.0.0.2", group); };
+  const auto v6 = [&](const char* group) { return To(mac6).Ipv6("2001:db8::2", group); };
+  const auto join = [&](const char* group) {
+    sluice_group key{};
+    const IpAddress address = *ParseIpAddress(group);
+    if (address.is_v4()) {
+      key.address[10] = key.address[11] = 0xff;
+      address.v4().ToWire(key.address + 12);
+    } else {
+      address.v6().ToWire(key.address);
+    }
+    const uint8_t value = 1;
+    ASSERT_EQ(bpf_map_update_elem(bpf_map__fd(skeleton_->maps.groups), &key, &value, 0), 0);
+  };
+  EXPECT_EQ(Run(v4("239.1.2.3").Udp(1, 2).Build(), SLUICE_XDP_MULTICAST), XDP_PASS);
+  EXPECT_EQ(Run(v6("ff05::1:3").Udp(1, 2).Build(), SLUICE_XDP_MULTICAST), XDP_PASS);
+  for (const char* group : {"239.1.2.3", "ff05::1:3", "224.0.0.251", "ff02::fb"}) join(group);
+
+  EXPECT_EQ(Run(v4("239.1.2.3").Udp(1, 2).Build(), SLUICE_XDP_GROUP), XDP_REDIRECT);
+  EXPECT_EQ(Run(v6("ff05::1:3").Udp(1, 2).Build(), SLUICE_XDP_GROUP), XDP_REDIRECT);
+  EXPECT_EQ(Run(To(kOwn).Ipv4("10.0.0.2", "239.1.2.3").Udp(1, 2).Build(), SLUICE_XDP_GROUP),
+            XDP_REDIRECT);
+  // In fragments.
+  EXPECT_EQ(Run(v4("239.1.2.3").Protocol(17).FragmentOffset(8).Payload(20).Build(),
+                SLUICE_XDP_GROUP), XDP_REDIRECT);
+  EXPECT_EQ(Run(v6("ff05::1:3").Protocol(44).Payload(20).Build(), SLUICE_XDP_GROUP), XDP_REDIRECT);
+  // Others, and what is not UDP: queries and reports of IGMP and MLD, an echo request.
+  EXPECT_EQ(Run(v4("239.1.2.4").Udp(1, 2).Build(), SLUICE_XDP_MULTICAST), XDP_PASS);
+  EXPECT_EQ(Run(v6("ff05::1:4").Udp(1, 2).Build(), SLUICE_XDP_MULTICAST), XDP_PASS);
+  for (const int protocol : {1, 2, 6, 89, 103, 112}) {
+    EXPECT_EQ(Run(v4("239.1.2.3").Protocol(static_cast<uint8_t>(protocol)).Payload(20).Build(),
+                  SLUICE_XDP_MULTICAST), XDP_PASS);
+  }
+  EXPECT_EQ(Run(v6("ff05::1:3").HopByHop().Protocol(58).Payload(20).Build(), SLUICE_XDP_MULTICAST),
+            XDP_PASS);
+  EXPECT_EQ(Run(v6("ff05::1:3").Protocol(89).Payload(20).Build(), SLUICE_XDP_MULTICAST), XDP_PASS);
+  // A link's own groups are the kernel's even so.
+  EXPECT_EQ(Run(v4("224.0.0.251").Udp(5353, 5353).Build(), SLUICE_XDP_MULTICAST), XDP_PASS);
+  EXPECT_EQ(Run(v6("ff02::fb").Udp(5353, 5353).Build(), SLUICE_XDP_MULTICAST), XDP_PASS);
+  // Cut short.
+  const Bytes whole = v6("ff05::1:3").Udp(1, 2).Build();
+  for (size_t size = 14; size < 14 + 40; ++size) {
+    EXPECT_EQ(Run(Bytes(whole.begin(), whole.begin() + static_cast<long>(size)),
+                  SLUICE_XDP_TRUNCATED), XDP_PASS);
+  }
+  // Early rules and checks stand before them, as before all that goes to a worker.
+  skeleton_->bss->config.early = SLUICE_EARLY_MARTIANS | SLUICE_EARLY_HEADERS;
+  EXPECT_EQ(Run(v4("239.1.2.3").Udp(1, 2).Build(), SLUICE_XDP_GROUP), XDP_REDIRECT);
+  EXPECT_EQ(Run(v6("ff05::1:3").Udp(1, 2).Build(), SLUICE_XDP_GROUP), XDP_REDIRECT);
+  EXPECT_EQ(Run(To(mac4).Ipv4("224.1.1.1", "239.1.2.3").Udp(1, 2).Build(),
+                SLUICE_XDP_MARTIAN_SOURCE), XDP_DROP);
+  EXPECT_EQ(Run(v6("ff05::1:3").PayloadLength(1000).Udp(1, 2).Build(), SLUICE_XDP_IPV6_TRUNCATED),
+            XDP_DROP);
+  skeleton_->bss->config.early = 0;
+  const uint32_t key = 0;
+  ASSERT_EQ(bpf_map_delete_elem(bpf_map__fd(skeleton_->maps.xsks), &key), 0);
+  EXPECT_EQ(Run(v4("239.1.2.3").Udp(1, 2).Build(), SLUICE_XDP_NO_SOCKET), XDP_PASS);
 }
 
 TEST_P(XdpIngressTest, WithoutASocketTheKernelGetsIt) {

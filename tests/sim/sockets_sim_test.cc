@@ -289,6 +289,67 @@ TEST_P(MulticastSimTest, InputRulesStandBeforeMembers) {
   EXPECT_EQ(KernelGot(), 20u) << "it judges its own copy";
 }
 
+// What the kernel's routes say of unicast addresses does not concern groups.
+TEST_P(MulticastSimTest, ADefaultRouteLeadsGroupsNowhere) {
+  JoinEverywhere();
+  r->AddRoute("0.0.0.0/0", tables::RouteType::kPunt);  // by an interface that is not served
+  r->AddRoute("::/0", tables::RouteType::kPunt);
+  RulesetModel m(nft::TableFamily::kInet);
+  m.Base("in", kInput).Rule(L4Proto(17) + Exprs{Ct(0), nft::CounterExpr{}, Accept()});
+  Use(m);
+  SendTo("239.1.2.3", "ff05::1:3", kGroupPort);
+  EXPECT_EQ(Got(), 20u);
+  EXPECT_EQ(ruleset->RuleCount(0).packets, 20u);
+  EXPECT_EQ(KernelGot(), 20u);
+  EXPECT_EQ(r->Dropped(), 0u);
+}
+
+// Joined on another interface, it is not for a socket of ours, although it came to the worker.
+TEST_P(MulticastSimTest, GroupsComeByTheInterfacesTheyAreJoinedOn) {
+  std::vector<std::pair<size_t, transport::UdpSocket>> joined;
+  for (const bool here : {false, true}) {
+    IfaceSet on;
+    on.Add(IfaceSlot{static_cast<uint8_t>(here ? 0 : 1)});
+    for (size_t w = 0; w < r->worker_count(); ++w) {
+      transport::Udp& udp = r->worker(w).pipeline().sockets().stack()->udp();
+      const IpAddress group = *ParseIpAddress("239.1.2.3");
+      transport::UdpSocket socket;
+      EXPECT_EQ(udp.Bind({group, kGroupPort}, udp_servers[w].get(), socket), SocketError::kNone);
+      EXPECT_EQ(udp.Join(socket, group, on), SocketError::kNone);
+      joined.push_back({w, socket});
+    }
+    SendTo("239.1.2.3", "ff05::1:3", kGroupPort);
+    EXPECT_EQ(Got(), here ? 10u : 0u);
+    for (const auto& [w, socket] : joined) {
+      r->worker(w).pipeline().sockets().stack()->udp().Close(socket);
+    }
+    joined.clear();
+  }
+  EXPECT_EQ(KernelGot(), 40u);
+}
+
+// In one jumbo frame, which takes several of ours.
+TEST_P(MulticastSimTest, DatagramsOfSeveralFrames) {
+  JoinEverywhere();
+  for (uint16_t source = 6000; source < 6010; ++source) {
+    h->link().SendFrame(PacketBuilder().Ethernet("02:00:00:00:0a:00", "01:00:5e:01:02:03")
+                            .Ipv4("10.0.0.2", "239.1.2.3").Udp(source, kGroupPort)
+                            .Payload(size_t{8000}).Build());
+  }
+  net.Run(Millis(100));
+  EXPECT_EQ(Got(), 10u);
+  ASSERT_EQ(KernelGot(), 10u);
+  for (const auto& server : udp_servers) {
+    for (const uint32_t size : server->sizes) EXPECT_EQ(size, 8000u);
+  }
+  for (const Bytes& b : r->punted) {
+    if (b[0] != 1) continue;
+    ASSERT_EQ(b.size(), 14u + 20 + 8 + 8000);
+    for (size_t i = 0; i < 8000; ++i) ASSERT_EQ(b[14 + 20 + 8 + i], i % 251) << i;
+  }
+  EXPECT_EQ(r->Dropped(), 0u);
+}
+
 // Datagrams for a group that come in fragments: on one worker, where a burst stays one.
 class MulticastPiecesSimTest : public MulticastSimTest {
  protected:
@@ -350,7 +411,23 @@ TEST_P(MulticastPiecesSimTest, WhatXdpHasCountedIsTakenBackForTheKernelsCopy) {
   r->config().left_out = nullptr;
 }
 
+// Without rules as with them; whole for the members, and as they came for the kernel.
+class MulticastFragmentsSimTest : public MulticastPiecesSimTest {};
+
+TEST_P(MulticastFragmentsSimTest, ArePutTogetherForMembers) {
+  JoinEverywhere();
+  for (uint16_t id = 1; id <= 10; ++id) SendPieces(id, 0, 3, 3);
+  net.Run(Millis(100));
+  EXPECT_EQ(Got(), 10u);
+  EXPECT_EQ(KernelGot(), 30u);
+  for (const auto& server : udp_servers) {
+    for (const uint32_t size : server->sizes) EXPECT_EQ(size, 3u * kPiece - 8);
+  }
+  EXPECT_EQ(r->Dropped(), 0u);
+}
+
 INSTANTIATE_TEST_SUITE_P(OneWorker, MulticastPiecesSimTest, testing::Values(1));
+INSTANTIATE_TEST_SUITE_P(Workers, MulticastFragmentsSimTest, testing::Values(1, 2, 3));
 INSTANTIATE_TEST_SUITE_P(Workers, MulticastSimTest, testing::Values(1, 2, 3));
 INSTANTIATE_TEST_SUITE_P(Workers, SocketsSimTest, testing::Values(1, 2, 3));
 

@@ -13,14 +13,14 @@
 namespace sluice::test {
 
 struct UdpClient : transport::UdpHandler {
-  explicit UdpClient(ServiceRig& r, uint16_t port = 0) : rig(r) {
-    EXPECT_EQ(rig.udp().Bind({Ipv4(), port}, this, socket), transport::SocketError::kNone);
+  explicit UdpClient(ServiceRig& r, uint16_t port = 0, bool v6 = false) : rig(r) {
+    const IpAddress any = v6 ? IpAddress(Ipv6()) : IpAddress(Ipv4());
+    EXPECT_EQ(rig.udp().Bind({any, port}, this, socket), transport::SocketError::kNone);
   }
   ~UdpClient() override { rig.udp().Close(socket); }
-  void Say(uint16_t port, const std::string& text) {
-    EXPECT_TRUE(rig.udp()
-                    .SendTo(socket, EndpointOf(ServiceRig::Proxy(port)), BytesOf(text), rig.now())
-                    .ok());
+  void Say(uint16_t port, const std::string& text) { SayTo(ServiceRig::Proxy(port), text); }
+  void SayTo(const tables::ServiceAddress& to, const std::string& text) {
+    EXPECT_TRUE(rig.udp().SendTo(socket, EndpointOf(to), BytesOf(text), rig.now()).ok());
   }
   void OnReadable(transport::UdpSocket s, Nanos) override {
     uint8_t buffer[2000];

@@ -179,12 +179,21 @@ void Engine::ReconcileInterfaces() {
   for (size_t i = 0; i < kMaxInterfaces; ++i) before[i] = interfaces_->all()[i].attached();
   const auto changed =
       interfaces_->Reconcile(mirror_->state(), /*strict=*/false, MonotonicNow());
+  groups_.Follow(config_.services, interfaces_->all(), mirror_->state());
   if (!changed.ok() || !*changed) return;
   mirror_->OnSlotsChanged();
   PublishSnapshot();
   for (uint8_t i = 0; i < kMaxInterfaces; ++i) {
     if (!before[i] && interfaces_->all()[i].attached()) FillNeighborsFromKernel(IfaceSlot{i});
   }
+}
+
+void Engine::ApplyServices() {
+  tables::ServicesConfig services = config_.services;
+  GroupControl::Place(services, interfaces_->all());
+  services_->Apply(services);
+  firewall_->UseServices(!services.services.empty());
+  groups_.Follow(services, interfaces_->all(), mirror_->state());
 }
 
 void Engine::PublishSnapshot(bool entries_stay) {
@@ -354,8 +363,7 @@ void Engine::Reload() {
       LogWarning("reload: the frames for data of services come at the next start only; until then "
                  "they have a part of those for forwarding");
     }
-    services_->Apply(config_.services);
-    firewall_->UseServices(!config_.services.services.empty());
+    ApplyServices();
     LogInfo("reloaded {}", options_.config_path);
   }
   NotifyReady();

@@ -25,6 +25,7 @@
 #include "app/control_server.h"
 #include "app/early_control.h"
 #include "app/firewall_control.h"
+#include "app/group_control.h"
 #include "app/interfaces.h"
 #include "app/live_trace.h"
 #include "app/offload_control.h"
@@ -102,6 +103,7 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   void WatchNat();
   void Reload();
   void ReconcileInterfaces();
+  void ApplyServices();
   absl::Status FollowKernel();
   absl::StatusOr<bool> FollowFirewall();  // true when there are other rules
   void JudgeFirewall();
@@ -184,6 +186,7 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   std::unique_ptr<EarlyControl> early_;  // null: it is off
   std::unique_ptr<OffloadControl> offload_;  // null: it is off
   std::unique_ptr<app::Interfaces> interfaces_;
+  GroupControl groups_;
 
   std::atomic<const tables::Snapshot*> snapshot_{nullptr};
   uint64_t generation_ = 0;

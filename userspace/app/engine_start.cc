@@ -190,8 +190,7 @@ absl::Status Engine::StartForwarding() {
   interfaces_->SetEnabled(true);
   // Not before frames come: a service that asked for a neighbour would miss the answer, and nobody asks
   // again for a second.
-  services_->Apply(config_.services);
-  firewall_->UseServices(!config_.services.services.empty());
+  ApplyServices();
   forwarding_ = true;
   TakeOverConnections();  // those that began in the kernel until now
   NotifyReady();
@@ -301,6 +300,7 @@ void Engine::TakeOverConnections() {
 void Engine::DrainServices() {
   if (services_ == nullptr || !services_->active()) return;
   services_->Drain();
+  groups_.Follow({}, interfaces_->all(), mirror_->state());
   const Nanos deadline = MonotonicNow() + kDrainLimit;
   while (!services_->Drained() && MonotonicNow() < deadline && TakeSignals()) {
     tasks_.RunAll();

@@ -166,7 +166,8 @@ std::vector<telemetry::TableUse> Engine::TableUses() const {
           {"frames", frames_in_use, arena_->frame_count()},
           {"flows", firewall.flows, firewall.flows_limit},
           {"fragments", fragments, config_.limits.fragments},
-          {"offloads", OffloadEntries(), offload_ == nullptr ? 0 : offload_->entries()}};
+          {"offloads", OffloadEntries(), offload_ == nullptr ? 0 : offload_->entries()},
+          {"groups", groups_.used(), SLUICE_MAX_GROUPS}};
   for (telemetry::TableUse& use : services_->TableUses()) uses.push_back(std::move(use));
   return uses;
 }
@@ -474,6 +475,7 @@ telemetry::MetricSample Engine::SampleHere() {
   sample.frames_limit = arena_->frame_count();
   if (offload_ != nullptr) sample.offload_failed_orders = offload_->failed_orders();
   sample.neighbors_not_exported = neighbors_not_exported_;
+  sample.groups_not_joined = groups_.not_joined();
   const control::MirrorStats stats = mirror_->stats();
   sample.mirror_divergence = mirror_->divergence();
   sample.mirror_resyncs = stats.resyncs;

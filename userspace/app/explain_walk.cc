@@ -163,7 +163,10 @@ ExplainStage StageOf(const Walk& walk, const WalkStep& step, const WalkNames& na
                             : "not resolved: the packet would wait while it is asked for",
               ToString(step.next_hop)};
     case WalkStep::Kind::kSocket:
-      return {"socket", "a socket of Sluice's takes it, if INPUT accepts it", ""};
+      return {"socket", "a socket of Sluice's takes it, if INPUT accepts it",
+              step.verdict.kind() == Verdict::Kind::kPunt
+                  ? "a member of the group; the kernel gets a copy"
+                  : ""};
     case WalkStep::Kind::kTier:
       return {"tier", TierName(step), TierDetail(step, names)};
     case WalkStep::Kind::kEnd:

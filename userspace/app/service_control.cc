@@ -32,6 +32,7 @@ transport::TransportConfig StackConfig(const control::LimitsConfig& limits, uint
   // A session may have a socket on either side.
   config.udp.sockets = 2 * limits.udp_sessions + tcp.listeners;
   config.udp.receive_frames = frames / 8;
+  config.udp.memberships = static_cast<uint32_t>(tables::kMaxGroupListens);
   config.key = RandomValue<transport::HashKey>();
   config.start = MonotonicNow();
   return config;

@@ -25,6 +25,18 @@ struct IfaceSlot {
 };
 inline constexpr size_t kMaxInterfaces = 64;
 
+// Some of the served interfaces.
+struct IfaceSet {
+  uint64_t bits = 0;  // by slot
+  static constexpr IfaceSet All() { return {~uint64_t{0}}; }
+  constexpr void Add(IfaceSlot slot) { bits |= uint64_t{1} << slot.value; }
+  constexpr bool Has(IfaceSlot slot) const {
+    return slot.valid() && (bits >> slot.value & 1) != 0;
+  }
+  constexpr bool operator==(const IfaceSet&) const = default;
+};
+static_assert(kMaxInterfaces <= 64, "an IfaceSet has a bit for each");
+
 // A receive queue of a NIC; AF_XDP binds one socket to each.
 struct QueueId {
   uint16_t value = 0;

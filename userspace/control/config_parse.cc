@@ -92,6 +92,7 @@ class Parser {
     const YAML::Mark start{};
     bool has_interfaces = false;
     YAML::Mark services;
+    std::vector<NamedInterface> named;
     reader_.Map({root, root.IsNull() ? start : root.Mark(), ""},
                 {{"interfaces",
                   [&](const ConfigValue& v) {
@@ -117,11 +118,18 @@ class Parser {
                  {"services",
                   [&](const ConfigValue& v) {
                     services = v.mark;
-                    ReadServices(reader_, v, &config_.services);
+                    named = ReadServices(reader_, v, &config_.services);
                   }},
                  {"linux", [&](const ConfigValue& v) { ParseLinux(v); }}});
     if (const std::string problem = ServiceLimitsProblem(config_); !problem.empty()) {
       reader_.Error(services, problem);
+    }
+    std::vector<std::string_view> served;
+    for (const InterfaceConfig& interface : config_.interfaces) served.push_back(interface.name);
+    for (const NamedInterface& n : named) {
+      if (std::find(served.begin(), served.end(), n.name) != served.end()) continue;
+      reader_.Error(n.mark, "\"" + n.name + "\" is not one of \"interfaces\"" +
+                                ConfigReader::DidYouMean(n.name, served));
     }
     if (!has_interfaces && (root.IsNull() || root.IsMap())) {
       reader_.Error(start,

@@ -50,6 +50,17 @@ std::optional<uint32_t> Digits(std::string_view text, uint32_t most) {
   return number;
 }
 
+// Groups that routers do not pass on (RFC 5771 section 4, RFC 4291 section 2.7) are the kernel's.
+bool StaysOnLink(const ServiceAddress& group) {
+  const IpAddress& a = group.address;
+  return a.is_v4() ? a.v4().value >> 8 == 0xe00000 : (a.v6().hi >> 48 & 0xf) <= 2;
+}
+
+bool MayListenToGroups(ServiceKind kind) {
+  return kind == ServiceKind::kUdpProxy || kind == ServiceKind::kEcho ||
+         kind == ServiceKind::kDiscard;
+}
+
 // A name stands in metrics and tables.
 bool IsName(std::string_view text) {
   return text.size() <= 64 && std::all_of(text.begin(), text.end(), [](char c) {
@@ -71,6 +82,7 @@ uint64_t KeyOf(const ServiceAddress& a) {
 class ServicesParser {
  public:
   ServicesParser(ConfigReader& reader, tables::ServicesConfig* out) : reader_(reader), out_(out) {}
+  const std::vector<NamedInterface>& interfaces() const { return interfaces_; }
 
   void Parse(const ConfigValue& value) {
     if (value.node.IsNull()) return;
@@ -149,6 +161,7 @@ class ServicesParser {
       return [this, min, max, out](const ConfigValue& v) { reader_.NumberInto(v, min, max, out); };
     };
     return {{"listen", [this, &s](const ConfigValue& v) { ReadListens(v, &s); }},
+            {"group_interfaces", [this, &s](const ConfigValue& v) { ReadGroupInterfaces(v, &s); }},
             {"backends", [this, &s](const ConfigValue& v) { ReadBackends(v, &s); }},
             {"balance",
              [this, &s](const ConfigValue& v) {
@@ -205,7 +218,7 @@ class ServicesParser {
     }
   }
 
-  std::optional<ServiceAddress> ReadServiceAddress(const ConfigValue& v) {
+  std::optional<ServiceAddress> ReadServiceAddress(const ConfigValue& v, bool may_be_group) {
     const auto text = reader_.Text(v, kAddressForm);
     if (!text) return {};
     const auto parsed = ParseListen(*text);
@@ -214,12 +227,17 @@ class ServicesParser {
                     "\"" + v.key + "\" must be " + kAddressForm + ", not \"" + *text + "\"");
       return {};
     }
-    const IpAddress& a = parsed->address;
-    if (a.is_v4() ? a.v4().IsMulticast() || a.v4().IsLimitedBroadcast() : a.v6().IsMulticast()) {
+    const ServiceAddress address{parsed->address, parsed->port};
+    const bool broadcast = address.address.is_v4() && address.address.v4().IsLimitedBroadcast();
+    if (broadcast || (IsGroup(address) && !may_be_group)) {
       reader_.Error(v.mark, "\"" + *text + "\" is not one machine's address");
       return {};
     }
-    return ServiceAddress{a, parsed->port};
+    if (IsGroup(address) && StaysOnLink(address)) {
+      reader_.Error(v.mark, "\"" + *text + "\" is a group of one link's own, which is the kernel's");
+      return {};
+    }
+    return address;
   }
 
   // Calls `each` for the value, or for each element if it is a list.
@@ -236,7 +254,7 @@ class ServicesParser {
     listen_mark_ = v.mark;
     listen_marks_.clear();
     OneOrMore(v, [&](const ConfigValue& item) {
-      const auto address = ReadServiceAddress(item);
+      const auto address = ReadServiceAddress(item, MayListenToGroups(s->kind));
       if (!address) return;
       if (s->listen.size() == tables::kMaxListens) {
         reader_.Error(item.mark, "more than " + std::to_string(tables::kMaxListens) +
@@ -244,6 +262,17 @@ class ServicesParser {
       }
       s->listen.push_back(*address);
       listen_marks_.push_back(item.mark);
+    });
+  }
+
+  // Whether they are served is the caller's to look at, who knows them all.
+  void ReadGroupInterfaces(const ConfigValue& v, ServiceConfig* s) {
+    group_interfaces_mark_ = v.mark;
+    OneOrMore(v, [&](const ConfigValue& item) {
+      if (const auto name = reader_.Text(item, "an interface's name")) {
+        s->group_interfaces.push_back(*name);
+        interfaces_.push_back({*name, item.mark});
+      }
     });
   }
 
@@ -258,14 +287,14 @@ class ServicesParser {
                             [&](const ConfigValue& a) {
                               has_address = true;
                               mark = a.mark;
-                              address = ReadServiceAddress(a);
+                              address = ReadServiceAddress(a, /*may_be_group=*/false);
                             }},
                            {"weight", [&](const ConfigValue& w) {
                               reader_.NumberInto(w, 1, kMaxWeight, &backend.weight);
                             }}});
         if (!has_address) reader_.Error(item.mark, "a backend needs an \"address\"");
       } else {
-        address = ReadServiceAddress(item);
+        address = ReadServiceAddress(item, /*may_be_group=*/false);
       }
       if (!address) return;
       if (address->address.bits.IsUnspecified()) {
@@ -373,6 +402,10 @@ class ServicesParser {
     }
     for (size_t i = 0; i < s.listen.size(); ++i) CheckListen(s, s.listen[i], listen_marks_[i]);
     listen_mark_.reset();
+    if (group_interfaces_mark_ && std::none_of(s.listen.begin(), s.listen.end(), tables::IsGroup)) {
+      reader_.Error(*group_interfaces_mark_, "this is for groups: " + what + " listens to none");
+    }
+    group_interfaces_mark_.reset();
     if (s.balance == Balance::kMaglev && reader_.ok()) {
       std::vector<tables::MaglevBackend> backends;
       for (const BackendConfig& b : s.backends) backends.push_back({KeyOf(b.address), b.weight});
@@ -384,6 +417,17 @@ class ServicesParser {
     if (s.uses_udp() && a.address.bits.IsUnspecified()) {
       reader_.Error(mark, "\"" + ToString(a) +
                               "\": UDP needs one address, which answers come from");
+    }
+    if (IsGroup(a)) {
+      if (s.uses_tcp()) {
+        reader_.Error(mark, "\"" + ToString(a) + "\" is a group, which only UDP can be sent to: say "
+                                "\"protocol: udp\", and give other addresses a service of their own");
+        return;
+      }
+      if (++all_groups_ == tables::kMaxGroupListens + 1) {
+        reader_.Error(mark, "more than " + std::to_string(tables::kMaxGroupListens) +
+                                " addresses of groups, of all services together");
+      }
     }
     for (const bool udp : {false, true}) {
       if (udp ? !s.uses_udp() : !s.uses_tcp()) continue;
@@ -401,6 +445,9 @@ class ServicesParser {
   std::map<std::string, int> names_;    // -> line
   std::map<std::string, int> listens_;  // likewise
   size_t all_backends_ = 0;
+  size_t all_groups_ = 0;  // addresses of theirs
+  std::vector<NamedInterface> interfaces_;
+  std::optional<YAML::Mark> group_interfaces_mark_;
   std::optional<YAML::Mark> listen_mark_;
   std::vector<YAML::Mark> listen_marks_;
 };
@@ -428,8 +475,11 @@ std::optional<Nanos> ParseShortDuration(std::string_view text) {
   return Millis(*number);
 }
 
-void ReadServices(ConfigReader& reader, const ConfigValue& value, tables::ServicesConfig* out) {
-  ServicesParser(reader, out).Parse(value);
+std::vector<NamedInterface> ReadServices(ConfigReader& reader, const ConfigValue& value,
+                                         tables::ServicesConfig* out) {
+  ServicesParser parser(reader, out);
+  parser.Parse(value);
+  return parser.interfaces();
 }
 
 }  // namespace sluice::control

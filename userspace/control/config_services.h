@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/time.h"
 #include "control/config.h"
@@ -20,7 +21,15 @@ std::optional<ListenAddress> ParseListen(const std::string& text);
 // As ParseDuration, and milliseconds besides: `500ms`.
 std::optional<Nanos> ParseShortDuration(std::string_view text);
 
-void ReadServices(ConfigReader& reader, const ConfigValue& value, tables::ServicesConfig* out);
+// An interface that a service names, and where.
+struct NamedInterface {
+  std::string name;
+  YAML::Mark mark;
+};
+
+// Returns those interfaces, which must be among those that are served.
+std::vector<NamedInterface> ReadServices(ConfigReader& reader, const ConfigValue& value,
+                                         tables::ServicesConfig* out);
 
 }  // namespace sluice::control
 

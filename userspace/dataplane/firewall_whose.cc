@@ -16,6 +16,11 @@ using tables::Snapshot;
 
 bool Firewall::IsKernels(const IpAddress& destination, const Snapshot& snapshot,
                          PuntReason& reason) const {
+  // Whatever unicast route its address happens to match.
+  if (destination.is_v4() ? destination.v4().IsMulticast() : destination.v6().IsMulticast()) {
+    reason = PuntReason::kMulticast;
+    return true;
+  }
   const tables::RouteId id = destination.is_v4() ? tables_.fib4.Lookup(destination.v4())
                                                  : tables_.fib6.Lookup(destination.v6());
   if (!id.valid()) return false;

@@ -1,4 +1,6 @@
 // Packets for this machine: to its sockets, answered, or the kernel's; and what its sockets send.
+#include <algorithm>
+
 #include "dataplane/pipeline.h"
 #include "dataplane/way.h"
 #include "stages/fragment/fragment.h"
@@ -143,14 +145,30 @@ bool Pipeline::PuntCopy(const Packet& p, PuntReason reason, const Snapshot& snap
     }));
     return any;
   }
-  const packet::FrameArena& arena = outbox_.pool().arena();
   Packet copy;
-  if (p.length > arena.chunk_size() - packet::kHeadroom || !outbox_.NewPacket(p.length, copy)) {
-    return false;
+  return Copy(p, copy) && PuntPiece(copy, reason, /*copy=*/true, snapshot);
+}
+
+// Into as many frames as it takes. False: there are not so many.
+bool Pipeline::Copy(const Packet& p, Packet& copy) {
+  packet::FramePool& pool = outbox_.pool();
+  const packet::FrameArena& arena = pool.arena();
+  const uint32_t room = arena.chunk_size() - packet::kHeadroom;
+  if (pool.size() < (p.length + room - 1) / room) return false;
+  if (!outbox_.NewPacket(std::min(p.length, room), copy)) return false;
+  packet::CopyOut(arena, p, 0, copy.data, copy.segment_length);
+  packet::FrameIndex last = copy.frame;
+  for (uint32_t at = copy.segment_length; at < p.length; ++copy.segment_count) {
+    const packet::FrameIndex next = pool.Alloc();
+    const auto n = static_cast<uint16_t>(std::min(p.length - at, room));
+    packet::CopyOut(arena, p, at, arena.Chunk(next) + packet::kHeadroom, n);
+    packet::LinkOf(arena, last) = {.next = next, .data_offset = packet::kHeadroom, .length = n};
+    last = next;
+    at += n;
   }
-  packet::CopyOut(arena, p, 0, copy.data, p.length);
+  copy.length = p.length;
   copy.in = p.in;
-  return PuntPiece(copy, reason, /*copy=*/true, snapshot);
+  return true;
 }
 
 // A datagram for a group: to the sockets that have joined it and, in any case, to the kernel. If one of

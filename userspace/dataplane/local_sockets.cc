@@ -84,7 +84,16 @@ bool LocalSockets::IsClaimed(const Packet& p, const IpAddress& address, uint16_t
   FlowTuple arrived;
   if (!stages::MakeTuple(p, arrived)) return false;
   const transport::Tuple t{{address, port}, SocketOf(arrived).local};
-  return p.l4_protocol == wire::kProtocolTcp ? stack_->tcp().Claims(t) : stack_->udp().Claims(t);
+  return p.l4_protocol == wire::kProtocolTcp ? stack_->tcp().Claims(t)
+                                             : stack_->udp().Claims(t, p.in);
+}
+
+bool LocalSockets::HaveJoined(const Packet& p) const {
+  if (!stack_->udp().has_members()) return false;
+  const IpAddress destination = p.l3()[0] >> 4 == 4
+                                    ? IpAddress(wire::Ipv4View(p.l3()).destination())
+                                    : IpAddress(wire::Ipv6View(p.l3()).destination());
+  return stack_->udp().HasMembers(destination, p.in);
 }
 
 WorkerId LocalSockets::OwnerOf(const Packet& p) const {

@@ -7,8 +7,8 @@
 // Which packets. TCP and UDP to an address of ours, and ICMP errors about what sockets have sent;
 // neither to nor from link-local addresses, since no table says by which link they are. Datagrams to
 // groups go to sockets that have joined them, and to the kernel as well, which has the groups' state and
-// may have members too; who wants a group joins it on each worker. (XDP passes groups to the kernel
-// only: on real interfaces none comes here yet.)
+// may have members too; who wants a group joins it on each worker, and has the control thread join it in
+// the kernel and tell XDP, which passes all other groups to the kernel (app/group_control.h).
 // All of them go to the worker that tables::OwnerOf names, where the connection is or would be made;
 // what no socket there wants is the kernel's, as if there were none.
 //
@@ -87,6 +87,9 @@ class LocalSockets final : public transport::IpLayer {
   bool MayBeMembers(const packet::Packet& p) const {
     return stack_->udp().has_members() && p.l4_protocol == wire::kProtocolUdp && MayConcern(p);
   }
+  // Of a packet for whatever address: whether it is for a group that sockets of this worker have joined,
+  // so that its fragments are to be put together.
+  bool HaveJoined(const packet::Packet& p) const;
   // The worker whose sockets the packet is for.
   WorkerId OwnerOf(const packet::Packet& p) const;
   // transport::Transport::Receive.

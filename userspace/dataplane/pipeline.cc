@@ -90,7 +90,9 @@ void Pipeline::Classify(Packet& p, const Interface& in, const Snapshot& snapshot
     const Family family =
         parsed.protocol == stages::Protocol::kIpv4 ? Family::kIpv4 : Family::kIpv6;
     // What may be for a socket is, too: a socket takes whole datagrams.
-    const bool whole = firewall_.tracks(family) || (sockets_.active() && IsLocal(p, family));
+    const bool whole =
+        firewall_.tracks(family) ||
+        (sockets_.active() && (IsLocal(p, family) || sockets_.HaveJoined(p)));
     if (whole && !Reassemble(p, family, in, snapshot, now)) return;
   }
   switch (parsed.protocol) {

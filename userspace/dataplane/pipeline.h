@@ -172,6 +172,9 @@ class Pipeline : private LocalSockets::Exit {
   template <class Address>
   packet::Verdict RehearseIp(Packet& p, const tables::Interface& in, const Snapshot& snapshot,
                              Nanos now, Walk& walk);
+  packet::Verdict RehearseToGroup(Packet& p, Family family, const tables::Interface& in,
+                                  const Snapshot& snapshot, Nanos now,
+                                  Firewall::Rehearsal& rehearsal);
   static packet::Verdict RehearseForwarding(Packet& p, Family family,
                                             const stages::RouteDecision& d,
                                             const tables::Interface& out, uint32_t& mtu);
@@ -226,6 +229,7 @@ class Pipeline : private LocalSockets::Exit {
   void ToGroup(Packet& p, Family family, const tables::Interface& in, const Snapshot& snapshot,
                Nanos now);
   bool PuntCopy(const Packet& p, PuntReason reason, const Snapshot& snapshot);
+  bool Copy(const Packet& p, Packet& copy);
   void FromSocket(Packet& p, const IpAddress& next_hop, Nanos now) override;
   void RefuseOfSocket(Packet& p, Family family, const Judgement& judgement);
   bool IsLocal(const Packet& p, Family family) const;

@@ -209,7 +209,11 @@ Verdict Pipeline::RehearseIp(Packet& p, const Interface& in, const Snapshot& sna
   };
   Firewall::Key key;
   Verdict verdict = check();
-  if (verdict.kind() == Verdict::Kind::kPunt) return verdict;
+  if (verdict.kind() == Verdict::Kind::kPunt) {
+    const bool to_member = verdict.punt_reason() == PuntReason::kMulticast &&
+                           sockets_.active() && sockets_.MayBeMembers(p) && sockets_.Claims(p);
+    return to_member ? RehearseToGroup(p, kFamily, in, snapshot, now, rehearsal) : verdict;
+  }
   if (firewall_.active(kFamily)) {
     if (p.Has(packet::kFlagFragment) && firewall_.tracks(kFamily)) return Verdict::Held();
     firewall_.Prepare(p, kFamily, key);
@@ -253,6 +257,19 @@ Verdict Pipeline::RehearseIp(Packet& p, const Interface& in, const Snapshot& sna
   }
   if (offload_.enabled()) RehearseTier(p, key, kFamily, d, path, snapshot, walk);
   return Verdict::Forward();
+}
+
+// Members' own; the kernel judges its copy by itself.
+Verdict Pipeline::RehearseToGroup(Packet& p, Family family, const Interface& in,
+                                  const Snapshot& snapshot, Nanos now,
+                                  Firewall::Rehearsal& rehearsal) {
+  rehearsal.walk.Add(WalkStep::Kind::kSocket).verdict = Verdict::Punt(PuntReason::kMulticast);
+  if (!firewall_.active(family)) return Verdict::Local();
+  Firewall::Key key;
+  firewall_.Prepare(p, family, key);
+  Judgement judgement = firewall_.RehearseBeforeRouting(p, key, in, snapshot, now, rehearsal);
+  if (judgement.accepted()) judgement = firewall_.RehearseInput(p, in, snapshot, now, rehearsal);
+  return judgement.accepted() ? Verdict::Local() : ToVerdict(judgement);
 }
 
 // Who would carry the packet: what Offer (offer.cc) asks of real ones.

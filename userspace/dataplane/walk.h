@@ -34,7 +34,7 @@ struct WalkStep {
     kRoute,        // verdict, slot, next_hop
     kForwarding,   // verdict: TTL and MTU; mtu
     kNeighbor,     // resolved, mac
-    kSocket,       // a socket of ours takes it
+    kSocket,       // a socket of ours takes it; verdict: punt if the kernel gets a copy
     kTier,         // tier, variance, rule: who would carry it
     kEnd,          // verdict, slot
   };

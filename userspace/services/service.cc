@@ -54,17 +54,27 @@ void Service::Listen() {
         stats_->Fail(ServiceFailure::kListen);
       }
     }
-    if (config_->uses_udp() && !open(udp_, a)) {
-      transport::UdpSocket socket;
-      if (udp().Bind(EndpointOf(a), this, socket) == transport::SocketError::kNone) {
-        context_.item_of_udp[socket.index] = transport::kNoIndex;
-        udp_.push_back({a, socket});
-        stats_->listening.Add();
-      } else {
-        stats_->Fail(ServiceFailure::kListen);
-      }
-    }
+    if (config_->uses_udp()) ListenUdp(a);
   }
+}
+
+// A group is joined once more where it is listened to already: it may come by other interfaces now.
+void Service::ListenUdp(const tables::ServiceAddress& a) {
+  const auto known = std::find_if(udp_.begin(), udp_.end(),
+                                  [&](const UdpListening& l) { return l.address == a; });
+  const bool open = known != udp_.end();
+  transport::UdpSocket socket = open ? known->socket : transport::UdpSocket{};
+  transport::SocketError error = transport::SocketError::kNone;
+  if (!open) error = udp().Bind(EndpointOf(a), this, socket);
+  if (error == transport::SocketError::kNone && IsGroup(a)) {
+    error = udp().Join(socket, a.address, config_->group_slots);
+    if (error != transport::SocketError::kNone && !open) udp().Close(socket);
+  }
+  if (error != transport::SocketError::kNone) return stats_->Fail(ServiceFailure::kListen);
+  if (open) return;
+  context_.item_of_udp[socket.index] = transport::kNoIndex;
+  udp_.push_back({a, socket});
+  stats_->listening.Add();
 }
 
 void Service::Reconfigure(ConfigPtr config, Nanos now) {

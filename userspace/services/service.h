@@ -111,6 +111,7 @@ class Service : public transport::TcpHandler, public transport::UdpHandler {
   std::vector<UdpListening> udp_;
 
  private:
+  void ListenUdp(const tables::ServiceAddress& a);
   template <class Wanted>
   void CloseUnless(Wanted&& wanted, Nanos now);
   void SetTimer();

@@ -17,12 +17,13 @@ using tables::ServiceKind;
 using tables::ServicesConfig;
 
 // Also where the backends are counted: one may get its place late, when others give up theirs. (A
-// service's own place stays.)
+// service's own place stays.) Likewise where interfaces have their places.
 bool IsSame(const ServiceConfig& a, const ServiceConfig& b) {
-  return a == b && std::equal(a.backends.begin(), a.backends.end(), b.backends.begin(),
-                              [](const tables::BackendConfig& x, const tables::BackendConfig& y) {
-                                return x.slot == y.slot;
-                              });
+  return a == b && a.group_slots == b.group_slots &&
+         std::equal(a.backends.begin(), a.backends.end(), b.backends.begin(),
+                    [](const tables::BackendConfig& x, const tables::BackendConfig& y) {
+                      return x.slot == y.slot;
+                    });
 }
 
 }  // namespace

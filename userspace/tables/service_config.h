@@ -4,7 +4,7 @@
 // A service is known by its name. Its `slot`, and those of its backends, say where each worker counts
 // what it does (services/service_counters.h): the control thread gives them out (ServiceSlots), so
 // that a name keeps its place over reloads and the control thread knows whose a place is. They are
-// not part of what is compared.
+// not part of what is compared; nor are the places of interfaces.
 #ifndef SLUICE_TABLES_SERVICE_CONFIG_H_
 #define SLUICE_TABLES_SERVICE_CONFIG_H_
 
@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/address.h"
+#include "base/ids.h"
 #include "base/time.h"
 #include "tables/maglev.h"
 
@@ -24,6 +25,7 @@ inline constexpr size_t kMaxServices = 64;
 inline constexpr size_t kMaxBackends = 64;   // of one service
 inline constexpr size_t kMaxAllBackends = 1024;
 inline constexpr size_t kMaxListens = 16;    // of one service
+inline constexpr size_t kMaxGroupListens = 64;  // of all, at addresses of groups
 inline constexpr uint32_t kNoServiceSlot = 0xffffffff;
 
 enum class ServiceKind : uint8_t { kTcpProxy, kUdpProxy, kHttp, kEcho, kDiscard, kChargen };
@@ -41,6 +43,9 @@ struct ServiceAddress {
   bool operator==(const ServiceAddress&) const = default;
 };
 std::string ToString(const ServiceAddress& a);  // 192.0.2.1:80, [2001:db8::1]:80
+inline bool IsGroup(const ServiceAddress& a) {
+  return a.address.is_v4() ? a.address.v4().IsMulticast() : a.address.v6().IsMulticast();
+}
 
 struct BackendConfig {
   ServiceAddress address;
@@ -69,7 +74,9 @@ struct HealthCheckConfig {
 struct ServiceConfig {
   std::string name;
   ServiceKind kind = ServiceKind::kTcpProxy;
-  std::vector<ServiceAddress> listen;  // at least one; unspecified addresses only for TCP
+  // At least one. Unspecified addresses only for TCP; of groups only where there is UDP alone.
+  std::vector<ServiceAddress> listen;
+  std::vector<std::string> group_interfaces;  // groups are joined on these; empty: on all
   bool tcp = true;                     // echo, discard, chargen: one of the two or both
   bool udp = true;
 
@@ -88,9 +95,11 @@ struct ServiceConfig {
   Nanos drain_timeout = Seconds(30);   // what is left of a service that was taken away, reset then
 
   uint32_t slot = kNoServiceSlot;
+  IfaceSet group_slots = IfaceSet::All();  // those of group_interfaces; given out likewise
 
   bool operator==(const ServiceConfig& o) const {
-    return name == o.name && kind == o.kind && listen == o.listen && tcp == o.tcp && udp == o.udp &&
+    return name == o.name && kind == o.kind && listen == o.listen &&
+           group_interfaces == o.group_interfaces && tcp == o.tcp && udp == o.udp &&
            backends == o.backends && balance == o.balance && health == o.health &&
            connect_timeout == o.connect_timeout && retries == o.retries &&
            proxy_protocol == o.proxy_protocol && replies == o.replies &&

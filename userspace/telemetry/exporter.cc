@@ -134,6 +134,7 @@ class SampleCollector : public prometheus::Collectable {
     out.Add(Metric::kFramesLimit, {}, sample_.frames_limit);
     out.Add(Metric::kOffloadFailedOrders, {}, sample_.offload_failed_orders);
     out.Add(Metric::kNeighborsNotExported, {}, sample_.neighbors_not_exported);
+    out.Add(Metric::kGroupsNotJoined, {}, sample_.groups_not_joined);
     out.Add(Metric::kMirrorDivergence, {}, sample_.mirror_divergence);
     out.Add(Metric::kMirrorResyncs, {}, sample_.mirror_resyncs);
     out.Add(Metric::kMirrorCorrections, {}, sample_.mirror_corrections);

@@ -113,6 +113,7 @@ struct MetricSample {
   uint64_t frames_limit = 0;
   uint64_t offload_failed_orders = 0;
   uint64_t neighbors_not_exported = 0;
+  uint64_t groups_not_joined = 0;
   uint64_t mirror_divergence = 0;
   uint64_t mirror_resyncs = 0;
   uint64_t mirror_corrections = 0;

@@ -124,7 +124,7 @@ bool Transport::Claims(const packet::Packet& p) const {
     case wire::kProtocolTcp:
       return tcp_.Claims(tuple);
     case wire::kProtocolUdp:
-      return FirstPieceOf(p).size() >= wire::UdpView::kSize && udp_.Claims(tuple);
+      return FirstPieceOf(p).size() >= wire::UdpView::kSize && udp_.Claims(tuple, p.in);
     default:
       return false;
   }

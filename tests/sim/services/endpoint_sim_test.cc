@@ -156,5 +156,50 @@ TEST(EndpointService, ProtocolsFollowTheConfiguration) {
   EXPECT_GE(rig.link().host(1).unclaimed(), 1u);
 }
 
+// A group is one of the addresses; answers come from one of the machine's own.
+TEST(EndpointService, ListensToGroups) {
+  for (const bool v6 : {false, true}) {
+    ServiceRig rig;
+    const tables::ServiceAddress group{*ParseIpAddress(v6 ? "ff05::1:3" : "239.1.2.3"), 7};
+    ServiceConfig config = Endpoint(ServiceKind::kEcho, 7, v6);
+    config.tcp = false;
+    config.listen.push_back(group);
+    rig.Apply({config});
+    EXPECT_EQ(rig.stats("echo").listening.Read(), 2u);
+    UdpClient client(rig, 0, v6);
+    client.SayTo(group, "to all");
+    rig.Run(Seconds(1));
+    EXPECT_EQ(client.got, (std::vector<std::string>{"to all"}));
+    EXPECT_EQ(client.from.address, ServiceRig::Proxy(7, v6).address);
+    EXPECT_EQ(client.from.port, 7);
+    // No longer.
+    config.listen.pop_back();
+    rig.Apply({config});
+    EXPECT_EQ(rig.stats("echo").listening.Read(), 1u);
+    client.SayTo(group, "to nobody");
+    rig.Run(Seconds(1));
+    EXPECT_EQ(client.got.size(), 1u);
+    EXPECT_FALSE(rig.link().host(1).stack().udp().has_members());
+  }
+}
+
+// One more than there is room for is said to fail; the others stay.
+TEST(EndpointService, GroupsAreLimited) {
+  ServiceRig rig;
+  ServiceConfig config = Endpoint(ServiceKind::kDiscard, 9);
+  config.tcp = false;
+  const transport::UdpConfig limits;
+  for (uint32_t i = 0; i < limits.memberships; ++i) {
+    config.listen.push_back({Ipv4(239, 0, 0, static_cast<uint8_t>(i)), 9});
+  }
+  rig.Apply({config});
+  EXPECT_EQ(rig.stats("discard").listening.Read(), limits.memberships + 1);
+  EXPECT_EQ(rig.failed("discard", ServiceFailure::kListen), 0u);
+  config.listen.push_back({Ipv4(239, 0, 1, 0), 9});
+  rig.Apply({config});
+  EXPECT_EQ(rig.stats("discard").listening.Read(), limits.memberships + 1);
+  EXPECT_EQ(rig.failed("discard", ServiceFailure::kListen), 1u);
+}
+
 }  // namespace
 }  // namespace sluice::test

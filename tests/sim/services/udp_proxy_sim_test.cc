@@ -71,6 +71,27 @@ TEST(UdpProxy, FamiliesMix) {
   EXPECT_THAT(client.got, ElementsAre("six:q"));
 }
 
+// Asked by a group, answered from an address of the machine; to the end, when the group is left.
+TEST(UdpProxy, ListensToGroups) {
+  ServiceRig rig;
+  UdpServer server(rig, ServiceRig::Backend(5353), "s");
+  ServiceConfig config = Dns({5353});
+  config.listen = {{*ParseIpAddress("239.1.2.3"), 53}};
+  rig.Apply({config});
+  UdpClient client(rig);
+  client.SayTo(config.listen[0], "q");
+  rig.Run(Seconds(1));
+  EXPECT_THAT(client.got, ElementsAre("s:q"));
+  EXPECT_EQ(client.from, EndpointOf(ServiceRig::Proxy(53)));
+  rig.Apply({});
+  rig.udp().SendTo(server.socket, server.last, BytesOf("late"), rig.now());
+  client.SayTo(config.listen[0], "no longer");
+  rig.Run(Seconds(1));
+  EXPECT_THAT(client.got, ElementsAre("s:q", "late"));
+  EXPECT_EQ(client.from, EndpointOf(ServiceRig::Proxy(53)));
+  EXPECT_EQ(server.asked, 1);
+}
+
 TEST(UdpProxy, TrafficKeepsASession) {
   ServiceRig rig;
   UdpServer server(rig, ServiceRig::Backend(5353), "s");

@@ -249,5 +249,82 @@ TEST(ServicesConfigTest, AddressesAndNamesAreTakenOnce) {
               IsEmpty());
 }
 
+TEST(ServicesConfigTest, GroupsAreListenedToByUdpAlone) {
+  const auto services = Parsed(R"(
+  - echo: e
+    listen: [239.1.2.3:7, "[ff05::1:3]:7", 192.0.2.1:7]
+    protocol: udp
+    group_interfaces: lan0
+  - discard: d
+    listen: "[ff3e::8000:1]:9"
+    protocol: udp
+  - udp_proxy: news
+    listen: 239.1.2.3:5000
+    backends: 192.0.2.9:5000
+    group_interfaces: [lan0]
+)");
+  ASSERT_EQ(services.size(), 3u);
+  EXPECT_EQ(services[0].listen.size(), 3u);
+  EXPECT_TRUE(IsGroup(services[0].listen[1]));
+  EXPECT_FALSE(IsGroup(services[0].listen[2]));
+  EXPECT_THAT(services[0].group_interfaces, ElementsAre("lan0"));
+  EXPECT_THAT(services[1].group_interfaces, IsEmpty());
+  EXPECT_EQ(services[1].group_slots, IfaceSet::All());
+  EXPECT_THAT(services[2].group_interfaces, ElementsAre("lan0"));
+
+  EXPECT_THAT(Errors("  - {echo: e, listen: '239.1.2.3:7'}\n"),
+              ElementsAre(HasSubstr("f:3:23: \"239.1.2.3:7\" is a group, which only UDP can be sent "
+                                    "to: say \"protocol: udp\"")));
+  EXPECT_THAT(Errors("  - {chargen: c, listen: '239.1.2.3:19', protocol: udp}\n"),
+              ElementsAre(HasSubstr("not one machine's address")));
+  EXPECT_THAT(Errors("  - {udp_proxy: a, listen: '1.1.1.1:53', backends: '239.1.2.3:53'}\n"),
+              ElementsAre(HasSubstr("not one machine's address")));
+  EXPECT_THAT(Errors("  - {discard: a, listen: '239.1.2.3:9', protocol: udp}\n"
+                     "  - {echo: b, listen: '239.1.2.3:9', protocol: udp}\n"),
+              ElementsAre(HasSubstr("UDP 239.1.2.3:9 is listened on already, on line 3")));
+}
+
+// mDNS, OSPF, VRRP and the like are none of a service's business.
+TEST(ServicesConfigTest, GroupsOfOneLinkAreTheKernels) {
+  for (const char* own : {"224.0.0.1:7", "224.0.0.251:5353", "[ff01::1]:7", "[ff02::fb]:5353",
+                          "[ff12::1]:7", "[ff00::1]:7"}) {
+    EXPECT_THAT(Errors("  - {echo: e, listen: '" + std::string(own) + "', protocol: udp}\n"),
+                ElementsAre(HasSubstr("is a group of one link's own")))
+        << own;
+  }
+  EXPECT_THAT(Errors("  - {echo: e, listen: ['224.0.1.1:7', '[ff03::1]:7'], protocol: udp}\n"),
+              IsEmpty());
+}
+
+TEST(ServicesConfigTest, GroupInterfacesAreServedOnes) {
+  const auto with = [](const std::string& listen, const std::string& interfaces) {
+    return "  - {echo: e, listen: '" + listen + "', protocol: udp, group_interfaces: " + interfaces +
+           "}\n";
+  };
+  EXPECT_THAT(Errors(with("239.1.2.3:7", "[lan0, lan1]")),
+              ElementsAre(HasSubstr("\"lan1\" is not one of \"interfaces\"; did you mean \"lan0\"?")));
+  EXPECT_THAT(Errors(with("192.0.2.1:7", "lan0")),
+              ElementsAre(HasSubstr("this is for groups: service \"e\" listens to none")));
+  // In whatever order the sections are.
+  EXPECT_TRUE(ParseConfig("services:\n" + with("239.1.2.3:7", "lan0") + "interfaces: [{name: lan0}]\n",
+                          "f")
+                  .config);
+}
+
+TEST(ServicesConfigTest, GroupsAreLimited) {
+  const auto many = [](size_t count) {
+    std::string text;
+    for (size_t i = 0; i < count; ++i) {
+      const std::string n = std::to_string(i);
+      text += "  - {echo: e" + n + ", listen: ['239.0.0." + n + ":7', '239.0.1." + n +
+              ":7'], protocol: udp}\n";
+    }
+    return text;
+  };
+  EXPECT_THAT(Errors(many(tables::kMaxGroupListens / 2)), IsEmpty());
+  EXPECT_THAT(Errors(many(tables::kMaxGroupListens / 2 + 1)),
+              ElementsAre(HasSubstr("more than 64 addresses of groups")));
+}
+
 }  // namespace
 }  // namespace sluice::control

@@ -105,6 +105,7 @@ class Source : public MetricSource {
     s.frames_limit = 4096;
     s.offload_failed_orders = 49;
     s.neighbors_not_exported = 50;
+    s.groups_not_joined = 52;
     s.interfaces[1].offload_lost = 51;
     s.mirror_divergence = 12;
     s.mirror_events = {{"route", 13}};
@@ -225,6 +226,7 @@ TEST(RenderMetricsTest, ReadsTheCountersWhereTheyAre) {
         "sluice_offload_refusals_total{worker=\"0\",reason=\"rules\"} 48\n",
         "sluice_offload_failed_orders_total 49\n",
         "sluice_neighbors_not_exported 50\n",
+        "sluice_groups_not_joined 52\n",
         "sluice_offload_lost_frames_total{interface=\"wan0\"} 51\n",
         "sluice_ruleset_generation 31\n",
         "sluice_ruleset_rules{where=\"xdp\"} 1\n",

@@ -371,6 +371,35 @@ TEST_F(Udp, MulticastGoesToMembers) {
   EXPECT_FALSE(to("239.1.2.3"));
 }
 
+// RFC 1112 section 7.1: a group is joined on an interface. What comes by none that is known (as here) is
+// for all.
+TEST_F(Udp, GroupsAreJoinedOnInterfaces) {
+  const IpAddress group = *ParseIpAddress("239.1.2.3");
+  const UdpSocket s = Bind({group, 5353});
+  const transport::Tuple t{{group, 5353}, {Ipv4(10, 0, 0, 2), 7}};
+  IfaceSet on;
+  on.Add(IfaceSlot{3});
+  EXPECT_EQ(udp().Join(s, group, on), SocketError::kNone);
+  EXPECT_TRUE(udp().Claims(t, IfaceSlot{3}));
+  EXPECT_FALSE(udp().Claims(t, IfaceSlot{2}));
+  EXPECT_TRUE(udp().Claims(t));
+  EXPECT_TRUE(udp().HasMembers(group, IfaceSlot{3}));
+  EXPECT_FALSE(udp().HasMembers(group, IfaceSlot{2}));
+  EXPECT_FALSE(udp().HasMembers(Ipv4(239, 1, 2, 4), IfaceSlot{3}));
+  // Once more is elsewhere.
+  on = {};
+  on.Add(IfaceSlot{63});
+  EXPECT_EQ(udp().Join(s, group, on), SocketError::kNone);
+  EXPECT_FALSE(udp().Claims(t, IfaceSlot{3}));
+  EXPECT_TRUE(udp().Claims(t, IfaceSlot{63}));
+  EXPECT_EQ(udp().Join(s, group), SocketError::kNone);
+  for (uint8_t slot = 0; slot < kMaxInterfaces; ++slot) {
+    EXPECT_TRUE(udp().Claims(t, IfaceSlot{slot}));
+  }
+  EXPECT_EQ(udp().Leave(s, group), SocketError::kNone);
+  EXPECT_FALSE(udp().Claims(t));
+}
+
 TEST_F(Udp, MembershipLimit) {
   const UdpSocket s = Bind({Ipv4(), 5353});
   for (uint32_t i = 0; i < 64; ++i) {

@@ -81,6 +81,12 @@ class InterfaceAttachment {
   // What the flow tier does with what arrives here, see XdpProgram.
   bool SetOffload(uint32_t word) { return program_->SetOffload(word); }
 
+  // Groups whose UDP datagrams go to the workers, see XdpProgram.
+  XdpProgram::GroupProblems SetGroups(std::span<const IpAddress> groups) {
+    return program_->SetGroups(groups);
+  }
+  size_t groups() const { return program_->groups(); }
+
   IfaceSlot slot() const { return slot_; }
   const InterfaceInfo& interface() const { return interface_; }
   size_t queue_count() const { return ports_.size(); }

@@ -7,6 +7,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -92,6 +93,17 @@ int Lend(const OffloadMaps& offload, const decltype(sluice_xdp_ingress::maps)& m
     if (const int error = bpf_map__reuse_fd(map, fd); error != 0) return error;
   }
   return 0;
+}
+
+sluice_group KeyOf(const IpAddress& group) {
+  sluice_group key{};
+  if (group.is_v4()) {
+    key.address[10] = key.address[11] = 0xff;
+    group.v4().ToWire(key.address + 12);
+  } else {
+    group.v6().ToWire(key.address);
+  }
+  return key;
 }
 
 const char* ModeName(XdpMode mode) { return mode == XdpMode::kNative ? "native" : "generic"; }
@@ -267,6 +279,36 @@ absl::Status XdpProgram::ClearSocket(QueueId queue) {
   if (error == 0 || error == -ENOENT) return absl::OkStatus();
   return absl::InternalError(absl::StrCat(
       "receive queue ", queue.value, ": cannot be taken from its socket: ", std::strerror(-error)));
+}
+
+XdpProgram::GroupProblems XdpProgram::SetGroups(std::span<const IpAddress> groups) {
+  const auto has = [](std::span<const IpAddress> list, const IpAddress& group) {
+    return std::find(list.begin(), list.end(), group) != list.end();
+  };
+  const int map = bpf_map__fd(skeleton_->maps.groups);
+  GroupProblems problems;
+  // First what goes, so that there is room.
+  std::erase_if(groups_, [&](const IpAddress& group) {
+    if (has(groups, group)) return false;
+    const sluice_group key = KeyOf(group);
+    const int error = bpf_map_delete_elem(map, &key);
+    return error == 0 || error == -ENOENT;
+  });
+  for (const IpAddress& group : groups) {
+    if (has(groups_, group)) continue;
+    const sluice_group key = KeyOf(group);
+    const uint8_t value = 1;
+    const int error = bpf_map_update_elem(map, &key, &value, BPF_ANY);
+    if (error == 0) {
+      groups_.push_back(group);
+    } else if (error == -E2BIG) {
+      problems.emplace_back(group, absl::ResourceExhaustedError(absl::StrCat(
+                                       "XDP has no place for more than ", SLUICE_MAX_GROUPS)));
+    } else {
+      problems.emplace_back(group, absl::ErrnoToStatus(-error, "XDP does not take it"));
+    }
+  }
+  return problems;
 }
 
 absl::StatusOr<XdpCounts> XdpProgram::ReadCounts() const {

@@ -10,8 +10,11 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -79,6 +82,11 @@ class XdpProgram {
   bool SetOffload(uint32_t word);
   absl::Status SetSocket(QueueId queue, int socket_fd);
   absl::Status ClearSocket(QueueId queue);
+  // Groups whose UDP datagrams go to the sockets: these and no others. Returns those for which there was
+  // no place (SLUICE_MAX_GROUPS), which the kernel alone gets, with the reason.
+  using GroupProblems = std::vector<std::pair<IpAddress, absl::Status>>;
+  GroupProblems SetGroups(std::span<const IpAddress> groups);
+  size_t groups() const { return groups_.size(); }
   absl::StatusOr<XdpCounts> ReadCounts() const;
   // What it drops before a worker sees it; null without Options::early_limits.
   EarlyFilter* early_filter() { return early_filter_.get(); }
@@ -96,6 +104,7 @@ class XdpProgram {
   bool may_offload_ = false;
   uint32_t program_id_ = 0;
   std::string native_refusal_;
+  std::vector<IpAddress> groups_;  // in the map
   std::unique_ptr<EarlyFilter> early_filter_;
 };
 

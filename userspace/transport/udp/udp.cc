@@ -17,6 +17,10 @@ using packet::Verdict;
 constexpr int kPortTries = 256;
 constexpr int kPortTriesFor = 64;
 
+bool ComesBy(const IfaceSet& interfaces, IfaceSlot in) {
+  return !in.valid() || interfaces.Has(in);
+}
+
 }  // namespace
 
 Udp::Udp(const UdpConfig& config, const HashKey& key, packet::FramePool& frames, IpLayer& ip,
@@ -45,35 +49,52 @@ uint32_t Udp::Find(const Tuple& t) const {
 }
 
 // Whether a socket that has joined the group wants a datagram to `t.local` from `t.remote`.
-bool Udp::IsMember(const Membership& m, const Tuple& t) const {
-  if (m.group != t.local.address) return false;
+bool Udp::IsMember(const Membership& m, const Tuple& t, IfaceSlot in) const {
+  if (m.group != t.local.address || !ComesBy(m.on, in)) return false;
   const Socket& s = sockets_[m.socket];
   const IpAddress& bound = s.tuple.local.address;
   return s.tuple.local.port == t.local.port && (IsAny(bound) || bound == m.group) &&
          (!s.connected || s.tuple.remote == t.remote);
 }
 
-bool Udp::ClaimsMulticast(const Tuple& t) const {
+bool Udp::ClaimsMulticast(const Tuple& t, IfaceSlot in) const {
   return std::any_of(members_.begin(), members_.end(),
-                     [&](const Membership& m) { return IsMember(m, t); });
+                     [&](const Membership& m) { return IsMember(m, t, in); });
 }
 
-SocketError Udp::Join(UdpSocket socket, const IpAddress& group) {
+bool Udp::HasMembers(const IpAddress& group, IfaceSlot in) const {
+  return std::any_of(members_.begin(), members_.end(), [&](const Membership& m) {
+    return m.group == group && ComesBy(m.on, in);
+  });
+}
+
+Udp::Membership* Udp::FindMembership(uint32_t socket, const IpAddress& group) {
+  const auto found = std::find_if(members_.begin(), members_.end(), [&](const Membership& m) {
+    return m.socket == socket && m.group == group;
+  });
+  return found == members_.end() ? nullptr : &*found;
+}
+
+SocketError Udp::Join(UdpSocket socket, const IpAddress& group, IfaceSet on) {
   Socket* const s = Resolve(socket);
   if (s == nullptr) return SocketError::kBadSocket;
   const bool same_family = s->tuple.local.address.family == group.family;
   if (!IsMulticast(group) || !same_family) return SocketError::kInvalid;
-  const Membership m{group, socket.index};
-  if (std::find(members_.begin(), members_.end(), m) != members_.end()) return SocketError::kNone;
+  if (Membership* const known = FindMembership(socket.index, group)) {
+    known->on = on;
+    return SocketError::kNone;
+  }
   if (members_.size() == config_.memberships) return SocketError::kNoMemory;
-  members_.push_back(m);
+  members_.push_back({group, socket.index, on});
   return SocketError::kNone;
 }
 
 SocketError Udp::Leave(UdpSocket socket, const IpAddress& group) {
   if (Resolve(socket) == nullptr) return SocketError::kBadSocket;
-  return std::erase(members_, Membership{group, socket.index}) > 0 ? SocketError::kNone
-                                                                   : SocketError::kInvalid;
+  const Membership* const known = FindMembership(socket.index, group);
+  if (known == nullptr) return SocketError::kInvalid;
+  members_.erase(members_.begin() + (known - members_.data()));
+  return SocketError::kNone;
 }
 
 Verdict Udp::Receive(packet::Packet& p, Nanos now) {
@@ -84,7 +105,7 @@ Verdict Udp::Receive(packet::Packet& p, Nanos now) {
                     {ends.source, view->source_port()}};
   const bool multicast = IsMulticast(ends.destination);
   const uint32_t index = multicast ? kNoIndex : Find(tuple);
-  if (multicast ? !ClaimsMulticast(tuple) : index == kNoIndex) return Verdict::Continue();
+  if (multicast ? !ClaimsMulticast(tuple, p.in) : index == kNoIndex) return Verdict::Continue();
   if (!view->LengthFits(L4LengthOf(p))) return Verdict::Drop(DropReason::kUdpHeader);
   packet::TrimPacket(frames_, p, uint32_t{p.l4_offset} + view->length());
   // On IPv6 a checksum must be there (RFC 8200 section 8.1).
@@ -100,7 +121,7 @@ Verdict Udp::Receive(packet::Packet& p, Nanos now) {
 bool Udp::QueueForMembers(const Tuple& tuple, const packet::Packet& p) {
   uint32_t last = kNoIndex;
   for (const Membership& m : members_) {
-    if (!IsMember(m, tuple)) continue;
+    if (!IsMember(m, tuple, p.in)) continue;
     packet::Packet copy;
     if (last != kNoIndex && Copy(p, copy) && !Queue(last, copy)) {
       packet::FreePacket(frames_, copy);

@@ -11,8 +11,9 @@
 // together.)
 //
 // Multicast: a socket bound to the port, and to no address or the group's, gets what is sent to groups
-// that it has joined; if several have, each gets a copy. Joining is a matter of this table alone: that
-// the network sends the group here (IGMP, MLD, the NIC's filter) is the kernel's to do.
+// that it has joined and arrives by an interface that it has joined them on; if several have, each gets a
+// copy. Joining is a matter of this table alone: that the network sends the group here (IGMP, MLD, the
+// NIC's filter) is the kernel's to do, for the control thread to ask for.
 //
 // Call backs are as those of TCP (transport/tcp/events.h): at the end of Receive, never within a call
 // of the program's. Everything is allocated at construction. Thread: the worker's.
@@ -25,6 +26,7 @@
 #include <vector>
 
 #include "base/counter.h"
+#include "base/ids.h"
 #include "base/time.h"
 #include "packet/frame_pool.h"
 #include "packet/packet.h"
@@ -80,8 +82,9 @@ class Udp {
 
   // A whole UDP datagram for an address of ours. As Tcp::Receive.
   packet::Verdict Receive(packet::Packet& p, Nanos now);
-  bool Claims(const Tuple& t) const {
-    return IsMulticast(t.local.address) ? ClaimsMulticast(t) : Find(t) != kNoIndex;
+  // `in`: by which interface it comes, which matters to groups; none: by any.
+  bool Claims(const Tuple& t, IfaceSlot in = IfaceSlot::None()) const {
+    return IsMulticast(t.local.address) ? ClaimsMulticast(t, in) : Find(t) != kNoIndex;
   }
   // An ICMP error about a datagram that was sent from `tuple`; false: no socket of ours.
   bool OnIcmpError(const Tuple& tuple, bool hard, Nanos now);
@@ -98,8 +101,11 @@ class Udp {
                    UdpSocket& socket);
   SocketError Close(UdpSocket socket);
   bool has_members() const { return !members_.empty(); }
-  // From now on what is sent to the group as well. Twice is once; Close leaves.
-  SocketError Join(UdpSocket socket, const IpAddress& group);
+  // Whether any socket has joined the group there.
+  bool HasMembers(const IpAddress& group, IfaceSlot in) const;
+  // From now on what is sent to the group and comes by these interfaces as well. Once more: by these
+  // instead. Close leaves.
+  SocketError Join(UdpSocket socket, const IpAddress& group, IfaceSet on = IfaceSet::All());
   SocketError Leave(UdpSocket socket, const IpAddress& group);
 
   // To the peer of a connected socket, or (SendTo) to anybody. An error that ICMP has told of since
@@ -148,11 +154,12 @@ class Udp {
   struct Membership {
     IpAddress group;
     uint32_t socket = 0;
-    bool operator==(const Membership&) const = default;
+    IfaceSet on;
   };
 
-  bool IsMember(const Membership& m, const Tuple& t) const;
-  bool ClaimsMulticast(const Tuple& t) const;
+  Membership* FindMembership(uint32_t socket, const IpAddress& group);
+  bool IsMember(const Membership& m, const Tuple& t, IfaceSlot in) const;
+  bool ClaimsMulticast(const Tuple& t, IfaceSlot in) const;
   bool Queue(uint32_t index, const packet::Packet& p);
   bool QueueForMembers(const Tuple& tuple, const packet::Packet& p);
   bool Copy(const packet::Packet& p, packet::Packet& copy);

@@ -103,6 +103,51 @@ TEST_F(AttachmentTest, TheKernelGetsEverythingUntilEnabled) {
   FreeAll(packets);
 }
 
+TEST_F(AttachmentTest, TakesTheGroupsItIsTold) {
+  VethPair veth("near", "far");
+  Open(DefaultOptions("near"));
+  attachment_->SetEnabled(true);
+  RawSocket peer("far");
+  RawSocket watcher("near");
+  const auto to = [](const char* group) {
+    return PacketBuilder().Ethernet("02:00:00:00:00:02", "01:00:5e:01:02:03")
+        .Ipv4("10.0.0.2", group).Udp(1, 2).Payload(size_t{50}).Build();
+  };
+  const auto taken = [&](const char* group) {
+    EXPECT_TRUE(peer.Send(to(group)));
+    const auto packets = Receive(1);
+    EXPECT_EQ(packets.size(), 1u) << group;
+    FreeAll(packets);
+  };
+  const auto passed = [&](const char* group) {
+    EXPECT_TRUE(peer.Send(to(group)));
+    EXPECT_TRUE(KernelSees(watcher, to(group))) << group;
+  };
+  std::vector<IpAddress> groups = {Ipv4(239, 1, 2, 3), *ParseIpAddress("ff05::1:3")};
+  passed("239.1.2.3");
+  EXPECT_TRUE(attachment_->SetGroups(groups).empty());
+  EXPECT_EQ(attachment_->groups(), 2u);
+  taken("239.1.2.3");
+  passed("239.1.2.4");
+  groups[0] = Ipv4(239, 1, 2, 4);
+  EXPECT_TRUE(attachment_->SetGroups(groups).empty());
+  passed("239.1.2.3");
+  taken("239.1.2.4");
+
+  // As many as there is room for, in place of those before; of one more it is said that it has none.
+  groups.clear();
+  for (uint8_t i = 0; i <= SLUICE_MAX_GROUPS; ++i) groups.push_back(Ipv4(239, 1, 2, i));
+  const auto problems = attachment_->SetGroups(groups);
+  ASSERT_EQ(problems.size(), 1u);
+  EXPECT_EQ(problems[0].first, IpAddress(Ipv4(239, 1, 2, SLUICE_MAX_GROUPS)));
+  EXPECT_THAT(std::string(problems[0].second.message()), HasSubstr("no place for more than 64"));
+  EXPECT_EQ(attachment_->groups(), size_t{SLUICE_MAX_GROUPS});
+  taken("239.1.2.63");
+  passed("239.1.2.64");
+  EXPECT_TRUE(attachment_->SetGroups({}).empty());
+  passed("239.1.2.63");
+}
+
 TEST_F(AttachmentTest, FollowsAChangeOfTheMac) {
   VethPair veth("near", "far");
   Open(DefaultOptions("near"));
