@@ -3,6 +3,7 @@
 What was in force before it stays; where nothing was, the kernel decides, never nobody.
 """
 
+import re
 import socket
 
 import pytest
@@ -191,3 +192,13 @@ def test_elements_do_not_bring_refused_rules_into_force():
         with growing(sluice, "sluice_dropped_packets_total", interface="h1",
                      reason="firewall_rule"):
             assert not rig.can_ping("h1", "10.77.2.2")
+
+
+def test_reload_says_that_it_changes_at_the_next_start():
+    with Rig() as rig, Sluice(rig, unsupported="refuse") as sluice:
+        sluice.configure(rig.hosts, unsupported="kernel")
+        sluice.hang_up()
+        wait_for(lambda: "reloaded" in sluice.log(), lambda: sluice.log())
+        assert re.search(r"reload: .*\bunsupported\b.* change at the next start only", sluice.log())
+        nft(rig, chain("odd", "drop", ODD_RULE))
+        refused(sluice)

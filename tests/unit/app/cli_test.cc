@@ -167,9 +167,9 @@ TEST_F(CliTest, CheckNamesTheRulesThatSluiceCannotCarryOut) {
                                          << "unsupported: " << unsupported << "\n";
     return Run({"check", "--config", directory_ / "c.yaml"});
   };
-  const std::string head = "table inet t { chain f { type filter hook forward priority 0;\n";
+  const std::string head = "table inet t {\nchain f {\ntype filter hook forward priority 0;\n";
   const std::string odd =
-      head + "iif lan0 accept\nmeta iifgroup 7 counter packets 3 bytes 9 drop\n}}\n";
+      head + "iif lan0 accept\nmeta iifgroup 7 counter packets 3 bytes 9 drop\n}\n}\n";
   const std::string named =
       "nft table inet t, chain f, rule 3 (meta iifgroup): iifgroup 7 counter drop\n";
 
@@ -183,9 +183,9 @@ TEST_F(CliTest, CheckNamesTheRulesThatSluiceCannotCarryOut) {
   EXPECT_EQ(left.err,
             "sluice: warning: connections that meet this rule are left to the kernel: " + named);
 
-  const Outcome fine = check("refuse", head + "iif lan0 accept\n}}\n"
-                             "table netdev n { chain i { type filter hook ingress device lan0 "
-                             "priority 0; udp dport 9 drop; }; }\n");
+  const Outcome fine = check("refuse", head + "iif lan0 accept\n}\n}\n"
+                             "table netdev n {\nchain i {\ntype filter hook ingress device lan0 "
+                             "priority 0;\nudp dport 9 drop\n}\n}\n");
   EXPECT_EQ(fine.code, 0) << fine.err;
   EXPECT_EQ(fine.err + fine.out, directory_ / "c.yaml" + ": the configuration is valid\n");
   EXPECT_TRUE(test::NetworkNamespace::TryNft("create table inet t")) << "nothing was loaded";
