@@ -5,44 +5,14 @@
 #include <ostream>
 #include <utility>
 
+#include "app/check.h"
 #include "app/explain.h"
 #include "app/show.h"
-#include "app/startup_checks.h"
 #include "app/trace.h"
 #include "app/version.h"
-#include "control/config.h"
-#include "control/nft/nft_file.h"
 
 namespace sluice::app {
 namespace {
-
-// nft and the kernel are asked whether they would take the rules, which only root may.
-absl::Status CheckRules(const std::string& file) {
-  if (file.empty()) return absl::OkStatus();
-  return CheckPrivileges().ok() ? control::nft::CheckNftFile(file)
-                                : control::nft::CheckNftFileReadable(file);
-}
-
-int Check(const std::string& path, std::ostream& out, std::ostream& err) {
-  const control::ConfigFileResult loaded = control::LoadConfig(path);
-  if (!loaded.unreadable.empty()) {
-    err << "sluice: " << loaded.unreadable << "\n";
-    return kExitUsage;
-  }
-  for (const control::ConfigError& error : loaded.result.errors) err << ToString(error) << "\n";
-  if (!loaded.result.errors.empty()) return kExitUsage;
-  if (const absl::Status rules = CheckRules(loaded.result.config->linux_setup.nftables);
-      !rules.ok()) {
-    err << "sluice: " << rules.message() << "\n";
-    return kExitUsage;
-  }
-  out << path << ": the configuration is valid\n";
-  if (!loaded.result.config->linux_setup.nftables.empty() && !CheckPrivileges().ok()) {
-    out << loaded.result.config->linux_setup.nftables
-        << ": can be read; whether nft takes it is checked as root only\n";
-  }
-  return kExitOk;
-}
 
 // Everything that the command line can say.
 struct Arguments {
@@ -58,10 +28,7 @@ struct Arguments {
 
 void DescribeShow(CLI::App& app, Arguments& a) {
   CLI::App* show = app.add_subcommand("show", "Show what the running sluice knows");
-  show->add_option("what", a.show.what,
-                   "status, interfaces, routes, neighbors, workers, drops, rules, flows or nat")
-      ->type_name("WHAT")
-      ->required();
+  show->add_option("what", a.show.what, WhatHelp())->type_name("WHAT")->required();
   show->add_option("filter", a.words,
                    "flows: only those, such as: ip saddr 10.0.0.0/8 tcp dport 443 status assured")
       ->type_name("FILTER");
@@ -69,8 +36,7 @@ void DescribeShow(CLI::App& app, Arguments& a) {
   show->add_flag("--all", a.show.all, "drops: also reasons that never occurred");
   show->add_option("--destination", a.show.destination, "routes: the one that ADDRESS would take")
       ->type_name("ADDRESS");
-  show->add_option("--limit", a.show.limit, "routes, flows, nat: at most N (1000, 1000, 100)")
-      ->type_name("N");
+  show->add_option("--limit", a.show.limit, LimitHelp())->type_name("N");
   show->add_option("--sort", a.show.sort, "flows: the largest first, by bytes, packets or timeout")
       ->type_name("BY")
       ->check(CLI::IsMember({"bytes", "packets", "timeout"}));

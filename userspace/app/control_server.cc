@@ -129,7 +129,7 @@ void ControlServer::HandleViews(telemetry::ViewSource& source) {
   });
   Handle("/v1/services", [&](const Query&) { return ToJson(source.Services()); });
   Handle("/v1/sockets", [&](const Query& query) -> absl::StatusOr<std::string> {
-    uint64_t limit = 1000;
+    uint64_t limit = telemetry::kSocketLimit;
     for (const auto& [key, value] : query) {
       if (key != "limit") return UnknownParameter(key);
       const absl::Status read = ReadLimit(value, telemetry::kMaxSocketLimit, &limit);

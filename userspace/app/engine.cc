@@ -116,6 +116,7 @@ absl::Status Engine::FollowKernel() {
     next_sysctls_ = MonotonicNow();
   }
   if ((changes & control::mirror_change::kSysctls) != 0) publish |= ReadSysctls();
+  const bool kernel_decided = firewall_->LeavesAllToKernel();
   const auto rules_changed = FollowFirewall();
   if (!rules_changed.ok()) return rules_changed.status();
   const bool install = PrepareEarly(*rules_changed);
@@ -126,6 +127,7 @@ absl::Status Engine::FollowKernel() {
   presence_changed_ = false;
   if (*rules_changed) {
     AdoptRules();
+    if (kernel_decided) TakeOverConnections();  // those that began meanwhile
   } else if (install) {
     MeetSnapshot();
   }
@@ -144,7 +146,7 @@ absl::StatusOr<bool> Engine::FollowFirewall() {
   const auto changed = firewall_->Run(now);
   if (!changed.ok()) return changed.status();
   const bool others = netfilter_->Run(now);
-  if (*changed || others) JudgeFirewall();
+  if (firewall_->kernel_rules_changed() || others) JudgeFirewall();
   return *changed;
 }
 
@@ -152,6 +154,15 @@ absl::StatusOr<bool> Engine::FollowFirewall() {
 void Engine::JudgeFirewall() {
   control::FirewallPresence presence = control::nft::JudgeRuleset(firewall_->kernel_ruleset());
   Merge(netfilter_->presence(), presence);
+  if (firewall_->LeavesAllToKernel()) {
+    Merge({.forward4 = true,
+           .forward6 = true,
+           .input4 = true,
+           .input6 = true,
+           .reasons = {"the nftables ruleset is refused (unsupported: refuse), and there is none "
+                       "before it"}},
+          presence);
+  }
   if (presence == presence_) return;
   const bool announce = presence.reasons != presence_.reasons && forwarding_;
   presence_ = std::move(presence);
@@ -339,12 +350,13 @@ void Engine::Reload() {
   control::Config config = std::move(*file.result.config);
   if (config.workers != config_.workers || config.limits != config_.limits ||
       config.metrics != config_.metrics || config.early_filter != config_.early_filter ||
-      config.flow_offload != config_.flow_offload) {
-    LogWarning("reload: workers, limits, metrics, early_filter and flow_offload change at the next "
-               "start only");
+      config.flow_offload != config_.flow_offload || config.unsupported != config_.unsupported) {
+    LogWarning("reload: workers, limits, metrics, unsupported, early_filter and flow_offload change "
+               "at the next start only");
     config.workers = config_.workers;
     config.limits = config_.limits;
     config.metrics = config_.metrics;
+    config.unsupported = config_.unsupported;
     config.early_filter = config_.early_filter;
     config.flow_offload = config_.flow_offload;
   }

@@ -7,23 +7,10 @@
 #include "absl/strings/str_join.h"
 #include "app/clock.h"
 #include "app/log.h"
+#include "app/unsupported_rules.h"
 
 namespace sluice::app {
 namespace {
-
-// Each only once, however many rules use it.
-std::vector<std::string> UnsupportedRules(const tables::Ruleset& ruleset) {
-  std::vector<std::string> lines;
-  for (const tables::UnsupportedExpression& u : ruleset.unsupported()) {
-    const tables::RuleInfo& rule = ruleset.rule(u.rule);
-    const tables::ChainInfo& chain = ruleset.chain(rule.chain);
-    lines.push_back(absl::StrCat("nft table ", chain.table, ", chain ", chain.name, ", rule ",
-                                 rule.handle, ": ", u.name));
-  }
-  std::sort(lines.begin(), lines.end());
-  lines.erase(std::unique(lines.begin(), lines.end()), lines.end());
-  return lines;
-}
 
 // What packets add to sets is gathered for so long, and so many go at once: 5,000 a second, which costs
 // the control thread about a hundredth of its time.
@@ -92,8 +79,11 @@ absl::StatusOr<bool> FirewallControl::Run(Nanos now) {
   if (!change.ok()) return change.status();
   bool changed = false;
   only_packets_elements_ = !change->has_value();
-  if (change->has_value() && mirror_->consistent()) {
+  kernel_rules_changed_ = change->has_value() && mirror_->consistent();
+  if (kernel_rules_changed_) {
+    const std::string refused_before = refusal_;
     changed = Compile(**change, now);
+    if (!refusal_.empty() && refusal_ != refused_before) LogError("{}", refusal_);
     const bool first = model_change_.known && !model_change_.change.structure &&
                        model_change_.change.sets.empty();
     model_change_.known = first;
@@ -102,8 +92,10 @@ absl::StatusOr<bool> FirewallControl::Run(Nanos now) {
     model_change_.known = false;
   }
   if (!events_.empty()) {
-    // Without a ruleset in force they are of one that has gone, and must not bring it back.
-    auto with = current_ != nullptr ? compiler_.ApplyEvents(events_, now) : nullptr;
+    // Without a ruleset in force they are of one that has gone, and must not bring it back. The
+    // compiler's last one may be refused: they must not bring that into force.
+    const bool in_force = current_ != nullptr && refusal_.empty();
+    auto with = in_force ? compiler_.ApplyEvents(events_, now) : nullptr;
     NoteUnwritten();
     events_.clear();
     if (with != nullptr) changed |= Install(std::move(with));
@@ -164,19 +156,25 @@ void FirewallControl::WriteElements(Nanos now) {
 }
 
 bool FirewallControl::Compile(const control::nft::RulesetChange& change, Nanos now) {
+  // Elements are no remedy for a rule that was refused, and the ruleset in force, if there is one, is
+  // another than the one that they are of.
+  if (!change.structure && !refusal_.empty()) return false;
   const Nanos started = MonotonicNow();
   const control::nft::Ruleset& model = mirror_->ruleset();
   std::shared_ptr<const tables::Ruleset> next;
   if (!change.structure && current_ != nullptr) {
     next = compiler_.ApplyElements(model, change.sets, now);
   }
-  if (next == nullptr && HasRules(model)) next = compiler_.Compile(model, now);
+  const bool whole = next == nullptr;
+  if (whole && HasRules(model)) next = compiler_.Compile(model, now);
   last_compile_seconds_ = (MonotonicNow() - started).seconds();
   if (next == nullptr) {  // the last table has gone
     refusal_.clear();
+    announced_.clear();
+    WarnServices();
     return current_ != nullptr && Install(nullptr);
   }
-  if (change.structure && !Accept(*next)) return false;
+  if (whole && !Accept(*next)) return false;
   return Install(std::move(next));
 }
 
@@ -199,19 +197,17 @@ void FirewallControl::WarnServices() {
              absl::StrJoin(announced_, "; "));
 }
 
-// Says what Sluice leaves to the kernel, or why it does not take the ruleset.
+// Says what Sluice leaves to the kernel, or notes why it does not take the ruleset.
 bool FirewallControl::Accept(const tables::Ruleset& ruleset) {
   const std::vector<std::string> unsupported = UnsupportedRules(ruleset);
   if (!unsupported.empty() && refuse_) {
-    refusal_ = absl::StrCat("the ruleset is not taken (unsupported: refuse): ",
-                            absl::StrJoin(unsupported, "; "));
-    LogError("{}", refusal_);
+    refusal_ = RefusalOf(unsupported);
     return false;
   }
   refusal_.clear();
   for (const std::string& line : unsupported) {
     if (std::find(announced_.begin(), announced_.end(), line) != announced_.end()) continue;
-    LogWarning("{}: connections that meet it are left to the kernel", line);
+    LogWarning("connections that meet this rule are left to the kernel: {}", line);
   }
   announced_ = unsupported;
   WarnServices();

@@ -4,7 +4,7 @@
 // A new ruleset is built aside; PublishSnapshot hands it to the workers with everything else that
 // packets are judged by, so that one packet sees one generation. With `unsupported: refuse` a ruleset
 // with rules that Sluice cannot carry out is not taken: the one before stays in force, and the log
-// says which rules they are.
+// says which rules they are. Where there is none before it, everything is left to the kernel.
 //
 // What packets add to sets is also written into the kernel's (control/nft/set_writer.h), a while later
 // and at a bounded rate; what does not fit, a flood of new elements, is in Sluice alone.
@@ -37,7 +37,7 @@ namespace sluice::app {
 
 class FirewallControl {
  public:
-  // Reads and compiles what is there.
+  // Reads and compiles what is there. FailedPrecondition: it is refused (`unsupported: refuse`).
   static absl::StatusOr<std::unique_ptr<FirewallControl>> Open(const control::Config& config,
                                                                uint32_t workers, uint64_t seed,
                                                                Nanos now);
@@ -51,6 +51,9 @@ class FirewallControl {
   absl::StatusOr<bool> Run(Nanos now);
   // Of the last Run: nothing is new but elements that packets have added.
   bool only_packets_elements() const { return only_packets_elements_; }
+
+  // Of the last Run: kernel_ruleset() is another one, whether it was taken or not.
+  bool kernel_rules_changed() const { return kernel_rules_changed_; }
 
   // What has changed in kernel_ruleset() since the last call. With `known` false: anything.
   struct ModelChange {
@@ -78,6 +81,8 @@ class FirewallControl {
   const control::nft::Ruleset& kernel_ruleset() const { return mirror_->ruleset(); }
   // Why the last ruleset was not taken; empty: it was.
   const std::string& refusal() const { return refusal_; }
+  // The kernel has rules that were not taken, and there is nothing before them that is in force.
+  bool LeavesAllToKernel() const { return current_ == nullptr && !refusal_.empty(); }
   double last_compile_seconds() const { return last_compile_seconds_; }
 
  private:
@@ -115,6 +120,7 @@ class FirewallControl {
   std::vector<stages::LogRecord> logged_;
   ModelChange model_change_{.known = false, .change = {}};
   bool only_packets_elements_ = false;
+  bool kernel_rules_changed_ = false;
   std::string refusal_;
   std::vector<std::string> announced_;  // unsupported rules that the log has named
   std::vector<std::string> announced_to_services_;  // likewise, as a matter of theirs

@@ -85,14 +85,13 @@ std::string KindText(const NatOp& nat) {
   return "nat";
 }
 
-// Without the tabs in front and the handle behind.
+}  // namespace
+
 std::string BareText(const telemetry::RuleLineView& line) {
   const size_t begin = std::min(line.text.find_first_not_of('\t'), line.text.size());
   const size_t end = line.text.rfind(" # handle ");
   return line.text.substr(begin, end == std::string::npos ? end : end - begin);
 }
-
-}  // namespace
 
 std::string_view TableFamilyName(uint8_t family) {
   for (const FamilyName& f : kFamilies) {

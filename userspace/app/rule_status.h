@@ -41,6 +41,9 @@ RuleNames RuleNamesOf(const tables::Ruleset& ruleset);
 // For AnnotateListing. `ruleset` must outlive it.
 telemetry::RuleStatusSource StatusSourceOf(const tables::Ruleset& ruleset, EarlyCounts early);
 
+// A listed rule's text without the tabs in front and the handle behind.
+std::string BareText(const telemetry::RuleLineView& line);
+
 // How many rules there are, and where they run.
 telemetry::FirewallView FirewallViewOf(const tables::Ruleset& ruleset,
                                        const tables::EarlyLeftOut* left_out);

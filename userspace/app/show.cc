@@ -42,18 +42,19 @@ absl::StatusOr<std::string> FlowTable(const std::string& json, const ShowOptions
 struct What {
   std::string_view name;
   absl::StatusOr<std::string> (*table)(const std::string& json, const ShowOptions& options);
+  uint64_t limit = 0;  // what the running sluice takes without --limit; 0: it shows everything
 };
 constexpr What kWhats[] = {
     {"status", Table<telemetry::StatusView>},
     {"interfaces", Table<std::vector<telemetry::InterfaceView>>},
-    {"routes", Table<telemetry::RoutesView>},
+    {"routes", Table<telemetry::RoutesView>, telemetry::kRouteLimit},
     {"neighbors", Table<std::vector<telemetry::NeighborView>>},
     {"workers", Table<std::vector<telemetry::WorkerView>>},
     {"drops", DropTable},
     {"rules", Table<telemetry::RulesView>},
-    {"flows", FlowTable},
-    {"nat", Table<telemetry::NatView>},
-    {"sockets", Table<telemetry::SocketsView>},
+    {"flows", FlowTable, telemetry::kFlowLimit},
+    {"nat", Table<telemetry::NatView>, telemetry::kNatLimit},
+    {"sockets", Table<telemetry::SocketsView>, telemetry::kSocketLimit},
     {"services", Table<std::vector<telemetry::ServiceView>>},
 };
 
@@ -66,6 +67,14 @@ int UnknownWhat(std::ostream& err, const std::string& what) {
   std::string known;
   for (const What& w : kWhats) known += " " + std::string(w.name);
   return BadUsage(err, "show: unknown \"" + what + "\"; there are:" + known);
+}
+
+std::string LimitedWhats() {
+  std::string names;
+  for (const What& w : kWhats) {
+    if (w.limit != 0) names += (names.empty() ? "" : ", ") + std::string(w.name);
+  }
+  return names;
 }
 
 // %-escapes what a query may not hold.
@@ -84,12 +93,10 @@ std::string Escaped(const std::string& text) {
 }
 
 // The options that belong to some views only.
-std::string MisplacedOption(const ShowOptions& options, std::string_view what) {
+std::string MisplacedOption(const ShowOptions& options, const What& view) {
+  const std::string_view what = view.name;
   if (options.destination && what != "routes") return "--destination belongs to: show routes";
-  if (options.limit && what != "routes" && what != "flows" && what != "nat" &&
-      what != "sockets") {
-    return "--limit belongs to: show routes, flows, nat, sockets";
-  }
+  if (options.limit && view.limit == 0) return "--limit belongs to: show " + LimitedWhats();
   if (options.all && what != "drops") return "--all belongs to: show drops";
   if (options.sort && what != "flows") return "--sort belongs to: show flows";
   if (options.conntrack && what != "flows") return "--conntrack belongs to: show flows";
@@ -124,6 +131,23 @@ absl::StatusOr<std::string> PathOf(const ShowOptions& options) {
 
 }  // namespace
 
+std::string WhatHelp() {
+  std::string text;
+  for (const What& w : kWhats) {
+    if (&w != std::begin(kWhats)) text += &w == std::end(kWhats) - 1 ? " or " : ", ";
+    text += w.name;
+  }
+  return text;
+}
+
+std::string LimitHelp() {
+  std::string limits;
+  for (const What& w : kWhats) {
+    if (w.limit != 0) limits += (limits.empty() ? "" : ", ") + std::to_string(w.limit);
+  }
+  return LimitedWhats() + ": at most N (" + limits + ")";
+}
+
 int Fail(std::ostream& err, const absl::Status& status) {
   err << "sluice: " << std::string(status.message()) << "\n";
   switch (status.code()) {
@@ -140,7 +164,7 @@ int Show(const ShowOptions& options, std::ostream& out, std::ostream& err) {
   const auto* what = std::find_if(std::begin(kWhats), std::end(kWhats),
                                   [&](const What& w) { return w.name == options.what; });
   if (what == std::end(kWhats)) return UnknownWhat(err, options.what);
-  if (const std::string problem = MisplacedOption(options, what->name); !problem.empty()) {
+  if (const std::string problem = MisplacedOption(options, *what); !problem.empty()) {
     return BadUsage(err, problem);
   }
   const auto path = PathOf(options);

@@ -19,11 +19,15 @@ struct ShowOptions {
   bool json = false;
   bool all = false;                        // drops: also those at 0
   std::optional<std::string> destination;  // routes
-  std::optional<uint64_t> limit;           // routes, flows, nat
+  std::optional<uint64_t> limit;           // those with a default (LimitHelp)
   std::string filter;                      // flows (flow_filter.h)
   std::optional<std::string> sort;         // flows: bytes, packets, timeout
   bool conntrack = false;                  // flows: lines as conntrack -L has them
 };
+
+// For the help: "status, interfaces, ... or services", and what --limit is about.
+std::string WhatHelp();
+std::string LimitHelp();
 
 // Prints what went wrong; the exit code that goes with it.
 int Fail(std::ostream& err, const absl::Status& status);

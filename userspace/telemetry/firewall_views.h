@@ -78,10 +78,11 @@ struct FlowView {
 enum class FlowSort : uint8_t { kNone, kBytes, kPackets, kTimeout };  // the largest first
 std::optional<FlowSort> ParseFlowSort(std::string_view word);          // bytes packets timeout
 
+inline constexpr uint64_t kFlowLimit = 1000;  // what is shown when nobody says
 struct FlowQuery {
   std::string filter;  // see app/flow_filter.h; empty: all
   FlowSort sort = FlowSort::kNone;
-  uint64_t limit = 1000;
+  uint64_t limit = kFlowLimit;
 };
 inline constexpr uint64_t kMaxFlowLimit = 100'000;
 
@@ -132,8 +133,9 @@ struct NatView {
 
 inline constexpr size_t kMaxNatAddresses = 1000;
 
+inline constexpr uint64_t kNatLimit = 100;  // what is shown when nobody says
 struct NatQuery {
-  uint64_t limit = 100;  // of the translated flows
+  uint64_t limit = kNatLimit;  // of the translated flows
 };
 
 // A packet whose way through Sluice is asked for.

@@ -47,6 +47,7 @@ struct SocketsView {
   bool truncated = false;  // there are more than the limit let through
   std::vector<SocketView> sockets;
 };
+inline constexpr uint64_t kSocketLimit = 1000;  // what is shown when nobody says
 inline constexpr uint64_t kMaxSocketLimit = 100'000;
 
 struct BackendView {

@@ -141,9 +141,10 @@ struct RouteView {
   std::string not_served_by;  // why it is left to the kernel; empty when served
 };
 
+inline constexpr uint64_t kRouteLimit = 1000;  // what is shown when nobody says
 struct RouteFilter {
   std::optional<IpAddress> destination;  // the route that this address would take
-  uint64_t limit = 1000;
+  uint64_t limit = kRouteLimit;
 };
 inline constexpr uint64_t kMaxRouteLimit = 100'000;
 

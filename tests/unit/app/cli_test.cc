@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "app/control_server.h"
+#include "support/network_namespace.h"
 #include "unit/app/fake_views.h"
 
 namespace sluice::app {
@@ -60,7 +61,21 @@ TEST_F(CliTest, HelpAndVersion) {
        {"run", "check", "wait-ready", "show", "explain", "trace", "--control"}) {
     EXPECT_THAT(help.out, HasSubstr(word));
   }
-  EXPECT_EQ(Run({"show", "--help"}).code, 0);
+}
+
+TEST_F(CliTest, TheHelpOfShowHasWhatThereIs) {
+  const Outcome help = Run({"show", "--help"});
+  EXPECT_EQ(help.code, 0);
+  const std::string list = Run({"show", "everything"}).err;  // ... there are: status interfaces ...
+  const std::string marker = "there are:";
+  ASSERT_THAT(list, HasSubstr(marker));
+  std::istringstream words(list.substr(list.find(marker) + marker.size()));
+  size_t count = 0;
+  for (std::string what; words >> what; ++count) {
+    EXPECT_THAT(help.out, ::testing::ContainsRegex("[ ,]" + what + "(,| or |\n)"));
+  }
+  EXPECT_GE(count, 11u);
+  EXPECT_THAT(help.out, HasSubstr("routes, flows, nat, sockets: at most N (1000, 1000, 100, 1000)"));
 }
 
 TEST_F(CliTest, BadUsageIsTwo) {
@@ -138,6 +153,46 @@ TEST_F(CliTest, Check) {
   const Outcome missing = Run({"check", "--config", directory_ / "none.yaml"});
   EXPECT_EQ(missing.code, 2);
   EXPECT_THAT(missing.err, StartsWith("sluice: cannot read configuration file "));
+}
+
+// The rules are compiled where nothing depends on them.
+TEST_F(CliTest, CheckNamesTheRulesThatSluiceCannotCarryOut) {
+  const test::NetworkNamespace network;
+  test::NetworkNamespace::Ip("link add lan0 type veth peer name far0\n");
+  const std::string rules = directory_ / "rules.nft";
+  const auto check = [&](const std::string& unsupported, const std::string& text) {
+    std::ofstream(rules) << text;
+    std::ofstream(directory_ / "c.yaml") << "interfaces: [{name: lan0}]\n"
+                                         << "linux: {nftables: rules.nft}\n"
+                                         << "unsupported: " << unsupported << "\n";
+    return Run({"check", "--config", directory_ / "c.yaml"});
+  };
+  const std::string head = "table inet t {\nchain f {\ntype filter hook forward priority 0;\n";
+  const std::string odd =
+      head + "iif lan0 accept\nmeta iifgroup 7 counter packets 3 bytes 9 drop\n}\n}\n";
+  const std::string named =
+      "nft table inet t, chain f, rule 3 (meta iifgroup): iifgroup 7 counter drop\n";
+
+  const Outcome refused = check("refuse", odd);
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_EQ(refused.out, "");
+  EXPECT_EQ(refused.err, "sluice: the ruleset is not taken (unsupported: refuse): " + named);
+  const Outcome left = check("kernel", odd);
+  EXPECT_EQ(left.code, 0);
+  EXPECT_THAT(left.out, HasSubstr("the configuration is valid\n"));
+  EXPECT_EQ(left.err,
+            "sluice: warning: connections that meet this rule are left to the kernel: " + named);
+
+  const Outcome fine = check("refuse", head + "iif lan0 accept\n}\n}\n"
+                             "table netdev n {\nchain i {\ntype filter hook ingress device lan0 "
+                             "priority 0;\nudp dport 9 drop\n}\n}\n");
+  EXPECT_EQ(fine.code, 0) << fine.err;
+  EXPECT_EQ(fine.err + fine.out, directory_ / "c.yaml" + ": the configuration is valid\n");
+  EXPECT_TRUE(test::NetworkNamespace::TryNft("create table inet t")) << "nothing was loaded";
+  // What builds on rules that are there cannot be tried without them.
+  const Outcome more = check("refuse", "add chain inet t more\n");
+  EXPECT_EQ(more.code, 0) << more.err;
+  EXPECT_THAT(more.out, HasSubstr("the configuration is valid\n" + rules + ": which of its rules"));
 }
 
 TEST_F(CliTest, NotRunningIsThree) {

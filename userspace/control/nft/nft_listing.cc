@@ -15,10 +15,11 @@ struct FreeContext {
 
 }  // namespace
 
-absl::StatusOr<std::string> ListNftRuleset() {
+absl::StatusOr<std::string> ListNftRuleset(NftListing listing) {
   const std::unique_ptr<nft_ctx, FreeContext> nft(nft_ctx_new(NFT_CTX_DEFAULT));
   if (nft == nullptr) return absl::ResourceExhaustedError("no memory for libnftables");
-  nft_ctx_output_set_flags(nft.get(), NFT_CTX_OUTPUT_HANDLE | NFT_CTX_OUTPUT_TERSE);
+  const unsigned state = listing == NftListing::kStateless ? NFT_CTX_OUTPUT_STATELESS : 0;
+  nft_ctx_output_set_flags(nft.get(), NFT_CTX_OUTPUT_HANDLE | NFT_CTX_OUTPUT_TERSE | state);
   nft_ctx_buffer_output(nft.get());
   nft_ctx_buffer_error(nft.get());
   if (nft_run_cmd_from_buffer(nft.get(), "list ruleset") != 0) {
