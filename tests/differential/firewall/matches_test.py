@@ -8,7 +8,8 @@ import re
 
 import pytest
 
-from traffic import addressed, mixed
+import wire
+from traffic import Hosts, addressed, mixed
 from twins import SluiceTwin
 
 # What the objects are that a match may refer to, with <4> and <6> for addresses of the round.
@@ -220,3 +221,35 @@ def test_a_match_of_the_kernels(twins, match, family):
     twins.check(match, counters=False)
     assert not sluice or twins.other.metric("sluice_punts_total",
                                             reason="unsupported_rule") > before
+
+
+@pytest.mark.parametrize("state, twice", [("", 4), ("ct state new,established ", 1)],
+                         ids=["each packet", "a connection's first"])
+def test_rules_before_one_of_the_kernels_apply_twice(twins, state, twice):
+    """README, How it differs from the kernel."""
+    twins.load(f"""
+table inet t {{
+  set seen {{ type ipv4_addr; size 100; flags dynamic; }}
+  chain c {{
+    type filter hook forward priority 0; policy accept;
+    {state}counter
+    limit rate 1/day burst 3 packets counter
+    quota 150 bytes counter
+    add @seen {{ ip saddr }} counter
+    meta iifgroup 5 counter
+    counter
+  }}
+}}
+""")
+    hosts = Hosts(twins, 4)
+    for _ in range(4):
+        twins.send("left", wire.udp(hosts.left(1), hosts.wan(1), 4000, 53, bytes(22)))
+    twins.finish()
+    once = [4, 3, 3, 4, 0, 4]  # what each rule counts
+    again = [min(count, twice) for count in once[:4]] + [0, 0]
+    if not isinstance(twins.other, SluiceTwin):
+        again = [0] * 6
+    for side, more in zip(twins.sides, ([0] * 6, again)):
+        counts = sorted((key[3], count[0]) for key, count in side.counts().items())
+        assert [count for _, count in counts] == [a + b for a, b in zip(once, more)], side.name
+    twins.check("frames", counters=False)
