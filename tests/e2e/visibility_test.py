@@ -113,12 +113,16 @@ def logged(router):
     return [line for line in router.log.read_text().splitlines() if "refused: " in line]
 
 
-def test_log_rules_are_in_the_log_and_counted(router):
-    assert not logged(router)
+def test_what_rules_log_and_add_to_sets(router):
+    """By rules that were there before Sluice: the log, its counter, and the kernel's set."""
+    def added():
+        return "10.77.2.2 " in on("router", "nft", "list", "set", "inet", "home", "opened4").stdout
+    assert not logged(router) and not added()
     on("wan0", "ping", "-c", "1", "-W", "0.1", "10.77.1.2", check=False)
     end = time.monotonic() + 20
-    while not logged(router) and time.monotonic() < end:
+    while not (logged(router) and added()) and time.monotonic() < end:
         time.sleep(0.02)
+    assert added()
     (line,) = logged(router)
     assert re.search(r"refused: IN=wan0 OUT=lan0 .*SRC=10\.77\.2\.2 DST=10\.77\.1\.2 .*TTL=63 "
                      r".*PROTO=ICMP TYPE=8 CODE=0", line), line
