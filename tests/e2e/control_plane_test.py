@@ -1,12 +1,14 @@
 """Linux as the control plane: what ip, sysctl and nft change takes effect while Sluice runs."""
 
 import contextlib
+import itertools
 import json
+import socket
 
 import pytest
 
 from programs import url
-from rig import Rig, Sluice, answered, growing, wait_for
+from rig import Rig, Sluice, answered, growing, inside, wait_for
 
 H1 = {4: "10.77.1.2", 6: "fd77:0:0:1::2"}
 H2 = {4: "10.77.2.2", 6: "fd77:0:0:2::2"}
@@ -287,6 +289,42 @@ table ip nat {
     rig.run("h1", "ip", "addr", "del", "172.31.0.1/32", "dev", "lo")
     rig.run("h2", "ip", "route", "del", "blackhole", "172.31.0.1")
     ip(rig, "route", "del", "172.31.0.1")
+
+
+def test_timeouts_of_connections(rig, sluice):
+    """The kernel's, which are followed, unless the configuration has its own."""
+    ports = itertools.count(20000)
+
+    def timeout_is(low, high):
+        """Of an unanswered datagram's connection. (h2 has nobody there, and its error is no answer.)"""
+        port = next(ports)
+        with inside(rig.namespace("h1")):
+            s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with s:
+            s.bind((H1[4], port))
+            s.sendto(b"?", (H2[4], 9))
+        flows = sluice.show("flows", "udp", "sport", str(port))["flows"]
+        return len(flows) == 1 and low < flows[0]["timeout_seconds"] <= high
+
+    def configure(**sections):
+        reloads = sluice.log().count("reloaded")
+        sluice.configure(rig.hosts, **sections)
+        sluice.hang_up()
+        wait_for(lambda: sluice.log().count("reloaded") > reloads, "the configuration is reloaded")
+
+    with nftables(rig, """
+table inet guard {
+  chain forward { type filter hook forward priority 0; policy accept; ct state new counter; }
+}
+"""):
+        wait_for(lambda: has_rules(sluice), "the rules are seen")
+        wait_for(lambda: timeout_is(20, 30), "the kernel's default")
+        rig.sysctl("router", "net.netfilter.nf_conntrack_udp_timeout=90")
+        wait_for(lambda: timeout_is(80, 90), "the sysctl is followed", seconds=20)
+        configure(timeouts={"udp": "7s"})
+        assert timeout_is(4, 7)
+        configure()
+        assert timeout_is(80, 90)
 
 
 @FAMILIES

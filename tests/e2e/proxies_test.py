@@ -342,3 +342,24 @@ def test_dns_forwarder(rig, sluice, resolvers, family):
     wait_for(lambda: backends(sluice, "dns", "down") == 1, "the dead one is found out")
     assert ask(50) == {RESOLVERS["h2"]}
     assert failed(sluice, "dns", "no_backend") == 0
+
+
+def test_sockets_towards_backends_name_their_service(rig, sluice, resolvers):
+    def owners(protocol, remote, state):
+        return {s["service"] for s in sluice.show("sockets")["sockets"] if
+                (s["protocol"], s["remote"], s["state"]) == (protocol, remote, state)}
+
+    with backend(rig, echo), connected(rig, 4, 81) as s:
+        s.sendall(b"x")
+        assert s.recv(1) == b"x"
+        assert owners("tcp", "10.77.2.2:9000", "ESTABLISHED") == {"raw"}
+    wait_for(lambda: backends(sluice, "dns", "up") == 2, "both are up")
+    rig.run("h1", "kdig", f"@{ROUTER[4]}", "+short", "a.test", "b.test", "c.test", "d.test")
+    for host in ("2", "3"):
+        assert owners("udp", f"10.77.{host}.2:53", "CONNECTED") == {"dns"}
+    # A check that waits for its answer.
+    rig.run("h3", "nft", "add table inet lost; add chain inet lost in "
+            "{ type filter hook input priority 0; }; add rule inet lost in tcp dport 53 drop")
+    wait_for(lambda: owners("tcp", "10.77.3.2:53", "SYN-SENT") == {"dns"}, "a check is seen")
+    rig.run("h3", "nft", "delete table inet lost")
+    wait_for(lambda: backends(sluice, "dns", "up") == 2, "it is back")

@@ -78,15 +78,17 @@ class Rig:
     """Use it as a context manager; at the end every process in the namespaces is gone too."""
 
     def __init__(self, hosts=2, queues=1):
+        """`hosts`: how many, or their names."""
         self.name = f"e2e{os.getpid()}-{next(_rig_numbers)}"
-        self.hosts = [f"h{i}" for i in range(1, hosts + 1)]
+        self.hosts = ([f"h{i}" for i in range(1, hosts + 1)] if isinstance(hosts, int)
+                      else list(hosts))
         # Short, since the path of a Unix socket must be.
         self.directory = tempfile.mkdtemp(prefix="sluice-e2e-")
         self._queues = queues
         self._processes = []
 
     def __enter__(self):
-        run(RIG, "up", "--name", self.name, "--hosts", str(len(self.hosts)),
+        run(RIG, "up", "--name", self.name, "--hosts", ",".join(self.hosts),
             "--queues", str(self._queues))
         return self
 

@@ -14,8 +14,8 @@ import threading
 
 import pytest
 
-from programs import FileServer
-from rig import Rig, Sluice, growing, input_chain, inside, wait_for
+from programs import DnsServer, FileServer
+from rig import SOURCE, Rig, Sluice, growing, input_chain, inside, wait_for
 
 ROUTER = {4: "10.77.1.1", 6: "fd77:0:0:1::1"}
 FAMILIES = pytest.mark.parametrize("family", [4, 6], ids=["ipv4", "ipv6"])
@@ -535,3 +535,62 @@ def counted_rules(sluice):
     metrics = sluice.metrics()
     return [{"rule": labels["rule"], "packets": value} for name, labels, value in metrics.series
             if name == "sluice_rule_packets_total"]
+
+
+# What config/ shows, with the interfaces and addresses that it has.
+
+
+def pasted(rig, name):
+    sluice = Sluice(rig)
+    with open(os.path.join(SOURCE, "config", name), encoding="utf-8") as file:
+        rig.write(os.path.basename(sluice.config), file.read())
+    return sluice
+
+
+def backends_up(sluice, name):
+    return sum(b["health"] == "up" for b in service(sluice, name)["backends"])
+
+
+def test_the_load_balancer_of_config():
+    with Rig(hosts=("client", "web1", "web2")) as rig:
+        servers = {}
+        for host in ("web1", "web2"):
+            os.mkdir(rig.path(host))
+            rig.write(f"{host}/name", host)
+            servers[host] = rig.serve(host, 8080, "/usr/bin/python3", "-m", "http.server", "8080",
+                                      "--directory", rig.path(host))
+
+        def ask(family):
+            address = ROUTER[4] if family == 4 else f"[{ROUTER[6]}]"
+            return rig.run("client", "curl", "-sgf", "-m", "10", f"http://{address}/name").stdout
+
+        with pasted(rig, "load-balancer.yaml") as sluice:
+            wait_for(lambda: backends_up(sluice, "web") == 2, "the servers are checked")
+            for family in (4, 6):
+                assert sorted(ask(family) for _ in range(4)) == ["web1"] * 2 + ["web2"] * 2
+            said = rig.run("client", "curl", "-sf", "-m", "10", f"http://{ROUTER[4]}:8081/healthz")
+            assert said.stdout.strip() == "ok"
+            rig.end(servers["web1"])  # whoever is sent to it is sent on
+            assert {ask(4) for _ in range(4)} == {"web2"}
+            wait_for(lambda: backends_up(sluice, "web") == 1, "it is taken out")
+            sluice.check_accounts()
+
+
+def test_the_dns_forwarder_of_config():
+    with Rig(hosts=("lan0", "wan0")) as rig:
+        rig.batch("router", "address add 192.168.1.1/24 dev lan0",
+                  *(f"route add {resolver} via 10.77.2.2"
+                    for resolver in ("192.0.2.53", "198.51.100.53")))
+        rig.batch("lan0", "address add 192.168.1.2/24 dev eth0")
+        rig.batch("wan0", "address add 192.0.2.53/32 dev lo", "address add 198.51.100.53/32 dev lo")
+        DnsServer(rig, "wan0")
+        with pasted(rig, "dns-forwarder.yaml") as sluice:
+            for name, how in (("dns", "+notcp"), ("dns-tcp", "+tcp")):
+                wait_for(lambda name=name: backends_up(sluice, name) == 2, "they are checked")
+                for _ in range(4):
+                    said = rig.run("lan0", "kdig", "@192.168.1.1", how, "+short", "name.example")
+                    assert said.stdout.strip() == DnsServer.ANSWER
+                assert [b["total"] for b in service(sluice, name)["backends"]] == [2, 2]
+            # Sessions end with their answers.
+            wait_for(lambda: service(sluice, "dns")["active"] == 0, "nothing is waited for")
+            sluice.check_accounts()

@@ -109,6 +109,27 @@ def test_flows_and_nat(router):
     assert router.ask("show", "flows", "tcp", "dprt", "1", check=False).returncode == 2
 
 
+def logged(router):
+    return [line for line in router.log.read_text().splitlines() if "refused: " in line]
+
+
+def test_what_rules_log_and_add_to_sets(router):
+    """By rules that were there before Sluice: the log, its counter, and the kernel's set."""
+    def added():
+        return "10.77.2.2 " in on("router", "nft", "list", "set", "inet", "home", "opened4").stdout
+    assert not logged(router) and not added()
+    on("wan0", "ping", "-c", "1", "-W", "0.1", "10.77.1.2", check=False)
+    end = time.monotonic() + 20
+    while not (logged(router) and added()) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert added()
+    (line,) = logged(router)
+    assert re.search(r"refused: IN=wan0 OUT=lan0 .*SRC=10\.77\.2\.2 DST=10\.77\.1\.2 .*TTL=63 "
+                     r".*PROTO=ICMP TYPE=8 CODE=0", line), line
+    scrape = on("router", "curl", "-sS", "--max-time", "5", "http://127.0.0.1:9470/metrics").stdout
+    assert 'sluice_log_packets_total{prefix="refused: "} 1\n' in scrape
+
+
 def test_trace_shows_what_became_of_packets(router):
     trace = router.trace("icmp[icmptype] == icmp-echo", "--limit", "1", "--json")
     end = time.monotonic() + 20

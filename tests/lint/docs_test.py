@@ -59,3 +59,32 @@ def test_named_configuration_keys_exist():
     named = {name for document in DOCUMENTS
              for name in re.findall(r"\blimits\.(\w+)", read(document))}
     assert named and named <= keys
+
+
+RFC_TESTS = files("tests/unit/transport/*_test.cc", "tests/sim/transport/*_test.cc")
+
+
+def test_tests_of_the_table_of_rfcs_exist():
+    """`Suite.Case` or `Suite.*` in README's table under Transport."""
+    cases = {f"{suite}.{case}" for path in RFC_TESTS for suite, case in re.findall(
+        r"^TEST(?:_[FP])?\((\w+), (\w+)\)", path.read_text(encoding="utf-8"), re.MULTILINE)}
+    rows = read("README.md").split("\n## Transport\n")[1].split("\n| RFC |")[1].split("\n\n")[0]
+    named = re.findall(r"`(\w+\.(?:\w+|\*))`", rows)
+    assert len(named) > 30
+    suites = {case.split(".")[0] + ".*" for case in cases}
+    assert not [name for name in named if name not in cases | suites]
+
+
+@pytest.mark.parametrize("path", RFC_TESTS, ids=shown)
+def test_tests_of_rfcs_say_which_rule(path):
+    """Above each TEST(RfcN, ...) is a comment that names an RFC or a section."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    silent = []
+    for number, line in enumerate(lines):
+        if re.match(r"TEST(_[FP])?\(Rfc\d", line):
+            first = number
+            while lines[first - 1].startswith("//"):
+                first -= 1
+            if not re.search(r"RFC \d|[Ss]ection \d", " ".join(lines[first:number])):
+                silent.append(f"{number + 1}: {line}")
+    assert not silent

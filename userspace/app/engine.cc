@@ -141,7 +141,9 @@ absl::StatusOr<bool> Engine::FollowFirewall() {
   const Nanos now = MonotonicNow();
   if (now >= next_drain_) {
     DrainRules();
-    next_drain_ = now + kDrainInterval;
+    const tables::Ruleset* const rules = firewall_->current();
+    const bool busy = rules != nullptr && (rules->has_dynamic_sets() || rules->logs());
+    next_drain_ = busy ? now + kDrainInterval : Nanos::Max();
   }
   const auto changed = firewall_->Run(now);
   if (!changed.ok()) return changed.status();
@@ -268,9 +270,7 @@ void Engine::AdoptRules() {
   MeetSnapshot();
   DrainRules();  // while what was logged can still be named
   firewall_->Retire();
-  const tables::Ruleset* const rules = firewall_->current();
-  const bool busy = rules != nullptr && (rules->has_dynamic_sets() || rules->logs());
-  next_drain_ = busy ? MonotonicNow() : Nanos::Max();
+  next_drain_ = Nanos();
 }
 
 void Engine::DrainRules() {

@@ -169,7 +169,7 @@ class Engine final : public telemetry::ViewSource, public telemetry::MetricSourc
   std::unique_ptr<control::KernelMirror> mirror_;
   std::unique_ptr<control::NetfilterWatch> netfilter_;
   std::unique_ptr<FirewallControl> firewall_;
-  Nanos next_drain_ = Nanos::Max();
+  Nanos next_drain_;  // of what rules log and add to sets; Max: they do neither
   bool presence_changed_ = false;
   control::FirewallPresence presence_;  // what the kernel must decide: all causes together
   control::SysctlReader sysctl_reader_;

@@ -138,7 +138,8 @@ void SampleStack(const transport::Transport& stack, MetricSample::Worker& w) {
   w.udp_datagrams = {{"received", u.datagrams_received.Read()}, {"sent", u.datagrams_sent.Read()}};
 }
 
-// The name of the service that listens on an address, with or without naming it.
+// The name of the service that listens on an address, with or without naming it: for connections that
+// no program has (not accepted yet, or closed).
 class Owners {
  public:
   void Add(const ServiceView& service) {
@@ -164,19 +165,20 @@ telemetry::SocketsView ServiceControl::Sockets(uint64_t limit) const {
   Owners owners;
   for (const ServiceView& service : Services()) owners.Add(service);
   // Beyond the limit they are counted only: this is the worker's time.
-  const auto add = [&](const transport::Endpoint& local, uint32_t worker, const auto& view_of) {
+  const auto add = [&](const transport::Endpoint& local, const Of& of, const auto* handler,
+                       const auto& view_of) {
     ++view.total;
     if (view.sockets.size() >= limit) {
       view.truncated = true;
       return;
     }
     SocketView v = view_of();
-    v.worker = worker;
-    v.service = owners.Of(local);
+    v.worker = of.thread->worker().id().value;
+    const services::Service* const owner = of.program->set.OwnerOf(handler);
+    v.service = owner != nullptr ? owner->config().name : owners.Of(local);
     view.sockets.push_back(std::move(v));
   };
   for (const Of& of : sets_) {
-    const uint32_t worker = of.thread->worker().id().value;
     const auto portions = [&](uint32_t places, const auto& look) {
       for (uint32_t from = 0; from < places; from += kSlice) {
         of.thread->Call([&](WorkerThread::Worker&) { look(from, from + kSlice); });
@@ -184,7 +186,7 @@ telemetry::SocketsView ServiceControl::Sockets(uint64_t limit) const {
     };
     of.thread->Call([&](WorkerThread::Worker&) {
       of.stack->tcp().ForEachListener([&](const transport::TcpListener& l) {
-        add(l.local, worker, [&] {
+        add(l.local, of, l.handler, [&] {
           return SocketView{
               .protocol = "tcp", .state = "LISTEN", .receive_queue = l.waiting,
               .send_queue = l.backlog,
@@ -194,13 +196,14 @@ telemetry::SocketsView ServiceControl::Sockets(uint64_t limit) const {
     });
     portions(of.stack->tcp().connection_places(), [&](uint32_t from, uint32_t to) {
       of.stack->tcp().VisitConnections(from, to, [&](const transport::Tcb& t) {
-        add(t.tuple.local, worker, [&] { return ViewOf(t, MonotonicNow()); });
+        add(t.tuple.local, of, t.handler, [&] { return ViewOf(t, MonotonicNow()); });
       });
     });
     portions(of.stack->udp().places(), [&](uint32_t from, uint32_t to) {
       of.stack->udp().VisitSockets(
-          from, to, [&](const transport::Tuple& t, bool connected, uint32_t queued) {
-            add(t.local, worker, [&] {
+          from, to, [&](const transport::Tuple& t, bool connected, uint32_t queued,
+                        const transport::UdpHandler* handler) {
+            add(t.local, of, handler, [&] {
               return SocketView{
                   .protocol = "udp", .state = connected ? "CONNECTED" : "BOUND",
                   .receive_queue = queued,

@@ -1,4 +1,4 @@
-// The example of the socket API: a server that sends back what it receives, without copying it.
+// The example of the socket API: a server that sends back the frames that it receives.
 //
 // One object per worker. Rules of the API: transport/transport.h.
 #ifndef SLUICE_EXAMPLES_ECHO_SERVER_H_

@@ -14,6 +14,9 @@ class ProxyService : public Service {
 
   void Start(Nanos now) override;
   void ForEachBackend(const BackendVisitor& visit) const override;
+  bool Handles(const transport::TcpHandler* handler) const override {
+    return handler == &checker_ || Service::Handles(handler);
+  }
   void GiveUpBackendSlot(uint32_t slot) override { pool_.GiveUpSlot(slot); }
 
  protected:

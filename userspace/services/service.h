@@ -54,6 +54,9 @@ class Service : public transport::TcpHandler, public transport::UdpHandler {
   const tables::ServiceConfig& config() const { return *config_; }
   const ServiceStats& stats() const { return *stats_; }
   uint32_t timer() const { return timer_; }
+  // Whether sockets with this handler are of the service's.
+  virtual bool Handles(const transport::TcpHandler* handler) const { return handler == this; }
+  bool HandlesUdp(const transport::UdpHandler* handler) const { return handler == this; }
   uint32_t listening() const { return static_cast<uint32_t>(tcp_.size() + udp_.size()); }
 
   // The service's own timer, and that of an item of its own.

@@ -172,6 +172,24 @@ void ServiceSet::OnPage(uint64_t token, std::shared_ptr<const std::string> page,
   c.owner->OnPage(c, std::move(page), now);
 }
 
+const Service* ServiceSet::OwnerOf(const transport::TcpHandler* handler) const {
+  const Service* owner = nullptr;
+  if (handler == nullptr) return owner;
+  ForEachService([&](const Service& s) {
+    if (s.Handles(handler)) owner = &s;
+  });
+  return owner;
+}
+
+const Service* ServiceSet::OwnerOf(const transport::UdpHandler* handler) const {
+  const Service* owner = nullptr;
+  if (handler == nullptr) return owner;
+  ForEachService([&](const Service& s) {
+    if (s.HandlesUdp(handler)) owner = &s;
+  });
+  return owner;
+}
+
 ServiceSet::Usage ServiceSet::usage() const {
   return {.relays = context_.relays.used(),
           .probes = context_.probes.used(),

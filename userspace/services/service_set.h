@@ -61,6 +61,11 @@ class ServiceSet {
     for (const auto& service : draining_) visit(static_cast<const Service&>(*service));
   }
 
+  // For `show sockets`: whose a socket with this handler is. Null: nobody's, as one that has been closed
+  // and lives on until its peer has everything.
+  const Service* OwnerOf(const transport::TcpHandler* handler) const;
+  const Service* OwnerOf(const transport::UdpHandler* handler) const;
+
   // What is in use, for metrics and tests; after all is drained everything is zero.
   struct Usage {
     uint32_t relays = 0;

@@ -8,7 +8,9 @@ import re
 
 import pytest
 
-from traffic import addressed, mixed
+import wire
+from traffic import Hosts, addressed, mixed
+from twins import SluiceTwin
 
 # What the objects are that a match may refer to, with <4> and <6> for addresses of the round.
 OBJECTS = """
@@ -64,6 +66,9 @@ ANY = [
     "limit rate over 10 bytes/day burst 400 bytes", "quota 500 bytes", "quota over 500 bytes",
     "numgen inc mod 3 1", "numgen inc mod 4 offset 2 < 4",
 ]
+# With packets of both families.
+INET = ["meta nfproto ipv4", "meta nfproto ipv6", "meta nfproto { ipv4, 7 }", "meta priority 0:4",
+        "meta priority none"]
 IP4 = [
     "ip saddr <left.1>", "ip saddr != <left.1>", "ip daddr <wan.53>", "ip saddr <left.0>/24",
     "ip saddr <left.0>/29", "ip saddr <left.1>-<left.5>", "ip saddr { <left.1>, <wan.3> }",
@@ -128,7 +133,7 @@ POSTROUTING = ['oifname "wan"', "oif right", "meta length > 500", "ct state new"
 INPUT = ['iifname "left"', "iif wan", "ct state new", "icmp type echo-request", "tcp dport 81",
          "icmpv6 type echo-request", "udp dport 82", "fib saddr . iif oif exists",
          "ip daddr 10.1.0.1", "ct state established", "meta mark 0x5"]
-CASES = ([("forward", 0, match) for match in ANY + IP4 + IP6] +
+CASES = ([("forward", 0, match) for match in ANY + INET + IP4 + IP6] +
          [("prerouting", -50, match) for match in PREROUTING] +
          [("prerouting", -450, match) for match in EARLY] +
          [("postrouting", 0, match) for match in POSTROUTING] +
@@ -145,6 +150,8 @@ UNIFORM = {
 
 def families_of(match):
     """The families of tables in which the match makes sense."""
+    if match in INET:
+        return ("inet",)
     if match in IP4 or match.startswith(("ip ", "icmp ")):
         return ("ip", "inet")
     if match in IP6 or match.startswith(("ip6 ", "icmpv6 ", "frag ", "exthdr ", "rt ", "hbh ")):
@@ -196,3 +203,53 @@ def test_match(twins, hook, priority, match, family):
     assert every > 0
     if match not in UNIFORM:
         assert 0 < matched < every, f"{match} says nothing: {matched} of {every} packets"
+
+
+@pytest.mark.parametrize("match, family", [
+    ("meta iifgroup default", "inet"), ("meta iifgroup 5", "inet"), ('meta oifkind "veth"', "ip"),
+    ("ct label 1", "ip6"), ('osf name "Linux"', "ip"), ("tcp dport 80 meta iifgroup default", "inet"),
+    ("udp dport 53 meta iifgroup 5", "ip6")])
+def test_a_match_of_the_kernels(twins, match, family):
+    """What Sluice cannot judge it leaves to its kernel, which forwards it as the other one does."""
+    versions = {"ip": (4,), "ip6": (6,), "inet": (4, 6)}[family]
+    twins.load(addressed(ruleset(family, "forward", 0, match), twins.round + 1, versions[0]))
+    sluice = isinstance(twins.other, SluiceTwin)
+    before = sluice and twins.other.metric("sluice_punts_total", reason="unsupported_rule")
+    for version in versions:
+        mixed(twins, version)
+    # Rules before that one count such packets twice (README, How it differs from the kernel).
+    twins.check(match, counters=False)
+    assert not sluice or twins.other.metric("sluice_punts_total",
+                                            reason="unsupported_rule") > before
+
+
+@pytest.mark.parametrize("state, twice", [("", 4), ("ct state new,established ", 1)],
+                         ids=["each packet", "a connection's first"])
+def test_rules_before_one_of_the_kernels_apply_twice(twins, state, twice):
+    """README, How it differs from the kernel."""
+    twins.load(f"""
+table inet t {{
+  set seen {{ type ipv4_addr; size 100; flags dynamic; }}
+  chain c {{
+    type filter hook forward priority 0; policy accept;
+    {state}counter
+    limit rate 1/day burst 3 packets counter
+    quota 150 bytes counter
+    add @seen {{ ip saddr }} counter
+    meta iifgroup 5 counter
+    counter
+  }}
+}}
+""")
+    hosts = Hosts(twins, 4)
+    for _ in range(4):
+        twins.send("left", wire.udp(hosts.left(1), hosts.wan(1), 4000, 53, bytes(22)))
+    twins.finish()
+    once = [4, 3, 3, 4, 0, 4]  # what each rule counts
+    again = [min(count, twice) for count in once[:4]] + [0, 0]
+    if not isinstance(twins.other, SluiceTwin):
+        again = [0] * 6
+    for side, more in zip(twins.sides, ([0] * 6, again)):
+        counts = sorted((key[3], count[0]) for key, count in side.counts().items())
+        assert [count for _, count in counts] == [a + b for a, b in zip(once, more)], side.name
+    twins.check("frames", counters=False)

@@ -5,23 +5,32 @@ import os
 import pytest
 
 import compare
+import wire
 from addresses import ip4
 from flows import BACK, Flows
 from traffic import Hosts, addressed, mixed
 from statements_test import blocks
+from twins import SluiceTwin
 from wire import ACK, SYN
 
 SHAPES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "shapes")
 
 
-@pytest.fixture(params=sorted(os.listdir(SHAPES)))
-def shape(request, twins):
-    with open(os.path.join(SHAPES, request.param), encoding="utf-8") as file:
+METERS = "flood_meters.nft"
+
+
+def load(twins, name):
+    with open(os.path.join(SHAPES, name), encoding="utf-8") as file:
         text = file.read()
     # Comments hold braces too.
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     twins.load(addressed(blocks("\n".join(lines) + "\n"), twins.round + 1, 4))
-    return request.param
+    return name
+
+
+@pytest.fixture(params=sorted(os.listdir(SHAPES)))
+def shape(request, twins):
+    return load(twins, request.param)
 
 
 def connect(flow):
@@ -40,12 +49,7 @@ def test_every_kind_of_traffic(twins, shape):
     assert sum(1 for count in twins.kernel.counts().values() if count[0]) >= 3
 
 
-def test_connections_from_inside_and_outside(twins, shape, request):
-    if "flood_meters.nft" in request.node.name and not os.environ.get("SLUICE_DIFF_AGAINST"):
-        # A meter that packets in transit and packets for the router share fills in two places: what is
-        # forwarded counts in Sluice, what is local in the kernel (README, Firewall and NAT). So they
-        # are not mixed here.
-        return
+def test_connections_from_inside_and_outside(twins, shape):
     flows = Flows(twins)
     for family in (4, 6):
         hosts = Hosts(twins, family)
@@ -62,6 +66,12 @@ def test_connections_from_inside_and_outside(twins, shape, request):
             ping = flows.add("icmp", client, server, 7)
             ping.send()
             ping.reply()
+    if shape != METERS or not isinstance(twins.other, SluiceTwin):  # else see the next test
+        to_the_router(twins, flows)
+    twins.check(shape, compare.ANY_PORT)
+
+
+def to_the_router(twins, flows):
     hosts = Hosts(twins, 4)
     for client, outside in ((hosts.wan(50), ip4("wan")), (hosts.left(1), ip4("left"))):
         for port in (22, 80, 8080, 443):
@@ -69,7 +79,21 @@ def test_connections_from_inside_and_outside(twins, shape, request):
         flow = flows.add("udp", client, outside, 5000, 53)
         flow.send()
         flow.reply()
-    twins.check(shape, compare.ANY_PORT)
+
+
+def test_meters_of_what_is_in_transit_and_of_what_is_local(twins):
+    """One that both share fills in two places: what is forwarded counts in Sluice, what is local in the
+    kernel (README, How it differs from the kernel)."""
+    load(twins, METERS)  # three SYNs of each source
+    hosts = Hosts(twins, 4)
+    for destination in (hosts.wan(1), ip4("left"), hosts.wan(1)):
+        for number in range(3):
+            twins.send("left", wire.tcp(hosts.left(1), destination, 4000 + number, 80, SYN))
+        twins.finish()
+    apart = isinstance(twins.other, SluiceTwin)
+    for side, answers in zip(twins.sides, (0, 3 if apart else 0)):
+        passed = [link for link, frame in side.frames if frame[12:14] == b"\x08\0"]
+        assert passed.count("wan") == 3 and passed.count("left") == answers, side.name
 
 
 def test_many_new_connections_of_one_source(twins, shape):

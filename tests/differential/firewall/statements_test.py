@@ -1,11 +1,12 @@
 """Every statement, and what chains, tables and priorities decide, in tables of each kind."""
 
 import re
+import socket
 import time
 
 import pytest
 
-from addresses import LINKS
+from addresses import LINKS, ip4, mac
 from flows import Flows
 from traffic import addressed, mixed
 from twins import far
@@ -478,3 +479,34 @@ def test_ingress(twins, kind, rule):
         mixed(twins, version, odd="limit" not in rule)
     twins.check(rule)
     assert any(count[0] for key, count in twins.kernel.counts().items() if key[1] == "t")
+
+
+def arp_request(host):
+    sender = bytes.fromhex(mac("left", host).replace(":", ""))
+    return (b"\xff" * 6 + sender + b"\x08\x06\0\x01\x08\0\x06\x04\0\x01" + sender +
+            socket.inet_aton(ip4("left", host)) + bytes(6) + socket.inet_aton(ip4("left")))
+
+
+@pytest.mark.parametrize("rule, answered", [
+    ("arp operation request arp saddr ip 10.1.0.3 counter drop", {2, 4}),
+    ("arp operation reply counter drop", {2, 3, 4}),
+    ("arp daddr ip 10.1.0.1 ether saddr 02:00:00:00:01:02 counter drop", {3, 4})])
+def test_arp_at_ingress(twins, rule, answered):
+    """All but the twins' own requests, by which they see that all before has been decided."""
+    twins.load(f"""
+table netdev t {{
+  chain left {{
+    type filter hook ingress device left priority 0; policy accept;
+    ether saddr & ff:ff:00:00:00:00 == 02:5e:00:00:00:00 accept
+    arp htype 1 counter
+    {rule}
+  }}
+}}
+""")
+    for host in (2, 3, 4):
+        twins.send_frame("left", arp_request(host))
+    twins.check(rule)
+    for side in twins.sides:
+        replies = {frame[5] for link, frame in side.frames
+                   if link == "left" and frame[12:14] == b"\x08\x06" and frame[21] == 2}
+        assert replies == answered, side.name

@@ -1,12 +1,13 @@
 """A ruleset is swapped under load: every packet is judged wholly by one of the two."""
 
+import threading
 import time
 
 import pytest
 
 import wire
 from traffic import Hosts
-from twins import frame_of
+from twins import SluiceTwin, frame_of
 
 SWAPS, BURST = 120, 64
 
@@ -82,6 +83,55 @@ def test_no_packet_meets_a_mixture(twins, filler):
 def settle(twins, side):
     numbers = twins.sentinels_to(side)
     assert side.wait_for(numbers), f"the {side.name} side no longer answers"
+
+
+def early(port, later):
+    """Port 53 is dropped: by a rule that XDP carries out, or by one in the way of the workers."""
+    return f"""
+table inet early {{
+  chain raw {{
+    type filter hook prerouting priority -300; policy accept;
+    udp dport {port} counter drop
+  }}
+  chain forward {{
+    type filter hook forward priority 0; policy accept;
+    udp dport {later} counter drop
+  }}
+}}
+"""
+
+
+def test_xdp_and_workers_change_together(twins):
+    """XDP's rules and the workers' are of one ruleset: between two rulesets that both drop a port, one
+    in XDP and the other behind it, no packet finds the gap."""
+    rulesets = [early(53, 9), early(9, 53)]
+    twins.load(rulesets[0])
+    hosts = Hosts(twins, 4)
+    frame = frame_of("left", wire.udp(hosts.left(1), hosts.wan(1), 4000, 53, bytes(20)))
+    side = twins.other
+    stop = threading.Event()
+
+    def load():
+        while not stop.is_set():
+            side.send("left", frame)
+
+    sender = threading.Thread(target=load)
+    sender.start()
+    try:
+        for swap in range(SWAPS // 4):
+            side.nft.load(rulesets[(swap + 1) % 2])
+            twins.wait_for_rules()
+            while side.receive(0):
+                pass
+    finally:
+        stop.set()
+        sender.join()
+    settle(twins, side)
+    passed = [link for link, found in side.frames if link == "wan" and found[23] == wire.UDP]
+    assert not passed, f"{len(passed)} packets were judged by two rulesets"
+    if isinstance(side, SluiceTwin):  # either has been in force
+        assert side.metric("sluice_xdp_packets_total", reason="early_rule") > 0
+        assert side.metric("sluice_dropped_packets_total", reason="firewall_rule") > 0
 
 
 def test_a_change_that_fails_changes_nothing(twins):

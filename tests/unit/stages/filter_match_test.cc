@@ -231,6 +231,9 @@ TEST_F(FilterMatchTest, PriorityComesFromTheTypeOfServiceWhenForwarded) {
   w_.Load(FilterWorld::Ethernet().Ipv4("1.1.1.1", "2.2.2.2").Tos(0x10).Udp(1, 2).Build());
   EXPECT_TRUE(Loads(Meta(kMetaPriority), Host32(6)));
   EXPECT_TRUE(Loads(Meta(kMetaPriority), Host32(0), HookPoint::kPreroutingLate));
+  // The traffic class of IPv6 says nothing of the kind (ip6_forward has no such step).
+  w_.Load(FilterWorld::Ethernet().Ipv6("fd00::1", "fd00::2").Tos(0x10).Udp(1, 2).Build());
+  EXPECT_TRUE(Loads(Meta(kMetaPriority), Host32(0)));
 }
 
 TEST_F(FilterMatchTest, TimeOfDay) {

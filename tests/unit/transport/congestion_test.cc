@@ -21,6 +21,7 @@ void Round(CongestionControl& c, Nanos& now, Nanos rtt, wire::TcpSeq& una) {
   }
 }
 
+// RFC 5681 section 3.1: congestion avoidance adds a full-sized segment per round trip.
 TEST(Rfc5681, NewRenoAddsOneSegmentPerRoundTrip) {
   CongestionControl c;
   c.Start(CongestionAlgorithm::kNewReno, kMss);
@@ -90,6 +91,7 @@ TEST(Rfc9438, FastConvergence) {
   EXPECT_NEAR(c.cwnd() / 1000.0, 68, 2.5);
 }
 
+// RFC 9438 section 4.9.1: after a timeout that was needless, window and threshold are as before it.
 TEST(Rfc9438, UndoRestores) {
   CongestionControl c;
   c.Start(CongestionAlgorithm::kCubic, kMss);
@@ -144,7 +146,7 @@ TEST(Rfc9406, FallingRttResumesSlowStart) {
   EXPECT_TRUE(c.in_slow_start());
 }
 
-// A steady RTT, or a rise below 4 ms, does nothing.
+// RFC 9406 section 4.3: a steady RTT, or a rise below MIN_RTT_THRESH (4 ms), does nothing.
 TEST(Rfc9406, SmallRisesAreIgnored) {
   CongestionControl c;
   c.Start(CongestionAlgorithm::kNewReno, kMss);

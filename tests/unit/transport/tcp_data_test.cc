@@ -38,7 +38,7 @@ TEST(Rfc9293, DelayedAck) {
   t.Nothing();
 }
 
-// Data that the program answers with carries the acknowledgment.
+// RFC 9293 section 3.10.7.4: data that the program answers with carries the acknowledgment.
 TEST(Rfc9293, AckIsPiggybacked) {
   TcpScript t;
   t.Establish();
@@ -275,6 +275,7 @@ TEST(Rfc896, SmallSegmentsWait) {
   t.Out("P. 1011:1021(10) ack 1");
 }
 
+// RFC 9293 section 3.7.4: a program can have Nagle's algorithm switched off.
 TEST(Rfc896, NoDelaySendsAtOnce) {
   TcpScript t;
   t.Listen({.no_delay = true});
@@ -293,6 +294,7 @@ TEST(Rfc9293, MssDefault) {
   t.Out(". 1:537(536) ack 1");
 }
 
+// RFC 9293 section 3.7.1: options of TCP are taken off what the MSS lets through.
 TEST(Rfc9293, MssCountsOptions) {
   TcpScript t;
   t.Establish("<mss 1000,nop,nop,TS val 100 ecr 0>");
@@ -300,6 +302,7 @@ TEST(Rfc9293, MssCountsOptions) {
   t.Out(". 1:989(988) ack 1");
 }
 
+// RFC 9293 section 3.7.1 names no least MSS; we have one, as Linux has.
 TEST(Rfc9293, TinyMssHasAFloor) {
   TcpScript t;
   t.Establish("<mss 1>");
@@ -356,7 +359,8 @@ TEST(Rfc9293, UnansweredProbesEndTheConnection) {
   t.Close();
 }
 
-// A window that shrinks is tolerated: nothing new is sent into it, and what was sent stays sent.
+// RFC 9293 section 3.8.6: a window that shrinks is tolerated; nothing new is sent into it, and what
+// was sent stays sent.
 TEST(Rfc9293, ShrinkingWindowIsTolerated) {
   TcpScript t;
   t.Establish();
@@ -415,7 +419,8 @@ TEST(Rfc7323, PawsForgetsAfter24Days) {
   EXPECT_EQ(t.Read().size(), 100u);
 }
 
-// Sequence numbers and timestamps wrap in the middle of a connection.
+// RFC 7323 section 5.2: timestamps are compared modulo 2^32, as sequence numbers are (RFC 9293 section
+// 3.4); both wrap in the middle of a connection.
 TEST(Rfc7323, SequenceNumbersWrap) {
   TcpScript t({.peer_iss = 0xffffff00});
   t.Establish("<mss 1000,nop,nop,TS val -5 ecr 0>");
@@ -448,6 +453,7 @@ TEST(Rfc9293, Keepalive) {
   t.Close();
 }
 
+// RFC 9293 section 3.8.4: off unless the program wants it.
 TEST(Rfc9293, KeepaliveIsOffByDefault) {
   TcpScript t;
   t.Establish();
@@ -457,7 +463,7 @@ TEST(Rfc9293, KeepaliveIsOffByDefault) {
   EXPECT_EQ(t.tcp().usage().timers, 0u);
 }
 
-// The peer's probe is answered.
+// RFC 9293 section 3.8.4: the peer's probe is answered.
 TEST(Rfc9293, KeepaliveIsAnswered) {
   TcpScript t;
   t.Establish();

@@ -150,7 +150,8 @@ TEST(Rfc4987, SynCookies) {
   t.Discard();
 }
 
-// What a cookie's SYN-ACK offers is what the connection will do: that of a listener with options of its own.
+// RFC 4987 section 3.6: what a cookie's SYN-ACK offers is what the connection will do: that of a
+// listener with options of its own.
 TEST(Rfc4987, CookieOffersWhatTheListenerHas) {
   for (const uint32_t buffer : {32u * 1024, 1024u * 1024}) {
     TcpScript t;
@@ -209,6 +210,7 @@ TEST(Rfc3168, SocketMayDifferFromItsWorker) {
   EXPECT_EQ(passive.Next().substr(0, 5), "S 0:0");
 }
 
+// RFC 4987 section 3.6: an ACK whose number is no cookie of ours is of no connection, and is reset.
 TEST(Rfc4987, WrongCookieIsReset) {
   TcpScript t;
   t.Listen({}, 1);
@@ -222,7 +224,7 @@ TEST(Rfc4987, WrongCookieIsReset) {
   EXPECT_EQ(t.tcp().counters().syn_cookies_rejected.Read(), 1u);
 }
 
-// A flood costs no memory, and a real client is served in the middle of it.
+// RFC 4987 section 3.6: a flood costs no memory, and a real client is served in the middle of it.
 TEST(Rfc4987, FloodIsSurvived) {
   TcpScript t;
   t.Listen({}, 64);
@@ -240,6 +242,8 @@ TEST(Rfc4987, FloodIsSurvived) {
   EXPECT_EQ(t.state(), TcpState::kEstablished);
 }
 
+// RFC 4987 section 3.6: a cookie holds for its addresses, ports, the client's number, and a while; and
+// it holds the MSS.
 TEST(Rfc4987, CookieIsBoundToConnectionAndTime) {
   const TcpSecrets secrets({1, 2});
   const transport::Tuple a{{Ipv4(10, 0, 0, 1), 80}, {Ipv4(10, 0, 0, 2), 1000}};

@@ -66,7 +66,8 @@ TEST(Rfc8899, ProbeThatArrivesRaisesTheMtu) {
   EXPECT_EQ(t.tcb().mss, 1460u);
 }
 
-// Without so much data that a loss could be told from a tail loss there is no probe.
+// RFC 4821 section 7.4: without so much data that a loss could be told from a tail loss there is no
+// probe.
 TEST(Rfc4821, NoProbeWithoutDataBehindIt) {
   AfterBlackHole t;
   t.Send(2048);
@@ -74,7 +75,7 @@ TEST(Rfc4821, NoProbeWithoutDataBehindIt) {
   t.Out(t.At(1024, 1024, "P."));
 }
 
-// RFC 4821 section 7.6.2: "the congestion window must not be reduced" when only the probe is lost; what was
+// RFC 4821 section 7.6.2: losing only the probe takes nothing from the congestion window; what was
 // in it is sent again in segments of the old size. After three the search goes on below (RFC 8899
 // MAX_PROBES), half way.
 TEST(Rfc8899, LostProbeIsNotCongestion) {

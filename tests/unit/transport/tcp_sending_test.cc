@@ -43,9 +43,9 @@ struct Sending : TcpScript {
   uint32_t cwnd() { return tcb().congestion.cwnd() / 1000; }
 };
 
-// RFC 8985 section 7.2, TLP_calc_PTO(): "If Now() + PTO > TCP_RTO_expire(): PTO = TCP_RTO_expire() -
-// Now()". With one segment in flight, 2 * SRTT and the time for a delayed ACK are more than the RTO of
-// 300 ms: the probe goes at that time, and the timeout follows an RTO later, without a backoff before.
+// RFC 8985 section 7.2: the probe comes at the latest when the timeout would. With one segment in
+// flight, 2 * SRTT and the time for a delayed ACK are more than the RTO of 300 ms: the probe goes at that
+// time, and the timeout follows an RTO later, without a backoff before.
 TEST(Rfc8985, ProbeComesAtTheLatestWithTheRto) {
   Sending t;
   t.Send(1000);
@@ -78,8 +78,8 @@ TEST(Rfc8985, ReorderingTimerSendsOneSegment) {
   t.Nothing();
 }
 
-// RFC 9937 section 6: "SndCnt = MAX(prr_delivered - prr_out, DeliveredData)", also when no cumulative ACK
-// says that all is well.
+// RFC 9937 section 6: at least what was delivered may be sent, also when no cumulative ACK says that all is
+// well.
 TEST(Rfc9937, ReductionBoundIsAtLeastWhatWasDelivered) {
   transport::Prr prr;
   prr.Start(20'000);
@@ -90,7 +90,7 @@ TEST(Rfc9937, ReductionBoundIsAtLeastWhatWasDelivered) {
   EXPECT_EQ(prr.OnAck(1000, 5000, 14'000, 1000, true), 2000u);
 }
 
-// "If prr_out is 0 AND SndCnt is 0: SndCnt = 1": the first retransmission goes.
+// RFC 9937 section 6: the first retransmission goes, whatever the proportion says.
 TEST(Rfc9937, FirstRetransmissionGoes) {
   transport::Prr prr;
   prr.Start(20'000);
@@ -125,6 +125,8 @@ TEST(Rfc9438, FlightThatFillsTheWindowCountsAsAWhole) {
   }
 }
 
+// RFC 9438 section 5.8: a flight that has never filled more than half of the window leaves it as it
+// is.
 TEST(Rfc9438, HalfAWindowDoesNotGrow) {
   Sending t;
   t.Send(5000);
@@ -193,7 +195,7 @@ TEST(Rfc9293, PushAtTheEndOfBurstsAndOfData) {
   t.Out(Segment(4001, 4501, "P."));
 }
 
-// Over a short path bursts are long: half of the window.
+// RFC 9293 section 3.9.1.2: likewise over a short path, where bursts are long: half of the window.
 TEST(Rfc9293, BurstsFollowThePacingRate) {
   TcpScript t;
   t.Listen();
@@ -332,7 +334,7 @@ TEST(Cork, OptionHoldsWhatIsNotFull) {
   t.Out(Segment(1301, 1351, "FP."));
 }
 
-// RFC 7323 section 3.2: TSopt "SHOULD be sent in an <RST> segment for the duration of the connection".
+// RFC 7323 section 3.2: resets within a connection carry timestamps too.
 TEST(Rfc7323, ResetCarriesTimestamps) {
   TcpScript t;
   t.Listen();

@@ -24,6 +24,7 @@ TEST(Rfc9293, PassiveOpen) {
   t.Nothing();
 }
 
+// RFC 9293 section 3.5: the server waits for the SYN, and is open with the ACK of its own.
 TEST(Rfc9293, PassiveOpenV6) {
   TcpScript t({.v6 = true});
   t.Listen();
@@ -36,6 +37,7 @@ TEST(Rfc9293, PassiveOpenV6) {
   EXPECT_EQ(t.Next().substr(0, 14), ". 1:1221(1220)");
 }
 
+// RFC 9293 section 3.5: the client sends a SYN, and acknowledges the answer.
 TEST(Rfc9293, ActiveOpen) {
   TcpScript t;
   t.Connect();
@@ -49,7 +51,7 @@ TEST(Rfc9293, ActiveOpen) {
   t.Nothing();
 }
 
-// Figure 8: both send a SYN at once; both go through SYN-RECEIVED.
+// RFC 9293 figure 8 (section 3.5): both send a SYN at once; both go through SYN-RECEIVED.
 TEST(Rfc9293, SimultaneousOpen) {
   TcpScript t;
   t.Connect();
@@ -90,7 +92,7 @@ TEST(Rfc9293, ListenAnswersAckWithReset) {
   EXPECT_EQ(t.dropped(DropReason::kTcpNoConnection), 2u);
 }
 
-// A port that nobody listens on is not ours: the kernel's.
+// RFC 9293 section 3.10.7.1 would reset; but a port that nobody listens on is not ours: the kernel's.
 TEST(Rfc9293, UnclaimedPortIsLeftAlone) {
   TcpScript t;
   t.In("S 0:0(0) win 1000");
@@ -111,7 +113,7 @@ TEST(Rfc9293, SynReceivedWrongAckIsReset) {
   EXPECT_EQ(t.acceptable, 1);
 }
 
-// A SYN that comes again is answered again.
+// RFC 9293 section 3.10.7.4: a SYN that comes again in SYN-RECEIVED is answered again.
 TEST(Rfc9293, RepeatedSynIsAnsweredAgain) {
   TcpScript t;
   t.Listen();
@@ -142,7 +144,7 @@ TEST(Rfc9293, ActiveClose) {
   t.Nothing();
 }
 
-// The peer closes first: CLOSE-WAIT, LAST-ACK, CLOSED.
+// RFC 9293 figure 12 (section 3.6): the peer closes first: CLOSE-WAIT, LAST-ACK, CLOSED.
 TEST(Rfc9293, PassiveClose) {
   TcpScript t;
   t.Establish();
@@ -160,7 +162,7 @@ TEST(Rfc9293, PassiveClose) {
   t.Nothing();
 }
 
-// Figure 13: both FINs cross: CLOSING, then TIME-WAIT.
+// RFC 9293 figure 13 (section 3.6): both FINs cross: CLOSING, then TIME-WAIT.
 TEST(Rfc9293, SimultaneousClose) {
   TcpScript t;
   t.Establish();
@@ -173,7 +175,8 @@ TEST(Rfc9293, SimultaneousClose) {
   EXPECT_EQ(t.state(), TcpState::kTimeWait);
 }
 
-// A FIN that also acknowledges ours goes from FIN-WAIT-1 to TIME-WAIT at once.
+// RFC 9293 section 3.10.7.4: a FIN that also acknowledges ours goes from FIN-WAIT-1 to TIME-WAIT at
+// once.
 TEST(Rfc9293, FinWithAckOfFin) {
   TcpScript t;
   t.Establish();
@@ -184,7 +187,7 @@ TEST(Rfc9293, FinWithAckOfFin) {
   EXPECT_EQ(t.state(), TcpState::kTimeWait);
 }
 
-// Half-close: after our FIN the peer's data still arrives.
+// RFC 9293 section 3.6.1, half-close: after our FIN the peer's data still arrives.
 TEST(Rfc9293, DataInFinWait2) {
   TcpScript t;
   t.Establish();
@@ -196,7 +199,8 @@ TEST(Rfc9293, DataInFinWait2) {
   EXPECT_EQ(t.state(), TcpState::kFinWait2);
 }
 
-// A lost FIN is sent again, and one that comes again in TIME-WAIT is acknowledged again.
+// RFC 9293 section 3.10.7.4: a lost FIN is sent again, and one that comes again in TIME-WAIT is
+// acknowledged again.
 TEST(Rfc9293, FinIsRetransmittedAndAcknowledgedAgain) {
   TcpScript t;
   t.Establish();
@@ -212,7 +216,7 @@ TEST(Rfc9293, FinIsRetransmittedAndAcknowledgedAgain) {
   EXPECT_EQ(t.state(), TcpState::kTimeWait);
 }
 
-// A FIN that overtakes data takes effect when the data is there.
+// RFC 9293 section 3.10.7.4: a FIN that overtakes data takes effect when the data is there.
 TEST(Rfc9293, FinOutOfOrder) {
   TcpScript t;
   t.Establish();
@@ -225,7 +229,7 @@ TEST(Rfc9293, FinOutOfOrder) {
   EXPECT_EQ(t.Read().size(), 200u);
 }
 
-// Data behind the peer's FIN is not taken.
+// RFC 9293 section 3.10.7.4: data behind the peer's FIN is not taken.
 TEST(Rfc9293, DataAfterFinIsRefused) {
   TcpScript t;
   t.Establish();
@@ -272,7 +276,8 @@ TEST(Rfc9293, AbortResets) {
   EXPECT_EQ(t.tcp().usage().segments, 0u);
 }
 
-// A connection that its program has closed does not wait for the peer's FIN for ever.
+// RFC 9293 section 3.6 sets no time; a connection that its program has closed does not wait for the
+// peer's FIN for ever.
 TEST(Rfc9293, OrphanInFinWait2Ends) {
   TcpScript t;
   t.Establish();
@@ -347,7 +352,7 @@ TEST(Rfc5961, ResetMustBeExact) {
   t.Nothing();
 }
 
-// Data received before a reset can still be read.
+// RFC 5961 section 3.2 says which reset is believed; data received before it can still be read.
 TEST(Rfc5961, DataBeforeResetIsReadable) {
   TcpScript t;
   t.Establish();
@@ -436,6 +441,24 @@ TEST(Rfc6191, LaterTimestampEndsTimeWait) {
   t.Out(". 2:2(0) ack 2");
   t.In("S -100:-100(0) win 1000 <mss 1000,nop,nop,TS val 111 ecr 0>");
   EXPECT_EQ(t.Next().substr(0, 2), "S.");
+}
+
+// RFC 9293 section 3.9.2.2: an unreachable port ends the handshake, and is only a hint later.
+TEST(Rfc9293, IcmpUnreachable) {
+  TcpScript t;
+  t.Connect();
+  t.Next();
+  t.Icmp(3, 1, 0, 0);  // host unreachable: may pass
+  EXPECT_EQ(t.state(), TcpState::kSynSent);
+  t.Icmp(3, 3, 0, 0);
+  EXPECT_EQ(t.error, SocketError::kUnreachable);
+  t.Close();
+
+  TcpScript u;
+  u.Establish();
+  u.Send(1000);
+  u.Icmp(3, 3, 0, 1);
+  EXPECT_EQ(u.state(), TcpState::kEstablished);
 }
 
 }  // namespace

@@ -124,14 +124,14 @@ class Udp {
   const UdpCounters& counters() const { return counters_; }
   const UdpConfig& config() const { return config_; }
   uint32_t sockets() const { return sockets_.used(); }
-  // For views: `visit(const Tuple&, connected, datagrams waiting)` for each socket, of places `from`
-  // to `to`.
+  // For views: `visit(const Tuple&, connected, datagrams waiting, handler)` for each socket, of places
+  // `from` to `to`.
   uint32_t places() const { return sockets_.capacity(); }
   template <class Visitor>
   void VisitSockets(uint32_t from, uint32_t to, Visitor&& visit) const {
     for (uint32_t i = from; i < to && i < sockets_.capacity(); ++i) {
       const Socket& s = sockets_[i];
-      if (s.open) visit(s.tuple, s.connected, s.queued);
+      if (s.open) visit(s.tuple, s.connected, s.queued, s.handler);
     }
   }
   uint32_t frames_waiting() const { return config_.receive_frames - frames_left_; }
