@@ -139,7 +139,7 @@ TEST_P(WorkersSimTest, WhatIsTheKernelsReachesItFromEveryWorker) {
   }
   net.Run(Millis(100));
   EXPECT_EQ(std::count_if(r->punted.begin(), r->punted.end(),
-                          [](const Bytes& b) { return b[14 + 9] == 6 || b[14 + 6] == 17; }),
+                          [](const Bytes& f) { return f[14 + 9] == 6 || f[14 + 6] == 17; }),
             80);
   EXPECT_EQ(r->Punted(PuntReason::kLocal), 80u);
   EXPECT_EQ(r->Dropped(), 0u);
