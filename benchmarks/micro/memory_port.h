@@ -20,6 +20,10 @@ inline constexpr uint32_t kFrameLength = 60;
 template <class Source>
 class MemoryPort {
  public:
+  struct PuntDevice {
+    bool Write(WorkerId, const packet::FrameArena&, const packet::Packet&) { return true; }
+  };
+
   explicit MemoryPort(IfaceSlot slot) : slot_(slot) {}
 
   Source& source() { return source_; }
@@ -45,7 +49,6 @@ class MemoryPort {
   void Flush(packet::FramePool&, InterfaceCounters&) {}
   uint32_t frames_in_fill() const { return 0; }
   uint32_t frames_in_tx() const { return 0; }
-  bool Punt(const packet::FrameArena&, const packet::Packet&) { return true; }
 
  private:
   const IfaceSlot slot_;

@@ -83,6 +83,13 @@ def udp_socket(rig, host, family=4, **options):
     return s
 
 
+def tcp_socket(rig, host, family):
+    with inside(rig.namespace(host)):
+        s = socket.socket(socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_STREAM)
+    s.settimeout(10)
+    return s
+
+
 @FAMILIES
 def test_a_server_sees_the_interface_that_a_packet_came_by(rig, sluice, family):
     with udp_socket(rig, "router", family) as server:
@@ -137,6 +144,66 @@ def test_punted_frames_go_round_once(rig, sluice):
     received = after.get("sluice_received_packets_total", interface="h1")
     # Besides those at most ARP and neighbour discovery.
     assert received - before.get("sluice_received_packets_total", interface="h1") <= 110
+
+
+TRACKED = """table inet tracked {
+  chain in { type filter hook input priority filter; policy accept; ct state new counter; }
+  chain through { type filter hook forward priority filter; policy accept; ct state new counter; }
+}"""
+ECHO = {"echo": "echo", "listen": [f"{NEAR[4]}:7", f"[{NEAR[6]}]:7", f"{FAR[4]}:7", f"[{FAR[6]}]:7"]}
+
+
+@pytest.mark.parametrize("mode", ["native", "generic"])
+@pytest.mark.parametrize("rules, services", [(None, []), (TRACKED, []), (None, [ECHO])],
+                         ids=["open", "tracked", "services"])
+def test_interfaces_with_fewer_queues_than_workers(mode, rules, services):
+    """A packet may belong to a worker that has no queue of the interface it came by."""
+    with Rig(queues=2) as rig:
+        rig.run("router", "ip", "link", "delete", "h2")
+        rig.add_pair("h2", queues=1)
+        if rules:
+            rig.run("router", "nft", rules)
+        interfaces = [{"name": name, "mode": mode} for name in rig.hosts]
+        with Sluice(rig, interfaces, workers={"count": 2}, services=services) as sluice:
+            assert [sluice.interface(name)["queues"] for name in rig.hosts] == [2, 1]
+            for host, router in (("h1", NEAR), ("h2", FAR)):
+                for family in (4, 6):
+                    check_sockets_of_the_kernel(rig, host, family, router[family])
+                    if services:
+                        check_echo(rig, host, family, router[family])
+            sluice.check_accounts()
+            metrics = sluice.metrics()
+            assert metrics.get("sluice_dropped_packets_total", reason="punt_failed") == 0
+            handed_over = metrics.get("sluice_frames_handed_over_total")
+            assert (handed_over > 0) == bool(rules or services)
+
+
+def check_sockets_of_the_kernel(rig, host, family, address):
+    with inside(rig.namespace("router")):
+        tcp = socket.create_server(("::", 9001), family=socket.AF_INET6, dualstack_ipv6=True)
+    tcp.settimeout(10)
+    with tcp, udp_socket(rig, "router", 6) as udp:
+        udp.bind(("::", 9001))
+        for _ in range(20):  # by as many ports, and so of both workers
+            with tcp_socket(rig, host, family) as client:
+                client.connect((address, 9001))
+                served, _ = tcp.accept()
+                with served:
+                    served.sendall(b"hello")
+                    assert client.recv(100) == b"hello"
+            with udp_socket(rig, host, family) as client:
+                client.sendto(b"hello", (address, 9001))
+                data, peer = udp.recvfrom(100)
+                udp.sendto(data, peer)
+                assert client.recv(100) == b"hello"
+
+
+def check_echo(rig, host, family, address):
+    for _ in range(20):
+        with tcp_socket(rig, host, family) as client:
+            client.connect((address, 7))
+            client.sendall(b"hello")
+            assert client.recv(100) == b"hello"
 
 
 class Birds:

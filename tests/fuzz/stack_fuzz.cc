@@ -107,9 +107,9 @@ class Machine {
         break;
       case 13: {
         const uint8_t how = input_.Byte();
-        io::SimPort& port = router_.port(kNames[how % kPorts]);
-        (how & 0x40) != 0 ? port.set_punt_blocked((how & 0x80) != 0)
-                          : port.set_tx_blocked((how & 0x80) != 0);
+        const std::string name = kNames[how % kPorts];
+        (how & 0x40) != 0 ? router_.punt_device(name).set_blocked((how & 0x80) != 0)
+                          : router_.port(name).set_tx_blocked((how & 0x80) != 0);
         break;
       }
       case 14: {

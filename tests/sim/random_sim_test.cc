@@ -43,10 +43,8 @@ class Chaos {
     for (size_t i = 0; i < routers.size(); ++i) {
       SimRouter& r = *routers[i];
       for (const std::string& name : names[i]) {
-        ForEachQueue(i, name, [](io::SimPort& port) {
-          port.set_tx_blocked(false);
-          port.set_punt_blocked(false);
-        });
+        ForEachQueue(i, name, [](io::SimPort& port) { port.set_tx_blocked(false); });
+        r.punt_device(name).set_blocked(false);
         r.interface(name).up = true;
         r.interface(name).mtu = r.interface(name).mtu6 = 1500;
       }
@@ -239,8 +237,7 @@ class Chaos {
       case 2:
         return ForEachQueue(i, name, [&](io::SimPort& p) { p.set_tx_blocked(rng_.Chance(1, 2)); });
       case 3:
-        return ForEachQueue(i, name,
-                            [&](io::SimPort& p) { p.set_punt_blocked(rng_.Chance(1, 2)); });
+        return r.punt_device(name).set_blocked(rng_.Chance(1, 2));
       case 4:
         return hosts[i]->ChangeMac(NextMac(), rng_.Chance(1, 2));
       case 5:

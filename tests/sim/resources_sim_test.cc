@@ -40,7 +40,7 @@ TEST_F(ResourcesSimTest, BlockedOutputDropsAreCountedAndItRecovers) {
 TEST_F(ResourcesSimTest, KernelThatTakesNothingIsCounted) {
   Row row(net, 1);
   row.Warm(net);
-  row.first().port("left").set_punt_blocked(true);
+  row.first().punt_device("left").set_blocked(true);
   row.a->Send(PacketBuilder().Ipv4(row.a4, "10.0.0.2").Tcp(1, 22));
   net.Run(Millis(1));
   EXPECT_EQ(row.first().Dropped(DropReason::kPuntFailed, "left"), 1u);

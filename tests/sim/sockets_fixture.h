@@ -123,7 +123,9 @@ class SocketsSimTest : public SimTest, public testing::WithParamInterface<uint32
     options.frames = 4096;
     options.flows_per_source = kFlowsPerSource;
     r = &net.AddRouter("r", options);
-    r->AddInterface("left", "02:00:00:00:00:01", {"10.0.0.1/24", "2001:db8::1/64"});
+    // Of three workers one has no queue of its own.
+    r->AddInterface("left", "02:00:00:00:00:01", {"10.0.0.1/24", "2001:db8::1/64"}, 1500,
+                    std::min(GetParam(), 2u));
     r->Publish();
     r->AddSockets();
     for (size_t w = 0; w < r->worker_count(); ++w) {

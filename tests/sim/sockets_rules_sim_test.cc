@@ -173,9 +173,12 @@ TEST_P(SocketsRulesSimTest, ASocketIsToldThatOutputRejects) {
 
 // What OUTPUT cannot judge of an established connection does not leave; the connection has its time.
 TEST_P(SocketsRulesSimTest, AnEstablishedConnectionThatOutputCannotJudgeTimesOut) {
+  link->options.latency = Millis(1);  // so that it is not over before the rule comes
   Client client(h->sockets().tcp(), 100'000'000);
   ASSERT_EQ(client.Connect("10.0.0.1", kPort, net.now()), SocketError::kNone);
-  net.Run(Millis(100));
+  net.Run(Millis(20));
+  ASSERT_GT(client.received, 0u);
+  ASSERT_FALSE(client.closed);
   Use(CannotDo(kOutput, 6, kPort));
   const size_t before = client.received;
   net.Run(Seconds(5));

@@ -129,6 +129,29 @@ TEST_P(WorkersSimTest, BlockedOutputOfAnotherWorkerLosesNoFrame) {
   for (size_t w = 0; w < r->worker_count(); ++w) EXPECT_EQ(FramesOf(w), 1024u) << "worker " << w;
 }
 
+// With sockets on the workers each asks the one that would have the connection, which may have no
+// queue of the interface; what is no socket's is the kernel's, once each.
+TEST_P(WorkersSimTest, WhatIsTheKernelsReachesItFromEveryWorker) {
+  r->AddSockets();
+  for (uint16_t port = 1000; port < 1040; ++port) {
+    a->Send(PacketBuilder().Ipv4("10.0.0.2", "10.0.0.1").Tcp(port, 22, 0x02));
+    b->Send(PacketBuilder().Ipv6("2001:db8:0:1::2", "2001:db8:0:1::1").Udp(port, 53));
+  }
+  net.Run(Millis(100));
+  EXPECT_EQ(std::count_if(r->punted.begin(), r->punted.end(),
+                          [](const Bytes& f) { return f[14 + 9] == 6 || f[14 + 6] == 17; }),
+            80);
+  EXPECT_EQ(r->Punted(PuntReason::kLocal), 80u);
+  EXPECT_EQ(r->Dropped(), 0u);
+  EXPECT_GT(HandedOver(), 0u);
+  for (size_t w = 0; w < r->worker_count(); ++w) {
+    const WorkerCounters& c = r->worker(w).counters();
+    EXPECT_GT(c.of(r->SlotOf("left")).punted_packets.Read(), 0u) << "worker " << w;
+    EXPECT_GT(c.of(r->SlotOf("right")).punted_packets.Read(), 0u) << "worker " << w;
+    EXPECT_EQ(FramesOf(w), 1024u) << "worker " << w;
+  }
+}
+
 // An interface goes away while other workers hand packets over to its owner.
 TEST_P(WorkersSimTest, InterfaceWithoutQueuesTakesNothing) {
   a->Send(Numbered("10.0.0.2", "10.0.1.2", 0));
@@ -137,6 +160,7 @@ TEST_P(WorkersSimTest, InterfaceWithoutQueuesTakesNothing) {
   r->OnWorkers([this, right](SimRouter::Worker& worker) {
     for (uint32_t q = 0; q < GetParam().right; ++q) worker.RemovePort(&r->port("right", q));
     worker.ClearOutputOwner(right);
+    worker.ClearPuntDevice(right);
     worker.ForgetInterface(right);
   });
   b->received.clear();

@@ -8,6 +8,7 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <linux/if_packet.h>
 #include <net/if.h>
 #include <poll.h>
@@ -128,6 +129,11 @@ class RawSocket {
 
   bool Send(const std::vector<uint8_t>& frame) {
     return send(fd_, frame.data(), frame.size(), 0) == static_cast<ssize_t>(frame.size());
+  }
+  // Takes from now on what a classic BPF program lets through.
+  void SetFilter(std::vector<sock_filter> code) {
+    const sock_fprog program{static_cast<unsigned short>(code.size()), code.data()};
+    Require(setsockopt(fd_, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0, "filter");
   }
   // What has arrived already.
   std::optional<std::vector<uint8_t>> TryReceive() {

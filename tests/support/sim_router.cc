@@ -165,6 +165,7 @@ SimRouter& SimRouter::AddInterface(const std::string& name, MacArg mac,
   for (const auto& worker : workers_) {
     const size_t queue = worker->id().value % queues;
     worker->SetOutputOwner(i.slot, WorkerId{static_cast<uint8_t>(queue % workers_.size())});
+    worker->SetPuntDevice(i.slot, wire.punt.get());
   }
   return *this;
 }
@@ -284,8 +285,8 @@ void SimRouter::CollectOutput() {
         ++interfaces_[slot].sent;
         Send(slot, std::move(frame));
       }
-      for (Bytes& frame : port->TakePunted()) punted.push_back(std::move(frame));
     }
+    for (Bytes& frame : interfaces_[slot].punt->TakeWritten()) punted.push_back(std::move(frame));
   }
 }
 

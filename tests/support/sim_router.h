@@ -95,6 +95,9 @@ class SimRouter final : public SimNode {
   io::SimPort& port(const std::string& name, size_t queue = 0) {
     return *interfaces_[SlotOf(name).value].ports[queue];
   }
+  io::SimPuntDevice& punt_device(const std::string& name) {
+    return *interfaces_[SlotOf(name).value].punt;
+  }
   IfaceSlot SlotOf(const std::string& name) const;
   // Over all workers; of one interface, or of all when `name` is empty.
   uint64_t Sum(const std::function<uint64_t(const InterfaceCounters&)>& value,
@@ -116,6 +119,7 @@ class SimRouter final : public SimNode {
  private:
   struct Wire {
     std::vector<std::unique_ptr<io::SimPort>> ports;  // by queue
+    std::unique_ptr<io::SimPuntDevice> punt = std::make_unique<io::SimPuntDevice>();
     uint64_t sent = 0;                                // packets that left
   };
   template <class Fib>

@@ -205,8 +205,7 @@ void Interfaces::GivePorts(IfaceSlot slot) {
   const size_t queues = served.attachment->queue_count();
   for (size_t q = 0; q < queues; ++q) {
     served.ports.push_back(std::make_unique<ServedPort>(
-        served.attachment->port(QueueId{static_cast<uint16_t>(q)}), served.attachment->punt(),
-        WorkerOf(q)));
+        served.attachment->port(QueueId{static_cast<uint16_t>(q)}), WorkerOf(q)));
   }
   for (const auto& thread : workers_) {
     thread->Call([&](WorkerThread::Worker& worker) {
@@ -214,6 +213,7 @@ void Interfaces::GivePorts(IfaceSlot slot) {
         if (port->worker() == worker.id()) worker.AddPort(port.get());
       }
       worker.SetOutputOwner(slot, WorkerOf(worker.id().value % queues));
+      worker.SetPuntDevice(slot, &served.attachment->punt());
       thread->PortsChanged();
     });
   }
@@ -230,6 +230,7 @@ void Interfaces::Detach(IfaceSlot slot, const std::string& why) {
         if (port->worker() == worker.id()) worker.RemovePort(port.get());
       }
       worker.ClearOutputOwner(slot);
+      worker.ClearPuntDevice(slot);
       worker.ForgetInterface(slot);
       thread->PortsChanged();
     });

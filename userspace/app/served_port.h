@@ -1,5 +1,5 @@
-// One queue of a served interface as its worker sees it: the AF_XDP socket for the network's side,
-// the punt device for the kernel's.
+// One queue of a served interface as its worker sees it: the AF_XDP socket. The kernel's side, the
+// punt device, is the interface's, and every worker's.
 //
 // Thread: the owning worker, between Worker::AddPort and RemovePort.
 #ifndef SLUICE_APP_SERVED_PORT_H_
@@ -14,15 +14,15 @@ namespace sluice::app {
 
 class ServedPort {
  public:
-  // Both must outlive this.
-  ServedPort(io::af_xdp::AfXdpPort& port, io::af_xdp::PuntTap& punt, WorkerId worker)
-      : port_(port), punt_(punt), worker_(worker) {}
+  // `port` must outlive this.
+  ServedPort(io::af_xdp::AfXdpPort& port, WorkerId worker) : port_(port), worker_(worker) {}
 
   io::af_xdp::AfXdpPort& af_xdp() { return port_; }
   const io::af_xdp::AfXdpPort& af_xdp() const { return port_; }
   WorkerId worker() const { return worker_; }
 
   // dataplane::WorkerPort.
+  using PuntDevice = io::af_xdp::PuntTap;
   IfaceSlot slot() const { return port_.slot(); }
   size_t RxBurst(std::span<packet::Packet> packets, packet::FramePool& pool,
                  InterfaceCounters& counters) {
@@ -34,13 +34,9 @@ class ServedPort {
   void Flush(packet::FramePool& pool, InterfaceCounters& counters) { port_.Flush(pool, counters); }
   uint32_t frames_in_fill() const { return port_.frames_in_fill(); }
   uint32_t frames_in_tx() const { return port_.frames_in_tx(); }
-  bool Punt(const packet::FrameArena& arena, const packet::Packet& packet) {
-    return punt_.Write(worker_, arena, packet);
-  }
 
  private:
   io::af_xdp::AfXdpPort& port_;
-  io::af_xdp::PuntTap& punt_;
   const WorkerId worker_;
 };
 

@@ -10,7 +10,9 @@
 //
 // Output queues. A worker sends by its own port of an interface. Where an interface has fewer queues
 // than there are workers, some have none; they hand their packets to the worker that
-// `SetOutputOwner` names, and get a free frame back for each, so that no pool runs dry.
+// `SetOutputOwner` names, and get a free frame back for each, so that no pool runs dry. Into the
+// kernel every worker has a way of its own, by the interface's punt device: what it punts may have
+// come in by an interface of which only others have queues.
 //
 // Thread: one; everything but the constructor and counters() must be called on it.
 #ifndef SLUICE_DATAPLANE_WORKER_H_
@@ -37,13 +39,9 @@
 
 namespace sluice::dataplane {
 
-// What a worker needs of a port: the network's side, and the kernel's.
+// What a worker needs of a port: the network's side, and which kind of device is the kernel's.
 template <class P>
-concept WorkerPort = io::IoPort<P> && requires(P& port, const packet::FrameArena& arena,
-                                               const packet::Packet& packet) {
-  // Gives the kernel a copy of the packet, as received by this interface. False: not taken.
-  { port.Punt(arena, packet) } -> std::same_as<bool>;
-};
+concept WorkerPort = io::IoPort<P> && io::PuntDevice<typename P::PuntDevice>;
 
 // What all workers have in common.
 struct Shared {
@@ -55,6 +53,7 @@ struct Shared {
 template <WorkerPort P>
 class Worker {
  public:
+  using PuntDevice = typename P::PuntDevice;
   static constexpr size_t kBurst = 64;
 
   Worker(WorkerId id, const Shared& shared, const PipelineConfig& config, packet::FramePool& pool)
@@ -96,6 +95,10 @@ class Worker {
     pipeline_.outbox().Enable(slot);
   }
   void ClearOutputOwner(IfaceSlot slot) { output_owner_[slot.value] = kNobody; }
+  // The kernel's side of an interface. It must stay alive until ClearPuntDevice; without one, what is
+  // the kernel's is dropped.
+  void SetPuntDevice(IfaceSlot slot, PuntDevice* device) { punt_device_[slot.value] = device; }
+  void ClearPuntDevice(IfaceSlot slot) { punt_device_[slot.value] = nullptr; }
 
   // One turn. Returns how much there was to do: packets and messages; 0 means idle.
   size_t Tick(Nanos now) {
@@ -334,8 +337,8 @@ class Worker {
   }
 
   void PuntOne(const packet::PuntedPacket& p) {
-    P* const port = p.packet.in.valid() ? tx_port_[p.packet.in.value] : nullptr;
-    const bool taken = port != nullptr && port->Punt(pool_.arena(), p.packet);
+    PuntDevice* const device = p.packet.in.valid() ? punt_device_[p.packet.in.value] : nullptr;
+    const bool taken = device != nullptr && device->Write(id_, pool_.arena(), p.packet);
     InterfaceCounters& c = counters_->of(p.packet.in);
     if (p.copy) {
       pipeline_.tracer().End(p.packet, TraceOutcome::kLocal);
@@ -397,6 +400,7 @@ class Worker {
   Nanos now_;
   std::vector<P*> ports_;
   std::array<P*, kMaxInterfaces> tx_port_{};
+  std::array<PuntDevice*, kMaxInterfaces> punt_device_{};
   std::array<uint8_t, kMaxInterfaces> output_owner_;
   std::array<uint64_t, kMaxWorkers> owed_;  // frames received with hand-offs and not yet returned
   std::array<packet::Packet, kBurst> burst_;

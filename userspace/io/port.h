@@ -7,7 +7,11 @@
 // FramePool that each call passes in. What it holds are frames in its rings (fill, tx), which
 // `frames_in_fill()` and `frames_in_tx()` tell, so that every frame is accounted for.
 //
-// Thread: the owning worker.
+// The way into the kernel, for packets that are the kernel's, is the interface's (PuntDevice): all
+// workers use it, whether or not they have a queue of the interface, since a packet may have come to
+// one worker and been handed over to another.
+//
+// Thread: the owning worker; of a PuntDevice: any worker, at the same time as others.
 #ifndef SLUICE_IO_PORT_H_
 #define SLUICE_IO_PORT_H_
 
@@ -37,6 +41,13 @@ concept IoPort = requires(P& port, const P& cport, std::span<packet::Packet> pac
   { port.Flush(pool, counters) } -> std::same_as<void>;
   { cport.frames_in_fill() } -> std::same_as<uint32_t>;
   { cport.frames_in_tx() } -> std::same_as<uint32_t>;
+};
+
+template <class D>
+concept PuntDevice = requires(D& device, WorkerId by, const packet::FrameArena& arena,
+                              const packet::Packet& packet) {
+  // Gives the kernel a copy of the packet, as received by the interface. False: not taken.
+  { device.Write(by, arena, packet) } -> std::same_as<bool>;
 };
 
 }  // namespace sluice::io

@@ -2,12 +2,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <memory>
 #include <vector>
 
 #include "io/sim/sim_port.h"
 #include "support/packet_builder.h"
 #include "support/router_world.h"
+#include "transport/transport.h"
 
 namespace sluice::dataplane {
 namespace {
@@ -16,6 +18,7 @@ using io::SimPort;
 using test::A4;
 using test::Bytes;
 using test::FromHost;
+using test::FromPeer;
 using test::kHostMac;
 using test::kLan;
 using test::kPeerMac;
@@ -48,7 +51,9 @@ class WorkerTest : public testing::Test {
       for (uint32_t n = 0; n < kFrames; ++n) pools[id]->Free(world.pool.Alloc());
       workers[id] = std::make_unique<SimWorker>(
           WorkerId{id}, Shared{snapshot, world.epochs, mailboxes},
-          PipelineConfig{.tables = world.routing(), .start = now}, *pools[id]);
+          PipelineConfig{
+              .tables = world.routing(), .start = now, .firewall = {.worker_count = 2}},
+          *pools[id]);
       workers[id]->pipeline().ApplyKernelNeighbor(kWan, A4("192.0.2.254"), kPeerMac, 2,
                                                   world.snapshot, now);
       workers[id]->pipeline().ApplyKernelNeighbor(kLan, A4("10.0.0.2"), kHostMac, 2, world.snapshot,
@@ -59,6 +64,10 @@ class WorkerTest : public testing::Test {
     workers[0]->AddPort(&wan0);
     workers[1]->AddPort(&lan1);
     workers[1]->SetOutputOwner(kWan, WorkerId{0});
+    for (const auto& worker : workers) {
+      worker->SetPuntDevice(kLan, &lan_kernel);
+      worker->SetPuntDevice(kWan, &wan_kernel);
+    }
     Tick(0);
     Tick(1);
   }
@@ -80,6 +89,15 @@ class WorkerTest : public testing::Test {
     for (uint8_t id = 0; id < 2; ++id) world.epochs.Offline(WorkerId{id});
   }
 
+  // From now on what is for this machine is asked of the worker that would have its connection.
+  void AddSockets() {
+    for (uint8_t id = 0; id < 2; ++id) {
+      LocalSockets& sockets = workers[id]->pipeline().sockets();
+      sockets.Install(std::make_unique<transport::Transport>(
+                          transport::TransportConfig{.start = now}, *pools[id], sockets),
+                      nullptr);
+    }
+  }
   size_t Tick(int id) { return workers[id]->Tick(now); }
   // All frames of both workers: free, in rings, in the mailboxes (drained by ticks before).
   uint32_t Frames() const {
@@ -90,6 +108,9 @@ class WorkerTest : public testing::Test {
   }
   uint64_t Dropped(int id, DropReason reason) const {
     return workers[id]->counters().of(kLan).dropped_packets[static_cast<size_t>(reason)].Read();
+  }
+  uint64_t PuntedOfWan(int id) const {
+    return workers[id]->counters().of(kWan).punted_packets.Read();
   }
   static Bytes Transit(uint16_t port = 1) {
     return FromHost().Ipv4("10.0.0.2", "203.0.113.1").Udp(port, 2).Payload(20).Build();
@@ -111,6 +132,8 @@ class WorkerTest : public testing::Test {
   CountingWaker wakers[2];
   std::unique_ptr<packet::FramePool> pools[2];
   std::unique_ptr<SimWorker> workers[2];
+  io::SimPuntDevice lan_kernel;
+  io::SimPuntDevice wan_kernel;
   SimPort lan0{kLan, {}};
   SimPort wan0{kWan, {}};
   SimPort lan1{kLan, {}};
@@ -130,25 +153,58 @@ TEST_F(WorkerTest, ForwardsFromPortToPort) {
   EXPECT_EQ(c.of(kWan).transmitted_bytes.Read(), 2 * Left().size());
 }
 
-TEST_F(WorkerTest, PuntsGoToThePortTheyCameBy) {
+TEST_F(WorkerTest, PuntsGoToTheInterfaceTheyCameBy) {
   const Bytes ssh = FromHost().Ipv4("10.0.0.2", "192.0.2.1").Tcp(1, 22).Build();
   lan0.Deliver(ssh);
   Tick(0);
-  EXPECT_EQ(lan0.TakePunted(), std::vector<Bytes>{ssh});
+  EXPECT_EQ(lan_kernel.TakeWritten(), std::vector<Bytes>{ssh});
   EXPECT_EQ(workers[0]->counters().of(kLan).punted_packets.Read(), 1u);
   EXPECT_EQ(workers[0]->counters().of(kLan).punts[static_cast<size_t>(PuntReason::kLocal)].Read(),
             1u);
-  lan0.set_punt_blocked(true);
+  lan_kernel.set_blocked(true);
   lan0.Deliver(ssh);
   Tick(0);
   EXPECT_EQ(Dropped(0, DropReason::kPuntFailed), 1u);
+}
+
+// What has come to worker 0, the only one with a queue of the WAN, and is worker 1's to decide about.
+TEST_F(WorkerTest, PuntsByAnInterfaceOfWhichItHasNoQueue) {
+  AddSockets();
+  std::vector<Bytes> sent;
+  const auto deliver = [&](uint16_t source) {
+    sent.push_back(FromPeer().Ipv4("192.0.2.254", "192.0.2.1").Tcp(source, 22).Build());
+    wan0.Deliver(sent.back());
+  };
+  for (uint16_t source = 1000; source < 1020; ++source) deliver(source);
+  Tick(0);
+  Tick(1);
+  std::vector<Bytes> punted = wan_kernel.TakeWritten();
+  std::sort(punted.begin(), punted.end());
+  EXPECT_EQ(punted, sent);
+  EXPECT_TRUE(lan_kernel.TakeWritten().empty());
+  EXPECT_GT(PuntedOfWan(0), 0u);
+  EXPECT_GT(PuntedOfWan(1), 0u);
+  EXPECT_EQ(PuntedOfWan(0) + PuntedOfWan(1), 20u);
+  // When the interface has gone there is no way any more.
+  const uint64_t of_one = PuntedOfWan(1);
+  workers[1]->ClearPuntDevice(kWan);
+  for (uint16_t source = 1000; source < 1020; ++source) deliver(source);
+  Tick(0);
+  Tick(1);
+  EXPECT_EQ(wan_kernel.TakeWritten().size(), 20u - of_one);
+  EXPECT_EQ(workers[1]->counters()
+                .of(kWan)
+                .dropped_packets[static_cast<size_t>(DropReason::kPuntFailed)]
+                .Read(),
+            of_one);
+  Tick(0);  // takes its frames back
 }
 
 TEST_F(WorkerTest, CopiesForTheKernelAreNoOutcome) {
   const Bytes reply = FromHost().ArpReply(kHostMac, "10.0.0.2", test::kLanMac, "10.0.0.1").Build();
   lan0.Deliver(reply);
   Tick(0);
-  EXPECT_EQ(lan0.TakePunted(), std::vector<Bytes>{reply});
+  EXPECT_EQ(lan_kernel.TakeWritten(), std::vector<Bytes>{reply});
   const InterfaceCounters& c = workers[0]->counters().of(kLan);
   EXPECT_EQ(c.local_packets.Read(), 1u);
   EXPECT_EQ(c.punt_copies.Read(), 1u);

@@ -104,14 +104,15 @@ TEST_F(SimPortTest, BlockedQueueTakesUntilItIsFull) {
 
 TEST_F(SimPortTest, PuntsAreCopies) {
   SimPort port(IfaceSlot{0}, {});
+  SimPuntDevice device;
   port.Flush(pool, counters);
   port.Deliver(Counting(60));
   ASSERT_EQ(port.RxBurst(burst, pool, counters), 1u);
-  EXPECT_TRUE(port.Punt(*arena, burst[0]));
-  port.set_punt_blocked(true);
-  EXPECT_FALSE(port.Punt(*arena, burst[0]));
+  EXPECT_TRUE(device.Write(WorkerId{0}, *arena, burst[0]));
+  device.set_blocked(true);
+  EXPECT_FALSE(device.Write(WorkerId{0}, *arena, burst[0]));
   packet::FreePacket(pool, burst[0]);
-  EXPECT_EQ(port.TakePunted(), std::vector<SimPort::Bytes>{Counting(60)});
+  EXPECT_EQ(device.TakeWritten(), std::vector<SimPort::Bytes>{Counting(60)});
   EXPECT_EQ(Accounted(port), kFrames);
 }
 

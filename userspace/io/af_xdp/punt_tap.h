@@ -20,6 +20,7 @@
 #include "absl/status/statusor.h"
 #include "base/ids.h"
 #include "bpf/include/abi.h"
+#include "io/port.h"
 #include "packet/packet.h"
 
 struct sluice_punt;
@@ -52,6 +53,8 @@ class PuntTap {
   bool marks_ = false;
   sluice_punt_header mark_{};
 };
+
+static_assert(PuntDevice<PuntTap>);
 
 }  // namespace sluice::io::af_xdp
 

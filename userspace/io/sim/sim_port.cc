@@ -92,10 +92,4 @@ void SimPort::Flush(FramePool& pool, InterfaceCounters& counters) {
   }
 }
 
-bool SimPort::Punt(const packet::FrameArena& arena, const Packet& packet) {
-  if (punt_blocked_) return false;
-  punted_.push_back(BytesOf(arena, packet));
-  return true;
-}
-
 }  // namespace sluice::io

@@ -3,7 +3,7 @@
 //
 // Frames that arrive are bytes put in by Deliver(); they take a frame from the fill ring and are lost
 // (counted) when there is none. Frames that leave stay in the tx ring until Flush(), which copies
-// their bytes to `TakeSent()` and completes them. Packets for the kernel are kept likewise.
+// their bytes to `TakeSent()` and completes them.
 // With `segment_bytes` set, larger frames arrive in pieces, as multi-buffer AF_XDP delivers them.
 //
 // Thread: one (simulations step everything in turn).
@@ -17,6 +17,7 @@
 
 #include "base/ids.h"
 #include "base/worker_counters.h"
+#include "io/sim/sim_punt_device.h"
 #include "packet/frame_pool.h"
 #include "packet/packet.h"
 
@@ -37,20 +38,18 @@ class SimPort {
   // The network's side.
   void Deliver(Bytes frame) { arrived_.push_back(std::move(frame)); }
   std::vector<Bytes> TakeSent() { return std::move(sent_); }
-  std::vector<Bytes> TakePunted() { return std::move(punted_); }
   bool idle() const { return arrived_.empty(); }
   uint64_t lost_for_want_of_frames() const { return lost_; }
   // The driver refuses to send from now on (a full or stopped queue), or takes it up again.
   void set_tx_blocked(bool blocked) { tx_blocked_ = blocked; }
-  void set_punt_blocked(bool blocked) { punt_blocked_ = blocked; }
 
   // The worker's side: io::IoPort and dataplane::WorkerPort.
+  using PuntDevice = SimPuntDevice;
   IfaceSlot slot() const { return slot_; }
   size_t RxBurst(std::span<packet::Packet> out, packet::FramePool& pool,
                  InterfaceCounters& counters);
   size_t TxBurst(std::span<packet::Packet> packets, packet::FramePool& pool);
   void Flush(packet::FramePool& pool, InterfaceCounters& counters);
-  bool Punt(const packet::FrameArena& arena, const packet::Packet& packet);
   uint32_t frames_in_fill() const { return static_cast<uint32_t>(fill_.size()); }
   uint32_t frames_in_tx() const { return tx_frames_; }
 
@@ -64,10 +63,8 @@ class SimPort {
   std::vector<packet::Packet> tx_;
   uint32_t tx_frames_ = 0;
   std::vector<Bytes> sent_;
-  std::vector<Bytes> punted_;
   uint64_t lost_ = 0;
   bool tx_blocked_ = false;
-  bool punt_blocked_ = false;
 };
 
 }  // namespace sluice::io

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/filter.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 
@@ -218,6 +219,36 @@ TEST_P(PuntTapTest, EachWorkerHasAQueue) {
     const auto datagram = socket.Receive();
     ASSERT_TRUE(datagram.has_value());
     EXPECT_EQ(datagram->payload, Bytes{w});
+  }
+}
+
+// A worker of whose number the interface has no queue: the kernel must not take the device's for one.
+TEST_P(PuntTapTest, QueuesOfTheDeviceAreNotTheInterfaces) {
+  veth_.emplace("near", "far");
+  Shell("ip addr add 10.0.0.1/24 dev near");
+  InterfaceAttachment::Options o = DefaultOptions("near");
+  o.mode = GetParam();
+  o.workers = 3;
+  Open(o);
+  RawSocket peer("far");
+  RawSocket queued("near");
+  queued.SetFilter({BPF_STMT(BPF_LD | BPF_W | BPF_ABS, uint32_t(SKF_AD_OFF + SKF_AD_QUEUE)),
+                    BPF_STMT(BPF_RET | BPF_A, 0)});
+  UdpSocket socket(AF_INET, 5000);
+  for (uint8_t w = 0; w < 3; ++w) {
+    ASSERT_TRUE(peer.Send(PacketBuilder()
+                              .Ethernet(kFarMac, kNearMac)
+                              .Ipv4("10.0.0.2", "10.0.0.1")
+                              .Udp(6000, 5000)
+                              .Payload(Bytes{w})
+                              .Build()));
+    const auto packets = Receive(1);
+    ASSERT_EQ(packets.size(), 1u);
+    EXPECT_TRUE(attachment_->punt().Write(WorkerId{w}, *arena_, packets[0]));
+    FreeAll(packets);
+    ++punted_;
+    EXPECT_TRUE(socket.Receive().has_value());
+    EXPECT_FALSE(queued.TryReceive().has_value()) << "by queue " << int{w};
   }
 }
 
