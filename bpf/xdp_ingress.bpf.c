@@ -12,6 +12,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "classify.h"
+#include "dhcp.h"
 #include "early_maps.h"
 #include "offload_maps.h"
 
@@ -212,7 +213,7 @@ SLUICE_INLINE int ingress(struct xdp_md* ctx, int fragments) {
     reason = SLUICE_XDP_GROUP;
   }
   early = config.early;
-  if (early) {
+  if (early && !(reason == SLUICE_XDP_IPV4 && sluice_is_dhcp_reply(c, config.own_mac))) {
     dropped = filter(ctx, c, as, cell, early, fragments);
     if (dropped != SLUICE_EARLY_PASS) return finish(cell, dropped, XDP_DROP);
   }

@@ -62,7 +62,7 @@ build() {
 install_files() {
   local share=$PREFIX/share/sluice doc=$PREFIX/share/doc/sluice file
   put 755 "$BUILD/sluice" "$PREFIX/bin/sluice"
-  for file in config/*.yaml; do
+  for file in config/*.yaml config/*.nft; do
     put 644 "$file" "$share/config/${file##*/}"
   done
   for file in prometheus.yml alerts.yml; do

@@ -25,11 +25,11 @@ SLUICE_PACKAGES_BUILD=(
 # What deploy/demo.sh and deploy/rig.sh run.
 SLUICE_PACKAGES_DEMO=(iproute2 iputils-ping iperf3 curl nginx ethtool procps bsdextrautils nftables)
 # What the tests run besides (prometheus for promtool, libclang-rt for the fuzzers' sanitizers,
-# systemd for systemd-analyze verify).
+# systemd for systemd-analyze verify, busybox for udhcpc).
 SLUICE_PACKAGES_TEST=(
   "${SLUICE_PACKAGES_DEMO[@]}"
   iputils-arping iputils-tracepath traceroute netcat-openbsd tcpdump nftables nmap
-  openssh-client openssh-server bird2 prometheus conntrack knot-dnsutils dnsmasq-base python3-pyftpdlib systemd libcap2-bin
+  openssh-client openssh-server bird2 prometheus conntrack knot-dnsutils dnsmasq-base busybox-static python3-pyftpdlib systemd libcap2-bin
   python3-pytest python3-scapy python3-yaml libclang-rt-14-dev
 )
 # What benchmarks/run.sh runs, and tests/vm/run.sh on the machine and inside the guest.

@@ -24,8 +24,8 @@
 # --hosts   how many (h1, h2, ...) or their names (left,right); default 2
 # --queues  RX and TX queues of every veth; default 1
 # --netns   build around a namespace that is there already, such as a container's: the name of one
-#           in /run/netns, a process id, or a path. Its sysctls are left as they are. `down` then
-#           takes the veth pairs away and nothing else.
+#           in /run/netns, a process id, or a path. lo is brought up there, and forwarding turned on.
+#           `down` then takes the veth pairs away and nothing else.
 #
 # The state is in /run/sluice-rig/NAME. `down` ends every process inside the namespaces that `up`
 # made, and is safe to repeat.
@@ -55,7 +55,7 @@ write_sysctl() {
   local host=$1 value=$2
   shift 2
   # shellcheck disable=SC2016
-  in_ns "$host" sh -c 'value=$1; shift; for f; do echo "$value" > "/proc/sys/net/$f"; done' \
+  in_ns "$host" sh -c 'value=$1; shift; for f; do echo "$value" > "/proc/sys/net/$f" || exit; done' \
     sh "$value" "$@"
 }
 
@@ -88,15 +88,19 @@ check_arguments() {
     die "the hosts' names must differ"
 }
 
+# "default" too, for interfaces that are still to come.
+forward_in_router() {
+  write_sysctl router 1 ipv4/ip_forward ipv4/conf/default/forwarding \
+    ipv6/conf/all/forwarding ipv6/conf/default/forwarding
+}
+
 # Gives the router's namespace the name NAME-router.
 make_router() {
   if [ -z "$NETNS" ]; then
     ip netns add "$NAME-router"
     echo own > "$STATE/router"
     in_ns router ip link set dev lo up
-    # "default" too, for interfaces that are still to come.
-    write_sysctl router 1 ipv4/ip_forward ipv4/conf/default/forwarding \
-      ipv6/conf/all/forwarding ipv6/conf/default/forwarding
+    forward_in_router
     # Nobody else can have these addresses, so nobody has to wait for duplicate detection.
     write_sysctl router 0 ipv6/conf/all/accept_dad ipv6/conf/default/accept_dad
     return
@@ -109,6 +113,10 @@ make_router() {
   touch "/run/netns/$NAME-router"
   echo foreign > "$STATE/router"
   mount --bind "$path" "/run/netns/$NAME-router"
+  in_ns router ip link set dev lo up  # Sluice's metrics listen there
+  # Engines turn IPv6 off in containers: not for the rig's interfaces.
+  { write_sysctl router 0 ipv6/conf/default/disable_ipv6 && forward_in_router; } ||
+    echo "rig.sh: $path does not let its sysctls be set; forwarding is as it was" >&2
 }
 
 # make_host NAME INDEX

@@ -189,6 +189,12 @@ def test_start_without_privileges(sluice, capabilities, missing):
                   wrapper=["setpriv", f"--bounding-set={capabilities}", "--inh-caps=-all"])
 
 
+def test_start_on_an_old_kernel(quiet, sluice):
+    check_refused(sluice, 1, "kernel 2.6.", "is too old", "6.1",
+                  wrapper=["setarch", os.uname().machine, "--uname-2.6"])
+    assert not quiet.left_behind()
+
+
 def test_start_with_a_missing_interface(sluice):
     sluice.configure(["h1", "h9"], metrics={"listen": "off"})
     check_refused(sluice, 1, "h9: there is no such interface", "ip link")
@@ -230,6 +236,14 @@ def test_start_with_the_metrics_port_taken(quiet, sluice):
         taken = socket.create_server(("127.0.0.1", 9471))
     with taken:
         check_refused(sluice, 1, "127.0.0.1 port 9471 is taken")
+
+
+def test_start_where_lo_is_down(quiet, sluice):
+    quiet.batch("router", "address flush dev lo", "link set lo down")  # as in a new namespace
+    try:
+        check_refused(sluice, 1, "cannot listen on 127.0.0.1 port 9471", "ip link set lo up")
+    finally:
+        quiet.run("router", "ip", "link", "set", "lo", "up")
 
 
 def test_start_of_a_second_instance(running, second):

@@ -7,6 +7,7 @@ import glob
 import json
 import os
 import re
+import socket
 import subprocess
 import time
 
@@ -243,6 +244,12 @@ def test_units_differ_only_where_a_namespace_matters():
                       "ExecStart", "RuntimeDirectory"}
 
 
+@pytest.mark.parametrize("unit", UNITS)
+def test_unit_never_gives_up_on_an_interface_that_is_late(unit):
+    # Without StartLimitIntervalSec=0 systemd does after five starts in ten seconds.
+    assert {"StartLimitIntervalSec=0", "Restart=on-failure", "RestartSec=2"} <= settings(unit)
+
+
 def test_dockerfile_takes_its_packages_from_the_list():
     lines = re.sub(r"\\\n", " ", read("deploy/Dockerfile"))
     instructions = [line.split(None, 1) for line in lines.splitlines()
@@ -359,6 +366,51 @@ def test_rig_around_a_namespace_that_is_there_leaves_it_alone(rig_name):
         run("ip", "netns", "del", foreign)
 
 
+@pytest.fixture
+def container():
+    """A process in a namespace of its own, as a container engine makes one: lo is down, nothing is
+    forwarded, IPv6 is off."""
+    process = subprocess.Popen(["unshare", "--net", "sh", "-c",
+                                "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6; exec sleep 600"])
+    wait_for(lambda: read(f"/proc/{process.pid}/comm") == "sleep\n")
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_container_then_rig_then_sluice(rig_name, container, tmp_path):
+    inside = ["nsenter", "--net", "--target", str(container.pid)]
+    command = [*inside, SLUICE, "run", "--config", os.path.join(SOURCE, "config/container-rig.yaml"),
+               "--control", str(tmp_path / "s.sock")]
+    too_early = run(*command, check=False)
+    assert too_early.returncode == 1 and "h1: there is no such interface" in too_early.stdout
+
+    rig(rig_name, "up", "--netns", str(container.pid))
+    for key in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+        assert run(*inside, "cat", f"/proc/sys/net/{key}").stdout == "1\n"
+    for address in ("10.77.2.2", "fd77:0:0:2::2"):
+        rig(rig_name, "exec", "h1", "ping", "-c", "1", "-W", "5", address)
+    log = tmp_path / "log"
+    with open(log, "w", encoding="utf-8") as output:
+        sluice = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output,
+                                  stderr=subprocess.STDOUT)
+    try:
+        ready = run(SLUICE, "--control", command[-1], "wait-ready", "--timeout", "20", check=False)
+        assert ready.returncode == 0, log.read_text()
+        for address in ("10.77.2.2", "fd77:0:0:2::2"):
+            rig(rig_name, "exec", "h1", "ping", "-c", "3", "-i", "0.2", "-W", "5", address)
+        page = run(*inside, "curl", "-sS", "--max-time", "5", "http://127.0.0.1:9470/metrics").stdout
+    finally:
+        sluice.terminate()
+        status = sluice.wait(timeout=20)
+    assert status == 0, log.read_text()
+    forwarded = re.findall(r'^sluice_forwarded_packets_total\{interface="h1".*\} (\d+)', page,
+                           re.MULTILINE)
+    assert sum(map(int, forwarded)) >= 6, log.read_text()
+    rig(rig_name, "down")
+    assert container.poll() is None
+
+
 def test_rig_takes_names_that_are_words_to_ip(rig_name):
     rig(rig_name, "up", "--hosts", "a,dev,up")
     rig(rig_name, "exec", "a", "ping", "-c", "1", "-W", "5", "10.77.3.2")
@@ -401,7 +453,7 @@ def unlimited_locked_memory():
 class Running:
     """Sluice in a rig's router, with a capability bounding set and nothing else to lean on."""
 
-    def __init__(self, name, directory, capabilities):
+    def __init__(self, name, directory, capabilities, environment=None):
         self.name = name
         self.control = str(directory / "sluice.sock")
         self.log = directory / "sluice.log"
@@ -414,6 +466,7 @@ class Running:
                 ["ip", "netns", "exec", f"{name}-router", *prefix,
                  "setpriv", "--no-new-privs", f"--bounding-set={bounding}",
                  SLUICE, "run", "--config", str(config), "--control", self.control],
+                env={**os.environ, **(environment or {})},
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
 
     def wait_ready(self):
@@ -447,6 +500,23 @@ def test_unit_capabilities_suffice(rig_name, tmp_path):
         live.setdefault(name, set()).update(re.findall(r'(\w+)="', labels))
     assert {name: (METRICS | PARTS).get(name) for name in live} == live
     assert {"sluice_received_packets_total", "sluice_table_used", "sluice_build_info"} <= set(live)
+
+
+def test_unit_has_a_watchdog_that_is_fed(rig_name, tmp_path):
+    (patience,) = [int(line.split("=")[1]) for line in settings("sluice.service")
+                   if line.startswith("WatchdogSec=")]
+    rig(rig_name, "up")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(patience / 4)
+        sluice = Running(rig_name, tmp_path, unit_capabilities(),
+                         {"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        try:
+            for word in (b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"):
+                while word not in systemd.recv(1000).splitlines():
+                    pass
+        finally:
+            assert sluice.stop() == 0, sluice.log.read_text()
 
 
 @pytest.mark.parametrize("capability", sorted(unit_capabilities()))
@@ -485,8 +555,10 @@ def test_install_and_uninstall(tmp_path):
     for unit in UNITS:
         text = (tmp_path / "etc/systemd/system" / unit).read_text()
         assert "/opt/sluice/bin/sluice run" in text and "/usr/local" not in text
-    run(str(tmp_path / "opt/sluice/bin/sluice"), "check", "--config",
-        str(tmp_path / "etc/sluice/sluice.yaml"))
+    examples = sorted(tmp_path.glob("opt/sluice/share/sluice/config/*.yaml"))
+    assert [path.name for path in examples] == [os.path.basename(path) for path in CONFIGS]
+    for config in (*examples, tmp_path / "etc/sluice/sluice.yaml"):
+        run(str(tmp_path / "opt/sluice/bin/sluice"), "check", "--config", str(config))
 
     # An upgrade keeps the administrator's configuration.
     mine = tmp_path / "etc/sluice/sluice.yaml"

@@ -206,6 +206,94 @@ def check_echo(rig, host, family, address):
             assert client.recv(100) == b"hello"
 
 
+def dhcp_server(rig, port, *options):
+    return rig.serve("h2", port, "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null",
+                     "--user=root", "--port=0", "--log-dhcp", "--log-facility=-", "--pid-file=",
+                     "--interface=eth0", "--bind-interfaces", "--dhcp-authoritative",
+                     f"--dhcp-leasefile={rig.path('leases')}", *options, kind="udp")
+
+
+def lease_over_ipv4(rig):
+    """What busybox's DHCP client in the router gets from h2; it takes the address into use."""
+    script = rig.write("lease", '#!/bin/sh\n[ "$1" != bound ] || '
+                                'exec ip address add "$ip/$mask" dev "$interface"\n')
+    os.chmod(script, 0o755)
+    return rig.run("router", "busybox", "udhcpc", "-i", "h2", "-f", "-n", "-q", "-t", "5", "-T", "1",
+                   "-s", script, check=False).stdout
+
+
+FIREWALL = """
+table inet dhcp {
+  chain early {
+    type filter hook prerouting priority raw; policy accept;
+    udp dport 68 counter drop comment "seen"
+  }
+  chain forward {
+    type filter hook forward priority filter; policy drop;
+    ct state established accept
+  }
+  chain leaving {
+    type nat hook postrouting priority srcnat;
+    oifname "h1" masquerade
+  }
+}
+"""
+
+
+@pytest.mark.parametrize("rules", ["", FIREWALL], ids=["no rules", "rules"])
+@pytest.mark.parametrize("mode", ["native", "generic"])
+def test_dhcp_client_in_the_router(mode, rules):
+    with Rig() as rig:
+        rig.run("router", "nft", "-f", "-", input=rules)
+        rig.batch("router", "address del 10.77.2.1/24 dev h2")
+        server = dhcp_server(rig, 67, "--no-ping", "--dhcp-range=10.77.2.100,10.77.2.110,1h")
+        with Sluice(rig, [{"name": name, "mode": mode} for name in rig.hosts]) as sluice:
+            # Without a route to the new address, and with one that leads elsewhere.
+            for route in ((), ("route add default via 10.77.1.2",)):
+                rig.batch("router", *route)
+                if route:
+                    wait_for(lambda: sluice.route_to("10.77.2.100"), "the default route")
+                with growing(sluice, "sluice_punts_total", 2, interface="h2", reason="dhcp"):
+                    said = lease_over_ipv4(rig)
+                    address = re.search(r"lease of (10\.77\.2\.1\d\d) obtained", said)
+                    assert address, said + rig.read_log(server) + sluice.cli("show", "drops").stdout
+                wait_for(lambda: sluice.route_to(address[1])["type"] == "local", "the address")
+                assert answered(rig.ping("router", "10.77.2.2").stdout)
+                rig.batch("router", f"address del {address[1]}/24 dev h2")
+                wait_for(lambda: (sluice.route_to(address[1]) or {}).get("type") != "local", "gone")
+            if rules:
+                (rule,) = [line for line in sluice.show("rules")["lines"] if "seen" in line["text"]]
+                assert rule["packets"] == 0 and rule["where"] == "xdp"
+            sluice.check_accounts()
+
+
+def test_dhcpv6_client_and_router_advertisements_in_the_router():
+    with Rig() as rig:
+        rig.batch("router", "address del fd77:0:0:2::1/64 dev h2")
+        rig.sysctl("router", "net.ipv6.conf.h2.accept_ra=2")  # a router's own upstream
+        with Sluice(rig) as sluice:
+            server = dhcp_server(rig, 547, "--enable-ra",
+                                 "--dhcp-range=fd77:0:0:2::100,fd77:0:0:2::110,slaac,64,1h")
+
+            def configured():
+                shown = json.loads(rig.run("router", "ip", "-j", "-6", "address", "show", "dev", "h2",
+                                           "scope", "global").stdout)
+                return [a for link in shown for a in link.get("addr_info", ()) if a.get("dynamic")]
+            wait_for(configured, lambda: rig.read_log(server), seconds=20)
+            with udp_socket(rig, "router", 6, SO_BINDTODEVICE=b"h2\0") as client:
+                client.bind(("::", 546))
+                h2 = rig.link("h2")
+                mac = bytes.fromhex(h2["address"].replace(":", ""))
+                # Solicit (RFC 8415): who asks, an address, please, and since no time at all.
+                client.sendto(b"\1abc" + struct.pack("!HHHH", 1, 10, 3, 1) + mac +
+                              struct.pack("!HHIII", 3, 12, 1, 0, 0) + struct.pack("!HHH", 8, 2, 0),
+                              ("ff02::1:2", 547, 0, h2["ifindex"]))
+                answer = client.recv(1500)
+                assert answer[:4] == b"\2abc", rig.read_log(server)  # Advertise
+                assert socket.inet_pton(socket.AF_INET6, "fd77:0:0:2::100")[:15] in answer
+            sluice.check_accounts()
+
+
 class Birds:
     """BIRD in the router and in h2: BGP and OSPF between them, and one network from each."""
 

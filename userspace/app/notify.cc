@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <string>
 
 namespace sluice::app {
@@ -32,12 +33,6 @@ void NotifyStatus(std::string_view text) {
   std::string line(text);
   std::replace(line.begin(), line.end(), '\n', ' ');
   Notify("STATUS=" + line);
-}
-
-std::optional<Nanos> WatchdogInterval() {
-  uint64_t usec = 0;
-  if (sd_watchdog_enabled(0, &usec) <= 0) return {};
-  return Micros(static_cast<int64_t>(usec / 2));
 }
 
 }  // namespace sluice::app

@@ -4,21 +4,15 @@
 #ifndef SLUICE_APP_NOTIFY_H_
 #define SLUICE_APP_NOTIFY_H_
 
-#include <optional>
 #include <string_view>
-
-#include "base/time.h"
 
 namespace sluice::app {
 
 void NotifyReady();
 void NotifyReloading();  // followed by NotifyReady when the reload is over, also when it failed
 void NotifyStopping();
-void NotifyWatchdog();
+void NotifyWatchdog();  // every second; a unit's WatchdogSec= is what it may take at the most
 void NotifyStatus(std::string_view text);  // one line, shown by `systemctl status`
-
-// How often NotifyWatchdog must be called (half of what systemd waits); none: never.
-std::optional<Nanos> WatchdogInterval();
 
 }  // namespace sluice::app
 

@@ -349,7 +349,8 @@ void Pipeline::Punt(Packet& p, PuntReason reason, const Snapshot& snapshot) {
   }
   CompleteChecksum(p, snapshot);  // the kernel gets it from a TAP, without the sender's marks
   if (p.fragment_size != 0) return PuntPieces(p, reason, snapshot);
-  firewall_.TakeBackCounts(p, snapshot, now_);
+  // XDP keeps early rules from the one, so there is nothing that they have counted.
+  if (reason != PuntReason::kDhcp) firewall_.TakeBackCounts(p, snapshot, now_);
   if (!outbox_.Punt(p, reason)) Drop(p, DropReason::kPuntFailed);
 }
 

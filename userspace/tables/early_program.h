@@ -9,7 +9,8 @@
 //
 // Which packets XDP judges at all, by rule: those that would go to a worker (not: what it leaves to
 // the kernel at once, such as VLANs, groups and other hosts' frames, which the kernel's own rules
-// judge), see JudgedEarly. A packet that a worker sees and that was judged has passed the rules of
+// judge; not: what a DHCP server sends to this machine, which workers give to the kernel before any
+// rule), see JudgedEarly. A packet that a worker sees and that was judged has passed the rules of
 // the program: the worker must leave out the rules named by `key` (for the rule's families), and
 // apply all the others. For a packet that was not judged it must apply all of them.
 //

@@ -201,9 +201,13 @@ absl::Status HttpServer::StartTcp(const std::string& address, uint16_t port) {
       return absl::AlreadyExistsError(
           absl::StrCat(where, " is taken by another program (see: ss -ltnp)"));
     }
+    // In a network namespace that nobody has prepared, such as a new container's, lo is down.
+    const char* const hint = error == EADDRNOTAVAIL
+                                 ? " (is its interface up? 127.0.0.1 wants: ip link set lo up)"
+                                 : "";
     return absl::UnavailableError(
         absl::StrCat("cannot listen on ", where, ": ",
-                     error == 0 ? "not an address of this machine" : std::strerror(error)));
+                     error == 0 ? "not an address of this machine" : std::strerror(error), hint));
   }
   impl_->port = static_cast<uint16_t>(bound);
   impl_->Listen();

@@ -123,12 +123,5 @@ TEST_F(NotifyTest, TellsSystemd) {
   EXPECT_EQ(Received(), "nothing");
 }
 
-TEST(WatchdogTest, IsToldTwiceAsOftenAsAskedFor) {
-  EXPECT_EQ(WatchdogInterval(), std::nullopt);
-  setenv("WATCHDOG_USEC", "3000000", 1);
-  EXPECT_EQ(WatchdogInterval(), Millis(1500));
-  unsetenv("WATCHDOG_USEC");
-}
-
 }  // namespace
 }  // namespace sluice::app

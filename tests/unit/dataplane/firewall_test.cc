@@ -257,6 +257,23 @@ TEST_F(FirewallTest, ErrorsAreNoPacketsOfTheProtocolThatTheyQuote) {
   });
 }
 
+// A packet socket has it before netfilter sees it.
+TEST_F(FirewallTest, RulesDoNotSeeWhatADhcpServerSendsToThisMachine) {
+  RulesetModel m;
+  m.Base("raw", kPrerouting, -300).Rule(Counted({}, test::Drop()));
+  m.Base("early", kPrerouting, -140).Rule({test::Ct(tables::kCtState), nft::CounterExpr{}});
+  Use(m);
+  const Bytes offer = DhcpReply(kWanMac, "192.0.2.77").Build();
+  Process(offer, kWan);
+  ASSERT_EQ(punts.size(), 1u);
+  EXPECT_EQ(punts[0].reason, PuntReason::kDhcp);
+  EXPECT_EQ(punts[0].bytes, offer);
+  EXPECT_EQ(Count(0), 0u);
+  EXPECT_EQ(pipeline->firewall().flows().size(), 0u);
+  Process(DhcpReply(kHostMac, "10.0.0.2").Build(), kWan);
+  EXPECT_EQ(Count(0), 1u) << "in transit";
+}
+
 TEST_F(FirewallTest, APathIsThatOfAllHooks) {
   RulesetModel m;
   m.Base("forward", kForward).Rule({test::Ct(tables::kCtState), nft::CounterExpr{}});

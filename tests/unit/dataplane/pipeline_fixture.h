@@ -43,6 +43,16 @@ struct Punted {
   bool copy;
 };
 
+// What a DHCP server on the WAN sends to `client`, who is to have the address `to`.
+inline PacketBuilder DhcpReply(const Mac& client, const char* to, uint16_t from_port = 67) {
+  Bytes message(300);
+  message[0] = 2;
+  message[1] = 1;
+  message[2] = 6;
+  client.ToWire(message.data() + 28);
+  return FromPeer().Ipv4("192.0.2.254", to).Udp(from_port, 68).Payload(message);
+}
+
 class PipelineFixture : public testing::Test {
  protected:
   static constexpr uint16_t kReachable = 2;  // NUD_REACHABLE

@@ -181,6 +181,44 @@ TEST_F(PipelineTest, FragmentsOfAPartialPacketCarryTheRightChecksum) {
   EXPECT_EQ(LoadBe16(sent[0].bytes.data() + 40), LoadBe16(whole.data() + 40));
 }
 
+// --- A DHCP client on this machine ---
+
+// Its address is not there yet, and a route might lead it elsewhere.
+TEST_F(PipelineTest, WhatADhcpServerSendsToThisMachineIsTheKernels) {
+  world.Unicast("198.51.100.0/24", {Via(kLan, kLanIndex, "10.0.0.2")});
+  const char* const addresses[] = {"192.0.2.77", "8.8.8.8", "198.51.100.1", "192.0.2.1"};
+  std::vector<Bytes> offers;
+  for (const char* to : addresses) offers.push_back(DhcpReply(kWanMac, to).Build());
+  Process(offers, kWan);
+  ASSERT_EQ(punts.size(), offers.size());
+  for (size_t i = 0; i < offers.size(); ++i) {
+    EXPECT_EQ(punts[i].reason, PuntReason::kDhcp) << addresses[i];
+    EXPECT_EQ(punts[i].bytes, offers[i]) << addresses[i];
+  }
+  EXPECT_TRUE(sent.empty());
+  EXPECT_EQ(Held(kWan), 0u);
+
+  world.wan().checksum = ChecksumMode::kComplete;
+  Publish();
+  Process(DhcpReply(kWanMac, "8.8.8.8").PartialChecksum().Build(), kWan);
+  ASSERT_EQ(punts.size(), offers.size() + 1);
+  EXPECT_EQ(punts.back().bytes, DhcpReply(kWanMac, "8.8.8.8").Build());
+}
+
+TEST_F(PipelineTest, DhcpInTransitIsForwarded) {
+  const auto leaves = [&](const Bytes& frame) {
+    Forget();
+    Process(frame, kWan);
+    return punts.empty() && sent.size() == 1 && sent[0].slot == kLan;
+  };
+  EXPECT_TRUE(leaves(DhcpReply(kHostMac, "10.0.0.2").Build())) << "a renewal of a client behind us";
+  EXPECT_TRUE(leaves(DhcpReply(kLanMac, "10.0.0.2").Build())) << "not the interface it came by";
+  EXPECT_TRUE(leaves(DhcpReply(kWanMac, "10.0.0.2", 53).Build())) << "another server";
+  EXPECT_TRUE(leaves(FromPeer().Ipv4("192.0.2.254", "10.0.0.2").Udp(67, 68).Payload(43).Build()));
+  EXPECT_TRUE(leaves(FromPeer().Ipv4("192.0.2.254", "10.0.0.2").Udp(67, 68).Build()));
+  EXPECT_TRUE(leaves(DhcpReply(kWanMac, "10.0.0.2").FragmentOffset(80).Build()));
+}
+
 // --- Fragments, and neighbours that are not known ---
 
 TEST_F(PipelineTest, FragmentsCountOnceForTheConservationLaw) {

@@ -4,10 +4,12 @@
 
 #include <array>
 #include <set>
+#include <utility>
 
 #include "base/rng.h"
 #include "support/packet_builder.h"
 #include "wire/arp.h"
+#include "wire/bootp.h"
 #include "wire/ethernet.h"
 #include "wire/flow_hash.h"
 #include "wire/icmp.h"
@@ -51,6 +53,27 @@ TEST(EthernetTest, EmitRoundTrip) {
             "020000000001020000000002"
             "86dd");
   EXPECT_EQ(EmitEthernet(std::span(out).first(13), kMacA, kMacB, 0), 0u);
+}
+
+TEST(BootpTest, WhoseReplyItIs) {
+  Bytes message(240);
+  message[0] = 2;
+  message[1] = 1;
+  message[2] = 6;
+  std::copy(kMacA.bytes.begin(), kMacA.bytes.end(), message.begin() + 28);
+  const auto is_reply = [&](const Mac& client, size_t size = BootpView::kSize) {
+    const auto view = BootpView::Parse(std::span(message).first(size));
+    return view && view->IsReplyTo(client);
+  };
+  EXPECT_TRUE(is_reply(kMacA));
+  EXPECT_FALSE(is_reply(kMacB));
+  EXPECT_FALSE(is_reply(kMacA, BootpView::kSize - 1));
+  for (const size_t at : {0, 1, 2}) {  // a request, another kind of link, another length of address
+    const uint8_t right = std::exchange(message[at], 3);
+    EXPECT_FALSE(is_reply(kMacA)) << at;
+    message[at] = right;
+  }
+  EXPECT_TRUE(is_reply(kMacA));
 }
 
 TEST(EthernetTest, SkipsUpToTwoTags) {

@@ -17,7 +17,10 @@
 #include "tables/route.h"
 #include "tables/route_table.h"
 #include "tables/snapshot.h"
+#include "wire/bootp.h"
 #include "wire/ipv4.h"
+#include "wire/protocol.h"
+#include "wire/udp.h"
 
 namespace sluice::stages {
 
@@ -37,7 +40,17 @@ struct RouteDecision {
   bool redirect = false;  // leaves as it came: the sender could reach the next hop itself
 };
 
-// Before the lookup: addresses that no table can decide about, and what is the kernel's anyway.
+// What only a closer look can tell from a reply to this machine's own DHCP client (IsDhcpReply).
+inline bool MayBeDhcpReply(const packet::Packet& p) {
+  return p.l4_protocol == wire::kProtocolUdp &&
+         p.segment_length >= p.l4_offset + wire::UdpView::kSize &&
+         wire::UdpView(p.l4()).destination_port() == wire::kBootpClientPort;
+}
+
+// Before the lookup, and before any rule: addresses that no table can decide about, and what is the
+// kernel's anyway. Among it what a DHCP server sends to a client on this machine, to an address that
+// is not this machine's yet (RFC 2131 section 4.1): a packet socket gets it, which sees packets before
+// netfilter and routing do.
 packet::Verdict CheckUnusual4(const packet::Packet& p, const tables::Interface& in,
                               const tables::Snapshot& snapshot);
 inline packet::Verdict CheckBeforeLookup4(const packet::Packet& p, const tables::Interface& in,
@@ -49,7 +62,8 @@ inline packet::Verdict CheckBeforeLookup4(const packet::Packet& p, const tables:
   };
   const wire::Ipv4View ip(p.l3());
   if (ordinary(ip.source()) && ordinary(ip.destination()) && !snapshot.firewall4 &&
-      !snapshot.policy_routing4 && !p.Has(packet::kFlagOptionsForKernel)) [[likely]] {
+      !snapshot.policy_routing4 && !p.Has(packet::kFlagOptionsForKernel) && !MayBeDhcpReply(p))
+      [[likely]] {
     return packet::Verdict::Continue();
   }
   return CheckUnusual4(p, in, snapshot);

@@ -55,6 +55,16 @@ Verdict NotForwardable(RouteType type) {
   }
 }
 
+// To the client behind the interface's own MAC address: not what a relay or a router in between has to
+// pass on to others. XDP asks the same before early rules (bpf/include/dhcp.h).
+bool IsDhcpReply(const Packet& p, const Interface& in) {
+  if (!MayBeDhcpReply(p) || p.Has(packet::kFlagFragment | packet::kFlagOptions)) return false;
+  if (wire::UdpView(p.l4()).source_port() != wire::kBootpServerPort) return false;
+  const size_t offset = p.l4_offset + wire::UdpView::kSize;
+  const auto bootp = wire::BootpView::Parse({p.data + offset, p.segment_length - offset});
+  return bootp && bootp->IsReplyTo(in.mac);
+}
+
 // inet_addr_onlink: do both lie in one subnet of the interface? Without a `gateway`: does the
 // sender?
 bool OnSameSubnet(const Interface& interface, Ipv4 sender, std::optional<Ipv4> gateway) {
@@ -86,6 +96,7 @@ Verdict ToVerdict(SourceCheck check) {
 }
 
 Verdict CheckUnusual4(const Packet& p, const Interface& in, const Snapshot& snapshot) {
+  if (IsDhcpReply(p, in)) return Verdict::Punt(PuntReason::kDhcp);
   if (snapshot.firewall4) return Verdict::Punt(PuntReason::kFirewall);
   if (snapshot.policy_routing4) return Verdict::Punt(PuntReason::kPolicyRouting);
   const wire::Ipv4View ip(p.l3());
