@@ -243,6 +243,27 @@ def test_explain_and_trace_name_the_tier(rig_of, family):
         sluice.check_accounts()
 
 
+def test_explain_changes_nothing_for_who_comes_next(rig_of):
+    """What is promoted after an `explain` goes on counting for the rules that it meets."""
+    rig = rig_of()
+    quiet(rig)
+    port = 6501
+    nft(rig, COUNTED.replace("PORT", str(port)))
+    with Sluice(rig, flow_offload="on") as sluice:
+        done = sluice.cli("explain", "--in", "h1", "ip", "saddr", H1[4], "ip", "daddr", H2[4], "udp",
+                          "sport", "5", "udp", "dport", str(port))
+        assert done.returncode == 0, done.stdout
+        load = Load(rig, "h1", {2: "h2"}, H2[4], port=port)
+        wait_until_carried(sluice, load)
+        load.wait(5000)
+        sent = load.stop()
+
+        def counted():
+            return counter(sluice, "passed")["packets"]
+        wait_for(lambda: counted() == 2 * sent, lambda: f"{counted()} counted of {2 * sent}")
+        sluice.check_accounts()
+
+
 @FAMILIES
 def test_early_rules_come_before_the_entry(rig_of, family):
     """A rule of the ingress hook drops what is too much of a connection while XDP carries the rest,
