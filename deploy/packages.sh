@@ -38,7 +38,7 @@ SLUICE_PACKAGES_BENCH=(
 )
 SLUICE_PACKAGES_VM=(
   qemu-system-x86 busybox-static cpio kmod xz-utils zstd python3
-  iproute2 iputils-ping iperf3 curl ethtool util-linux
+  iproute2 nftables iputils-ping iperf3 curl ethtool util-linux
 )
 # What the installed program needs, and `ip` for whoever looks around (the last stage of
 # deploy/Dockerfile).

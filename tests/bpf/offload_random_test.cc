@@ -1,7 +1,8 @@
 // The flow tier against the worker's own stages, over random flows and packets with all that must
 // go to a worker: the same bytes, and the right counts.
 //
-// SLUICE_OFFLOAD_PACKETS sets how many packets (40,000 without it), SLUICE_OFFLOAD_SEED the seed.
+// SLUICE_OFFLOAD_PACKETS sets how many packets (40,000 without it, 1,000,000 in CI),
+// SLUICE_OFFLOAD_SEED the seed.
 #include "support/offload_random.h"
 
 #include <gtest/gtest.h>

@@ -338,6 +338,43 @@ def test_mtu_lowered(scene):
     scene.load.wait(1000)
 
 
+def test_target_becomes_the_routers_own(scene):
+    scene.ip(f"address add {scene.prefix()} dev lo" + (" nodad" if scene.family == 6 else ""))
+    wait_for(lambda: scene.sluice.route_to(scene.target)["type"] == "local", "the address")
+    scene.none_arrives(scene.now())
+    scene.ip(f"address del {scene.prefix()} dev lo")
+    wait_for(lambda: scene.sluice.route_to(scene.target)["type"] == "unicast", "the route")
+    scene.load.wait(1000)
+
+
+def test_forwarding_switched_off(scene):
+    name = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}[scene.family]
+
+    def dropped():
+        return scene.sluice.get("sluice_dropped_packets_total", interface="h1",
+                                reason="forwarding_off")
+    before = dropped()
+    scene.rig.sysctl("router", f"{name}=0")
+    wait_for(lambda: dropped() > before, "the first packet that is not forwarded")
+    scene.none_arrives(scene.now())
+    scene.rig.sysctl("router", f"{name}=1")
+    scene.load.wait(1000)
+
+
+def test_interface_removed_and_added(scene):
+    """By reload. Meanwhile the kernel sends what comes by the other one."""
+    scene.sluice.configure(["h1", "h3"], flow_offload="on")
+    scene.sluice.hang_up()
+    wait_for(lambda: scene.sluice.interface("h2") is None, "h2 is gone")
+    bound, before = scene.now(), scene.carried()[0]
+    scene.load.wait(1000)
+    scene.nothing_lost(bound)
+    assert scene.carried()[0] == before
+    scene.sluice.configure(scene.rig.hosts, flow_offload="on")
+    scene.sluice.hang_up()
+    scene.sluice.wait_interface("h2")
+
+
 def test_configuration_reloaded(scene):
     first = scene.now()
     for _ in range(3):

@@ -8,11 +8,12 @@ import pytest
 
 from load import WINDOW, Load, carried, wait_until_carried
 from programs import FileServer
-from rig import Rig, Sluice, growing, wait_for
+from rig import SLUICE, Rig, Sluice, growing, wait_for
 
 H1 = {4: "10.77.1.2", 6: "fd77:0:0:1::2"}
 H2 = {4: "10.77.2.2", 6: "fd77:0:0:2::2"}
 HEADERS = {4: 28, 6: 48}
+FAMILIES = pytest.mark.parametrize("family", [4, 6], ids=["ipv4", "ipv6"])
 TRACKED = """
 flush ruleset
 table inet filter {
@@ -146,7 +147,7 @@ def test_all_counts_are_exact(rig_of, family, workers):
         sluice.check_accounts()
 
 
-@pytest.mark.parametrize("family", [4, 6], ids=["ipv4", "ipv6"])
+@FAMILIES
 def test_downloads(rig_of, family):
     """TCP as Linux sends it, with partial checksums and long segments, there and back."""
     rig = rig_of()
@@ -199,6 +200,111 @@ def kernel_knows(rig, interface, address):
 
 def uptime(sluice):
     return sluice.show("status")["uptime_seconds"]
+
+
+# --- What is said of it, and what comes before it --------------------------------------------------
+
+
+@FAMILIES
+def test_explain_and_trace_name_the_tier(rig_of, family):
+    rig = rig_of()
+    quiet(rig)
+    nft(rig, TRACKED)
+    with Sluice(rig, flow_offload="on") as sluice:
+        # One at a time: of a burst, some may find no place in the trace.
+        load = Load(rig, "h1", {2: "h2"}, H2[family], window=1)
+        wait_until_carried(sluice, load)
+        ip = "ip" if family == 4 else "ip6"
+
+        def explained(source_port):
+            done = sluice.cli("explain", "--in", "h1", ip, "saddr", H1[family], ip, "daddr",
+                              H2[family], "udp", "sport", str(source_port), "udp", "dport",
+                              str(load.port), "--json")
+            assert done.returncode == 0, done.stdout
+            return [stage["text"] for stage in json.loads(done.stdout)["stages"]
+                    if stage["stage"] == "tier"]
+        assert explained(load.source_port) == ["xdp"]
+        assert explained(load.source_port + 1) == ["worker"]  # nobody has begun that one
+
+        first = load.bound()
+        done = sluice.cli("trace", f"udp port {load.port}", "--limit", "20", "--json")
+        assert done.returncode == 0, done.stdout
+        traced = [json.loads(line) for line in done.stdout.splitlines()]
+        assert len(traced) == 20 and {packet["tier"] for packet in traced} == {"xdp"}, done.stdout
+        wait_until_carried(sluice, load)
+        load.nothing_lost(first)
+        # An echo request is the workers', and trace says so.
+        trace = rig.start("router", SLUICE, "--control", sluice.control, "trace", "icmp or icmp6",
+                          "--limit", "1", "--json")
+        wait_for(lambda: rig.ping("h1", H2[family], count=1) and trace.poll() is not None,
+                 "the trace ends")
+        assert json.loads(rig.read_log(trace).splitlines()[-1])["tier"] == "worker"
+        load.stop()
+        sluice.check_accounts()
+
+
+def test_explain_changes_nothing_for_who_comes_next(rig_of):
+    """What is promoted after an `explain` goes on counting for the rules that it meets."""
+    rig = rig_of()
+    quiet(rig)
+    port = 6501
+    nft(rig, COUNTED.replace("PORT", str(port)))
+    with Sluice(rig, flow_offload="on") as sluice:
+        done = sluice.cli("explain", "--in", "h1", "ip", "saddr", H1[4], "ip", "daddr", H2[4], "udp",
+                          "sport", "5", "udp", "dport", str(port))
+        assert done.returncode == 0, done.stdout
+        load = Load(rig, "h1", {2: "h2"}, H2[4], port=port)
+        wait_until_carried(sluice, load)
+        load.wait(5000)
+        sent = load.stop()
+
+        def counted():
+            return counter(sluice, "passed")["packets"]
+        wait_for(lambda: counted() == 2 * sent, lambda: f"{counted()} counted of {2 * sent}")
+        sluice.check_accounts()
+
+
+@FAMILIES
+def test_early_rules_come_before_the_entry(rig_of, family):
+    """A rule of the ingress hook drops what is too much of a connection while XDP carries the rest,
+    then all of it: every datagram has been heard or counted by such a rule."""
+    rig = rig_of()
+    quiet(rig)
+    nft(rig, TRACKED)
+    with Sluice(rig, flow_offload="on") as sluice:
+        load = Load(rig, "h1", {2: "h2"}, H2[family])
+        wait_until_carried(sluice, load)
+        nft(rig, f"""
+        table netdev early {{
+          chain ingress {{
+            type filter hook ingress device "h1" priority 0; policy accept;
+            udp dport {load.port} limit rate over 1000/second counter drop comment "some"
+          }}
+        }}
+        """)
+
+        def in_xdp(comment):
+            return any(f'comment "{comment}"' in line["text"] and line["where"] == "xdp"
+                       for line in sluice.show("rules")["lines"])
+        wait_for(lambda: in_xdp("some"), lambda: sluice.show("rules"))
+        with growing(sluice, "sluice_xdp_packets_total", 500, interface="h1", reason="flow"), \
+                growing(sluice, "sluice_xdp_packets_total", 500, interface="h1",
+                        reason="rate_limit"):
+            pass
+        nft(rig, f'add rule netdev early ingress udp dport {load.port} counter drop comment "all"')
+        wait_for(lambda: in_xdp("all"), lambda: sluice.show("rules"))
+        bound = load.bound()
+        with growing(sluice, "sluice_xdp_packets_total", 500, interface="h1", reason="early_rule"):
+            load.wait_sent(500)
+        sent = load.stop()
+        assert not any(load.heard(2, bound, sent))
+        heard = sum(map(bool, load.heard(2, 0, sent)))
+
+        def dropped():
+            return sum(counter(sluice, name)["packets"] for name in ("some", "all"))
+        wait_for(lambda: heard + dropped() == sent,
+                 lambda: f"{sent} sent, {heard} heard, {dropped()} dropped")
+        sluice.check_accounts()
 
 
 # --- Limits ---------------------------------------------------------------------------------------
@@ -340,7 +446,7 @@ def test_a_host_loses_napi_under_load(rig_of):
 # --- The end --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", [4, 6], ids=["ipv4", "ipv6"])
+@FAMILIES
 @pytest.mark.parametrize("neighbours", ["permanent", "found"])
 def test_killed_under_load_the_kernel_forwards_the_next_packet(rig_of, neighbours, family):
     rig = rig_of()

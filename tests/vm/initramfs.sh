@@ -5,9 +5,9 @@
 
 # Programs beside busybox and Sluice: busybox has no network namespaces, and its shell would run its
 # own ip and ping.
-GUEST_PROGRAMS=(bash ip ping iperf3 curl ethtool taskset)
-# What Sluice needs of the kernel: its TAP devices and the tc hook, veth for nothing but later use.
-GUEST_MODULES=(tun sch_ingress cls_bpf act_gact virtio_pci)
+GUEST_PROGRAMS=(bash ip nft ping iperf3 curl ethtool taskset)
+# What Sluice needs of the kernel: its TAP devices and the tc hook; and what a masquerade needs.
+GUEST_MODULES=(tun sch_ingress cls_bpf act_gact virtio_pci nft_chain_nat nft_masq nf_conntrack_netlink)
 
 # copy_program ROOT FILE... : each with its shared libraries, at the same paths.
 copy_program() {

@@ -31,7 +31,13 @@ def main():
     mode = find(shown, "mode") or "–"
     zero_copy = find(shown, "zero_copy")
     copies = "–" if zero_copy is None else "zero-copy" if zero_copy in (True, "on") else "copy"
-    print(f"| {kernel} | {device} | {mode} | {copies} | {words[0]} | {' '.join(words[1:]) or '–'} |")
+    carried = [line.split()[2:] for line in lines if line.startswith("VM TIERS ")]
+    in_xdp = "–"
+    if carried and carried[-1]:
+        xdp, *others = map(int, carried[-1])
+        in_xdp = f"{xdp / max(1, xdp + sum(others)):.0%}"
+    cells = (kernel, device, mode, copies, in_xdp, words[0], " ".join(words[1:]) or "–")
+    print("| " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":

@@ -119,8 +119,8 @@ if [ "$ran" -eq 0 ]; then
   exit 2
 fi
 echo
-echo "| kernel | card | XDP mode | AF_XDP | result | what failed |"
-echo "|---|---|---|---|---|---|"
+echo "| kernel | card | XDP mode | AF_XDP | packets in XDP | result | what failed |"
+echo "|---|---|---|---|---|---|---|"
 printf '%s\n' "${rows[@]}"
 echo
 echo "$((ran - failed)) of $ran passed; consoles in $vm/*.log"

@@ -1,5 +1,7 @@
 // `sluice explain`: the pipeline's order once more, with a packet that leaves no trace. What it says
 // at each step comes from the same stages that carry real packets.
+#include <utility>
+
 #include "dataplane/firewall_pass.h"
 #include "dataplane/offer.h"
 #include "dataplane/pipeline.h"
@@ -26,9 +28,9 @@ Judgement Firewall::Rehearse(HookPoint hook, Pass& pass, Rehearsal& r) {
   WalkStep& step = r.walk.Add(WalkStep::Kind::kHook);
   pass.trace = &r.walk;
   pass.wants_nat = false;
-  recorder_ = r.path;
+  stages::FlowPath* const of_real_packets = std::exchange(recorder_, r.path);
   const Judgement judgement = Run(hook, pass);
-  recorder_ = nullptr;
+  recorder_ = of_real_packets;
   step.hook = hook;
   step.rule = judgement.rule;
   step.chain = judgement.chain;

@@ -51,3 +51,11 @@ def twins_with():
     yield make
     for one in made:
         finish(one)
+
+
+@pytest.fixture(scope="module", params=["off", "auto"])
+def chosen(request):
+    """(two routers, whether XDP carries flows) for a file's choices of flow_offload beside "on"."""
+    made = Twins(config=f"flow_offload: {request.param}\n", napi=True)
+    yield made, request.param != "off"
+    finish(made)

@@ -219,17 +219,31 @@ def test_neighbour_with_another_address(twins, family):
 @FAMILIES
 @pytest.mark.parametrize("way", ["no NAT", "masquerade"])
 def test_route_mtu_under_connections(twins, way, family):
-    scene = Scene(twins, WAYS[way], family)
+    lower_route_mtu(Scene(twins, WAYS[way], family))
+
+
+@FAMILIES
+def test_link_mtu_under_connections(twins, family):
+    lower_link_mtu(Scene(twins, WAYS["masquerade"], family))
+
+
+def test_mtus_by_choice(chosen):
+    twins, enabled = chosen
+    lower_route_mtu(Scene(twins, WAYS["masquerade"], 4, enabled))
+    lower_link_mtu(Scene(twins, WAYS["masquerade"], 6, enabled))
+
+
+def lower_route_mtu(scene):
     udp = scene.flows.add("udp", *scene.ends, 4000, 80)
     web = scene.add("tcp", 4001)
     scene.tier.promote(udp, web)
-    header = 20 if family == 4 else 40
-    fragment = {"flags": 2} if family == 4 else {}
-    gateway = (ip4 if family == 4 else ip6)("wan", 2)
-    bits = 32 if family == 4 else 128
+    header = scene.header()
+    fragment = {"flags": 2} if scene.family == 4 else {}
+    gateway = (ip4 if scene.family == 4 else ip6)("wan", 2)
+    bits = 32 if scene.family == 4 else 128
     where = f"{scene.ends[1]}/{bits} via {gateway} mtu lock 1300"
     large = {udp: 1301 - header - 8, web: 1301 - header - 20}
-    with changed(twins, scene.ends[1], lambda now: now and now["mtu"] == 1300,
+    with changed(scene.twins, scene.ends[1], lambda now: now and now["mtu"] == 1300,
                  f"route add {where}", back=(f"route del {where}",)):
         for flow, size in large.items():
             scene.tier.step("small, after the change", 0, lambda: say(flow, FORTH, 100))
@@ -245,16 +259,14 @@ def test_route_mtu_under_connections(twins, way, family):
     scene.tier.step("counts", 1, lambda: say(udp, FORTH, 10), counters=True)
 
 
-@FAMILIES
-def test_link_mtu_under_connections(twins, family):
-    scene = Scene(twins, WAYS["masquerade"], family)
+def lower_link_mtu(scene):
     udp = scene.flows.add("udp", *scene.ends, 4000, 80)
     web = scene.add("tcp", 4001)
     scene.tier.promote(udp, web)
-    header = 20 if family == 4 else 40
-    fragment = {"flags": 2} if family == 4 else {}
+    header = scene.header()
+    fragment = {"flags": 2} if scene.family == 4 else {}
     for mtu in (1300, 1400):
-        set_mtu(twins, mtu)
+        set_mtu(scene.twins, mtu)
         sizes = {udp: mtu + 1 - header - 8, web: mtu + 1 - header - 20}
         for flow, size in sizes.items():
             scene.tier.step("too large now", 0, lambda: say(flow, FORTH, size, **fragment))

@@ -88,10 +88,11 @@ def test_in_the_middle(twins, way, family):
     conversation(Scene(twins, WAYS[way], family, enabled=(way, family) != ("hairpin", 6)))
 
 
-@pytest.mark.parametrize("choice", ["off", "auto"])
-def test_choice(twins_with, choice):
-    twins = twins_with(config=f"flow_offload: {choice}\n", napi=True)
-    conversation(Scene(twins, WAYS["both"], 4, enabled=choice != "off"))
+@pytest.mark.parametrize("way, family", [("both", 4), ("no NAT", 6), ("masquerade", 6),
+                                         ("hairpin", 4), ("inwards", 4)])
+def test_choice(chosen, way, family):
+    twins, enabled = chosen
+    conversation(Scene(twins, WAYS[way], family, enabled))
 
 
 def conversation(scene):

@@ -149,6 +149,60 @@ forwarded_by_sluice() {
   [ "$now" -gt $((before + 1000)) ]
 }
 
+# Packets that each tier has carried, as `show status` has it: XDP, workers, the kernel.
+tiers() {
+  control show status --json > /tmp/status.json || return 1
+  for tier in xdp worker kernel; do
+    grep -oE "\"$tier\": *[0-9]+" /tmp/status.json | sed 's/.* *: *//'
+  done | xargs
+}
+
+# Where XDP runs in the driver, it has carried most of what came since the last time; else nothing.
+tier_carries() {
+  read -r xdp worker _ <<< "$(tiers)"
+  echo "in XDP $xdp, by workers $worker; before $(cat /tmp/tiers 2> /dev/null)"
+  sed 's/.*"problems"/problems/' /tmp/status.json
+  read -r xdp_before worker_before _ < /tmp/tiers || return 1
+  if [ "$mode" = native ]; then
+    [ $((xdp - xdp_before)) -gt 1000 ] && [ $((xdp - xdp_before)) -gt $((worker - worker_before)) ]
+  else
+    [ "$xdp" -eq 0 ] && [ $((worker - worker_before)) -gt 1000 ]
+  fi
+}
+
+# The right host has no way back but to the router's own address there.
+begin_nat() {
+  on router nft -f - << 'RULES' || return 1
+table inet nat {
+  chain postrouting {
+    type nat hook postrouting priority 100; policy accept;
+    oifname "wan0" masquerade
+  }
+}
+RULES
+  ip -n right route del default && ip -n right -6 route del default
+}
+
+end_nat() {
+  on router nft flush ruleset || return 1
+  ip -n right route add default via 10.2.0.1 && ip -n right route add default via fd00:2::1
+}
+
+# nat WHO : what the right host answers has been translated.
+nat() {
+  check "$1-nat-rules" begin_nat
+  check "$1-nat-ping4" within 20 ping_through "$RIGHT4"
+  check "$1-nat-ping6" within 20 ping_through "$RIGHT6"
+  check "$1-nat-download4" same_file "$RIGHT4"
+  check "$1-nat-download6" same_file "[$RIGHT6]"
+}
+
+has_translated() {
+  control show nat --json > /tmp/output-nat || return 1
+  cat /tmp/output-nat
+  [ "$(grep -oE '"mappings": *[0-9]+' /tmp/output-nat | grep -oE '[0-9]+$' | tail -n 1)" -ge 2 ]
+}
+
 stop_sluice() {
   kill -TERM "$sluice_pid"
   wait "$sluice_pid"
@@ -165,13 +219,23 @@ with_sluice() {
   [ -z "$failed" ] || return
   check sluice-mode serves_in_mode
   traffic sluice
+  tiers > /tmp/tiers
   check sluice-iperf3 on left iperf3 -c "$RIGHT4" -t 5 --connect-timeout 10000
   sed -n 's/.* \([0-9.]* [KMG]bits.sec\).*receiver.*/VM SPEED \1/p' /tmp/output
   check sluice-iperf3-back on left iperf3 -c "$RIGHT6" -R -t 3 --connect-timeout 10000
   check sluice-forwarded forwarded_by_sluice
+  check sluice-tier within 10 tier_carries
+  nat sluice
+  check sluice-nat-shown has_translated
+  tiers > /tmp/tiers
+  check sluice-nat-iperf3 on left iperf3 -c "$RIGHT4" -t 3 --connect-timeout 10000
+  check sluice-nat-iperf3-back on left iperf3 -c "$RIGHT6" -R -t 3 --connect-timeout 10000
+  check sluice-nat-tier within 10 tier_carries
+  check sluice-nat-ends end_nat
   # The router itself, through the punt path.
   check sluice-ping-router on left ping -c 3 -i 0.2 -W 5 10.1.0.1
   check sluice-conservation within 20 conserved
+  echo "VM TIERS $(tiers)"
   check sluice-stops stop_sluice
   check sluice-detached within 5 nothing_attached
 }
@@ -183,6 +247,8 @@ if [ -z "$failed" ]; then
   start_servers
   check carrier within 30 ping_through "$RIGHT4"
   traffic kernel
+  nat kernel
+  check kernel-nat-ends end_nat
 fi
 if [ -z "$failed" ] && ! grep -q vm_kernel_only=yes /proc/cmdline; then
   with_sluice
