@@ -9,7 +9,6 @@
 #include "parse.h"
 
 enum {
-  SLUICE_PROTOCOL_UDP = 17,
   SLUICE_DHCP_SERVER_PORT = 67,
   SLUICE_DHCP_CLIENT_PORT = 68,
   SLUICE_DHCP_PACKET_SIZE = 20 + 8 + 44, /* IP, UDP, and BOOTP up to the end of chaddr */
