@@ -245,7 +245,7 @@ TEST(Rfc9406, GrowthPerAck) {
   }
 }
 
-// ... or what the worker is configured for; 0 is no limit.
+// Section 4.2 recommends that L; a worker may be configured otherwise, and 0 is no limit.
 TEST(Rfc9406, GrowthPerAckIsConfigured) {
   for (const uint8_t limit : std::vector<uint8_t>{0, 2, 8, 9}) {
     TcpScript::Options o;
