@@ -23,7 +23,7 @@ ENDS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "crowd_ends.py")
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER with 0: closing resets
 BACKLOG = 1024  # of one listener, on each worker
 FLOWS = 16384
-PER_CONNECTION = 2048  # bytes; the README says 1.9 KiB
+PER_CONNECTION = 2048  # bytes, on top of the room that is had at the start
 
 
 @pytest.fixture(scope="module")
