@@ -145,12 +145,17 @@ void Firewall::Prepare(const Packet& p, Family family, Key& key) {
 
 // --- One hook ---
 
-// What notes the packet's way, if anything does: not that of our own, nor one tried beforehand.
+// What notes the packet's way, if anything does: not that of our own, nor one tried beforehand. A
+// connection's first one shows XDP no way, so that more than this need not be known of it; `explain` wants
+// to know all the same.
 [[gnu::noinline, gnu::cold]] stages::FlowPath* Firewall::PathAt(HookPoint hook, const Pass& pass) {
   if (pass.in == nullptr || (pass.dry && pass.trace == nullptr)) return nullptr;
+  const bool first = !pass.dry && IsState(pass.p, CtState::kNew);
   // Only a connection's first packet comes to the rules of NAT.
-  if (tables::IsNat(hook)) recorder_->Vary(stages::Variance::kConnectionState, stages::kNoRule);
-  return recorder_;
+  if (first || tables::IsNat(hook)) {
+    recorder_->Vary(stages::Variance::kConnectionState, stages::kNoRule);
+  }
+  return first ? nullptr : recorder_;
 }
 
 stages::FilterContext Firewall::ContextOf(Pass& pass) {
