@@ -50,7 +50,7 @@ void Pipeline::Process(std::span<Packet> burst, IfaceSlot slot, const Snapshot& 
                        Nanos now) {
   SeeSnapshot(snapshot, now);
   if (tracer_.active()) [[unlikely]] {
-    for (const Packet& p : burst) tracer_.Begin(p, now);
+    for (Packet& p : burst) tracer_.Begin(p, now);
   }
   const Interface& in = snapshot.at(slot);
   if (!in.slot.valid()) {  // its sockets are up before the mirror knows it, for a moment

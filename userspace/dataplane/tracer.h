@@ -7,7 +7,8 @@
 // A packet is picked as it arrived (before NAT) and reported when its end is known: Begin when a
 // worker has received it, RuleMatched for each rule that it meets, End with its outcome. Between the
 // two it is remembered by its frame, in a table of kOpenTraces places; a packet that loses its place
-// to another one is counted as lost, as is one for which the ring has no room. A packet that waits
+// to another one is counted as lost, as is one for which the ring has no room. What is picked shows XDP
+// no way in any case (kFlagTraced), so that the next packets come here as well. A packet that waits
 // for a neighbour is reported when it goes on. One that goes to another worker before it is judged is
 // ended there: Forget here, Begin there.
 //
@@ -77,7 +78,7 @@ class Tracer final : public stages::TraceSink {
   }
 
   // The packet as it arrived, with its `in`.
-  void Begin(const packet::Packet& p, Nanos now) {
+  void Begin(packet::Packet& p, Nanos now) {
     if (active()) BeginTrace(p, now);
   }
   // Who is to be told of the rules that the packet meets next; null when it is not traced.
@@ -89,9 +90,8 @@ class Tracer final : public stages::TraceSink {
   }
   // XDP would have carried it, had nobody looked on. False: it is not traced.
   bool NoteOffload(const packet::Packet& p) {
-    Open* const open = active() ? Find(p) : nullptr;
-    if (open == nullptr) return false;
-    open->record.offload = true;
+    if (!active() || !p.Has(packet::kFlagTraced)) return false;
+    if (Open* const open = Find(p)) open->record.offload = true;
     return true;
   }
   // Once, before the frame is freed or given to a ring.
@@ -129,11 +129,12 @@ class Tracer final : public stages::TraceSink {
     return open.frame == p.frame ? &open : nullptr;
   }
 
-  void BeginTrace(const packet::Packet& p, Nanos now) {
+  void BeginTrace(packet::Packet& p, Nanos now) {
     Open& open = PlaceOf(p);
     // What had this very frame before has been freed without an end; another frame's has not.
     if (open.frame == p.frame) open.frame = packet::kNoFrame;
     if (!session_->filter.Matches({p.data, p.segment_length}, p.length)) return;
+    p.flags |= packet::kFlagTraced;
     if (open.frame != packet::kNoFrame) session_->lost.Add();
     open.frame = p.frame;
     open.record = TraceRecord{};

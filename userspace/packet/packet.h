@@ -71,6 +71,7 @@ enum PacketFlag : uint16_t {
   kFlagBegun = 2048,         // rules before reassembly have judged it, or the fragments it is made of
   kFlagStray = 4096,         // conntrack calls it invalid, and it is to an address that NAT has from us
   kFlagSocket = 8192,        // a socket of ours takes it, unless rules object
+  kFlagTraced = 16384,       // a trace's filter has picked it
   kFlagFragmentPmtu = 256,   // reassembled, the largest fragment had DF: so have its new pieces
 };
 

@@ -35,7 +35,7 @@ class TracerTest : public ::testing::Test {
 };
 
 TEST_F(TracerTest, NothingHappensWithoutASession) {
-  const packet::Packet p = PacketOf(1, 0xaa);
+  packet::Packet p = PacketOf(1, 0xaa);
   EXPECT_FALSE(tracer_.active());
   EXPECT_EQ(tracer_.RulesOf(p, 1), nullptr);
   tracer_.Begin(p, Seconds(1));
@@ -80,7 +80,7 @@ TEST_F(TracerTest, TellsHowAPacketCameAndWhatBecameOfIt) {
 
 TEST_F(TracerTest, OfManyRulesTheDecidingOneIsKept) {
   tracer_.Use(&session_);
-  const packet::Packet p = PacketOf(7, 0);
+  packet::Packet p = PacketOf(7, 0);
   tracer_.Begin(p, Seconds(1));
   for (uint32_t rule = 0; rule < 100; ++rule) tracer_.RulesOf(p, 1)->RuleMatched(rule);
   tracer_.End(p, TraceOutcome::kDropped, static_cast<uint8_t>(DropReason::kNoRoute));
@@ -97,8 +97,8 @@ TEST_F(TracerTest, OnlyWhatTheFilterPicks) {
   ASSERT_TRUE(PacketFilter::Make({{0x30, 0, 0, 0}, {0x15, 0, 1, 0xaa}, {0x06, 0, 0, 1}, {0x06, 0, 0, 0}},
                                  &session_.filter));
   tracer_.Use(&session_);
-  const packet::Packet yes = PacketOf(1, 0xaa), no = PacketOf(2, 0xab);
-  for (const packet::Packet& p : {yes, no}) {
+  packet::Packet yes = PacketOf(1, 0xaa), no = PacketOf(2, 0xab);
+  for (packet::Packet p : {yes, no}) {
     tracer_.Begin(p, Seconds(1));
     EXPECT_EQ(tracer_.RulesOf(p, 1) != nullptr, p.frame == yes.frame);
     tracer_.End(p, TraceOutcome::kLocal);
@@ -108,13 +108,13 @@ TEST_F(TracerTest, OnlyWhatTheFilterPicks) {
 
 TEST_F(TracerTest, ForgottenAndReusedFramesSayNothingWrong) {
   tracer_.Use(&session_);
-  const packet::Packet first = PacketOf(5, 1);
+  packet::Packet first = PacketOf(5, 1);
   tracer_.Begin(first, Seconds(1));
   tracer_.Forget(first);
   tracer_.End(first, TraceOutcome::kDropped);
   // The same frame again, without an end of the packet before: that one was freed silently.
   tracer_.Begin(first, Seconds(1));
-  const packet::Packet second = PacketOf(5, 2);
+  packet::Packet second = PacketOf(5, 2);
   tracer_.Begin(second, Seconds(2));
   tracer_.End(second, TraceOutcome::kPunted);
   const auto records = Records();
@@ -125,15 +125,31 @@ TEST_F(TracerTest, ForgottenAndReusedFramesSayNothingWrong) {
 
 TEST_F(TracerTest, APacketWithoutAFrameIsNoPacket) {
   tracer_.Use(&session_);
-  const packet::Packet given_away = PacketOf(packet::kNoFrame, 0);
+  packet::Packet given_away = PacketOf(packet::kNoFrame, 0);
   tracer_.End(given_away, TraceOutcome::kLocal);
   EXPECT_EQ(tracer_.RulesOf(given_away, 1), nullptr);
   EXPECT_TRUE(Records().empty());
 }
 
+// Its flow would go to XDP else, and the trace would see no more of it.
+TEST_F(TracerTest, WhatHasLostItsPlaceShowsXdpNoWay) {
+  // ldb [0]; jeq #2: 0, else 1.
+  ASSERT_TRUE(PacketFilter::Make({{0x30, 0, 0, 0}, {0x15, 1, 0, 2}, {0x06, 0, 0, 1}, {0x06, 0, 0, 0}},
+                                 &session_.filter));
+  tracer_.Use(&session_);
+  packet::Packet one = PacketOf(3, 1), not_picked = PacketOf(4, 2), other = PacketOf(3 + kOpenTraces, 3);
+  for (packet::Packet* p : {&one, &not_picked, &other}) tracer_.Begin(*p, Seconds(1));
+  ASSERT_EQ(session_.lost.Read(), 1u);
+  EXPECT_TRUE(tracer_.NoteOffload(one));
+  EXPECT_TRUE(tracer_.NoteOffload(other));
+  EXPECT_FALSE(tracer_.NoteOffload(not_picked));
+  tracer_.Use(nullptr);
+  EXPECT_FALSE(tracer_.NoteOffload(one));
+}
+
 TEST_F(TracerTest, CountsWhatItCannotKeep) {
   tracer_.Use(&session_);
-  const packet::Packet one = PacketOf(3, 1), other = PacketOf(3 + kOpenTraces, 2);
+  packet::Packet one = PacketOf(3, 1), other = PacketOf(3 + kOpenTraces, 2);
   tracer_.Begin(one, Seconds(1));
   tracer_.Begin(other, Seconds(1));  // takes its place
   tracer_.End(one, TraceOutcome::kLocal);
