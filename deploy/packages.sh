@@ -23,7 +23,10 @@ SLUICE_PACKAGES_BUILD=(
   libgtest-dev libgmock-dev libbenchmark-dev
 )
 # What deploy/demo.sh and deploy/rig.sh run.
-SLUICE_PACKAGES_DEMO=(iproute2 iputils-ping iperf3 curl nginx ethtool procps bsdextrautils nftables)
+# netbase: the names of protocols in rules.
+SLUICE_PACKAGES_DEMO=(
+  iproute2 iputils-ping iperf3 curl nginx ethtool procps bsdextrautils nftables netbase
+)
 # What the tests run besides (prometheus for promtool, libclang-rt for the fuzzers' sanitizers,
 # systemd for systemd-analyze verify, busybox for udhcpc).
 SLUICE_PACKAGES_TEST=(
@@ -40,13 +43,13 @@ SLUICE_PACKAGES_VM=(
   qemu-system-x86 busybox-static cpio kmod xz-utils zstd python3
   iproute2 nftables iputils-ping iperf3 curl ethtool util-linux
 )
-# What the installed program needs, and `ip` for whoever looks around (the last stage of
-# deploy/Dockerfile).
+# What the installed program needs (netbase for names in `linux.nftables`), and `ip` for whoever looks
+# around (the last stage of deploy/Dockerfile).
 SLUICE_PACKAGES_RUNTIME=(
   libbpf1 libxdp1 libelf1 zlib1g libnl-3-200 libnl-route-3-200 libnftables1 libabsl20220623
   libprometheus-cpp-core1.0 libyaml-cpp0.7 libcpp-httplib0.11 libspdlog1.10 libfmt9 libsystemd0 libpcap0.8
   libhttp-parser2.9
-  iproute2
+  iproute2 netbase
 )
 
 # Daemons that the packages above bring and would enable.
