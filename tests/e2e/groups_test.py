@@ -104,6 +104,18 @@ def nothing_waits(s):
     s.settimeout(10)
 
 
+def everybody_gets(rig, family, size, count):
+    """Each datagram is echoed once, and comes to the kernel's member once."""
+    with member(rig, family, GROUP[family]) as kernel:
+        for _ in range(count):
+            with sender(rig, family) as s:
+                block = os.urandom(size)
+                s.sendto(block, (GROUP[family], PORT))
+                assert s.recv(65536) == block
+                assert kernel.recv(65536) == block
+        nothing_waits(kernel)
+
+
 def groups_of(rig, interface, host="router"):
     return rig.run(host, "ip", "maddr", "show", "dev", interface).stdout.split()
 
@@ -152,15 +164,8 @@ def test_a_service_and_the_kernels_member_get_each_datagram_once(rig, sluice, fa
 
 @FAMILIES
 def test_datagrams_in_fragments(rig, sluice, family):
-    with member(rig, family, GROUP[family]) as kernel:
-        for _ in range(6):
-            with sender(rig, family) as s:
-                block = os.urandom(4000)
-                s.sendto(block, (GROUP[family], PORT))
-                assert s.recv(65536) == block
-                assert kernel.recv(65536) == block
-        sluice.check_accounts()
-        nothing_waits(kernel)
+    everybody_gets(rig, family, 4000, 6)
+    sluice.check_accounts()
 
 
 @FAMILIES
@@ -287,13 +292,7 @@ def test_jumbo_frames():
         rig.set_mtu(9000)
         with Sluice(rig, services=SERVICES, workers={"count": 2}) as sluice:
             for family in (4, 6):
-                with member(rig, family, GROUP[family]) as kernel:
-                    for _ in range(6):
-                        with sender(rig, family) as s:
-                            block = os.urandom(8900)
-                            s.sendto(block, (GROUP[family], PORT))
-                            assert s.recv(65536) == block
-                            assert kernel.recv(65536) == block
+                everybody_gets(rig, family, 8900, 6)
             assert xdp(sluice, "group") == 12  # not in fragments
             sluice.check_accounts()
 

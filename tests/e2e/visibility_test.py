@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from rig import wait_for
+
 SOURCE = os.environ["SLUICE_SOURCE"]
 SLUICE = os.environ["SLUICE_BIN"]
 RIG = os.path.join(SOURCE, "deploy/rig.sh")
@@ -119,10 +121,7 @@ def test_what_rules_log_and_add_to_sets(router):
         return "10.77.2.2 " in on("router", "nft", "list", "set", "inet", "home", "opened4").stdout
     assert not logged(router) and not added()
     on("wan0", "ping", "-c", "1", "-W", "0.1", "10.77.1.2", check=False)
-    end = time.monotonic() + 20
-    while not (logged(router) and added()) and time.monotonic() < end:
-        time.sleep(0.02)
-    assert added()
+    wait_for(lambda: logged(router) and added(), "the log and the set have it", seconds=20)
     (line,) = logged(router)
     assert re.search(r"refused: IN=wan0 OUT=lan0 .*SRC=10\.77\.2\.2 DST=10\.77\.1\.2 .*TTL=63 "
                      r".*PROTO=ICMP TYPE=8 CODE=0", line), line

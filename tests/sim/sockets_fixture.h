@@ -174,17 +174,23 @@ class SocketsSimTest : public SimTest, public testing::WithParamInterface<uint32
     m.Base("out", kOutput).Rule({nft::CounterExpr{}});
     return m;
   }
-  // From each worker, one that sends `size` bytes to the host, whose port 80 echoes.
+  // From each worker, `each` that send `size` bytes to the host, whose port 80 echoes.
   std::vector<std::unique_ptr<Client>> ConnectFromWorkers(size_t size,
-                                                          const std::string& to = "10.0.0.2") {
+                                                          const std::string& to = "10.0.0.2",
+                                                          size_t each = 1) {
     std::vector<std::unique_ptr<Client>> clients;
-    std::vector<Client*> of;  // by worker; the command runs when the workers do
+    // By worker; the command runs when the workers do.
+    std::vector<std::vector<Client*>> of(r->worker_count());
     for (size_t w = 0; w < r->worker_count(); ++w) {
       transport::Tcp& tcp = r->worker(w).pipeline().sockets().stack()->tcp();
-      of.push_back(clients.emplace_back(std::make_unique<Client>(tcp, size)).get());
+      for (size_t i = 0; i < each; ++i) {
+        of[w].push_back(clients.emplace_back(std::make_unique<Client>(tcp, size)).get());
+      }
     }
     r->OnWorkers([of, to](SimRouter::Worker& worker) {
-      EXPECT_EQ(of[worker.id().value]->Connect(to, 80, worker.now()), SocketError::kNone);
+      for (Client* const client : of[worker.id().value]) {
+        EXPECT_EQ(client->Connect(to, 80, worker.now()), SocketError::kNone);
+      }
     });
     return clients;
   }

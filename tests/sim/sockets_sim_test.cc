@@ -43,19 +43,7 @@ TEST_P(SocketsSimTest, EchoOverABadLink) {
 TEST_P(SocketsSimTest, ConnectionsFromHereComeBackToTheirWorker) {
   examples::EchoServer server(h->sockets().tcp());
   ASSERT_EQ(server.Listen({IpAddress(Ipv4()), 80}), SocketError::kNone);
-  std::vector<std::unique_ptr<Client>> clients;
-  for (size_t w = 0; w < r->worker_count(); ++w) {
-    for (int i = 0; i < 10; ++i) {
-      clients.push_back(std::make_unique<Client>(
-          r->worker(w).pipeline().sockets().stack()->tcp(), 50'000));
-    }
-  }
-  r->OnWorkers([&](SimRouter::Worker& worker) {
-    for (size_t i = 0; i < 10; ++i) {
-      EXPECT_EQ(clients[worker.id().value * 10 + i]->Connect("10.0.0.2", 80, worker.now()),
-                SocketError::kNone);
-    }
-  });
+  const auto clients = ConnectFromWorkers(50'000, "10.0.0.2", 10);
   net.Run(Seconds(20));
   for (const auto& client : clients) EXPECT_TRUE(client->done()) << client->received;
   EXPECT_EQ(r->Punted(PuntReason::kLocal), 0u);
@@ -126,16 +114,7 @@ TEST_P(SocketsSimTest, ConnectionsFromHereDoNotCountAsOneSources) {
   Use(Guarded(kPort));
   examples::EchoServer server(h->sockets().tcp());
   ASSERT_EQ(server.Listen({IpAddress(Ipv4()), 80}), SocketError::kNone);
-  std::vector<std::unique_ptr<Client>> clients;
-  for (size_t i = 0; i < r->worker_count() * 3 * kFlowsPerSource; ++i) {
-    clients.push_back(std::make_unique<Client>(
-        r->worker(i % r->worker_count()).pipeline().sockets().stack()->tcp(), 1000));
-  }
-  r->OnWorkers([&](SimRouter::Worker& worker) {
-    for (size_t i = worker.id().value; i < clients.size(); i += r->worker_count()) {
-      EXPECT_EQ(clients[i]->Connect("10.0.0.2", 80, worker.now()), SocketError::kNone);
-    }
-  });
+  const auto clients = ConnectFromWorkers(1000, "10.0.0.2", 3 * kFlowsPerSource);
   net.Run(Seconds(20));
   for (const auto& client : clients) EXPECT_TRUE(client->done()) << client->received;
   EXPECT_EQ(r->Dropped(), 0u);
@@ -157,16 +136,7 @@ TEST_P(SocketsSimTest, ConnectionsFromHereLeaveNeighboursOfTheirPrefixTheirShare
   Use(Guarded(kPort));
   examples::EchoServer server(h->sockets().tcp());
   ASSERT_EQ(server.Listen({IpAddress(Ipv6()), 80}), SocketError::kNone);
-  std::vector<std::unique_ptr<Client>> clients;
-  for (size_t i = 0; i < r->worker_count() * 3 * kFlowsPerSource; ++i) {
-    clients.push_back(std::make_unique<Client>(
-        r->worker(i % r->worker_count()).pipeline().sockets().stack()->tcp(), 1));
-  }
-  r->OnWorkers([&](SimRouter::Worker& worker) {
-    for (size_t i = worker.id().value; i < clients.size(); i += r->worker_count()) {
-      EXPECT_EQ(clients[i]->Connect("2001:db8::2", 80, worker.now()), SocketError::kNone);
-    }
-  });
+  const auto clients = ConnectFromWorkers(1, "2001:db8::2", 3 * kFlowsPerSource);
   net.Run(Seconds(20));
   for (const auto& client : clients) EXPECT_TRUE(client->done()) << client->received;
 

@@ -1,8 +1,8 @@
 // Echo (RFC 862), discard (RFC 863) and chargen (RFC 864) over TCP and UDP, for test rigs.
 //
-// Echo queues received frames to be sent back (as tcp_proxy.h does), and does not read what it could not send. Chargen
-// over TCP lends the stack one pattern again and again, and discards what it is sent; over UDP it
-// answers each datagram with up to 512 characters. Datagrams from the ports of these services, or
+// Echo queues received frames to be sent back (as tcp_proxy.h does), and does not read what it could not
+// send. Chargen over TCP lends the stack one pattern again and again, and discards what it is sent; over
+// UDP it answers each datagram with up to 512 characters. Datagrams from the ports of these services, or
 // from the port that this one has here, get no answer (kLoop), since two of them would talk for ever.
 #ifndef SLUICE_SERVICES_ENDPOINT_SERVICE_H_
 #define SLUICE_SERVICES_ENDPOINT_SERVICE_H_

@@ -19,8 +19,8 @@ constexpr Nanos kPortsShort = Millis(20);
 }  // namespace
 
 transport::TcpSocketOptions TcpProxy::ListenOptions() const {
-  // Data is passed on as it comes: whoever wrote it has decided on its pieces. What ends in the middle
-  // of nowhere is rare: mostly the other end answers, or closes as well.
+  // Data is passed on as it comes: whoever wrote it has decided on its pieces. What one end says the other
+  // mostly answers, and when one closes so does the other: ACKs wait for that.
   return {.no_delay = true, .answers = true};
 }
 

@@ -4,11 +4,12 @@
 //                                       ▲      refused, timed out   │
 //                                       └── another one, `retries` ─┘
 //
-// Data is queued as the frames that it came in (Tcp::SendReceived), and copied once, when it is sent,
-// since it may have to be sent again. Nothing is read that could not be sent, so a slow reader at one end closes the window at the other; that holds for the
-// worker's memory as well, of which a connection may use little while it runs short (Tcp::SendRoom).
-// Each end's FIN is passed on when all its data has been (half-close), and
-// a reset resets the other end. What the client sends before a backend is there waits with TCP.
+// Data is queued as the frames that it came in (Tcp::QueueReceived), and copied once, when it is sent,
+// since it may have to be sent again. Nothing is read that could not be sent, so a slow reader at one end
+// closes the window at the other; that holds for the worker's memory as well, of which a connection may
+// use little while it runs short (Tcp::SendRoom). Each end's FIN is passed on when all its data has been
+// (half-close), and a reset resets the other end. What the client sends before a backend is there waits
+// with TCP.
 //
 // Thread: the worker's. A relay comes from a slab; nothing is allocated per connection.
 #ifndef SLUICE_SERVICES_TCP_PROXY_H_

@@ -3,8 +3,9 @@
 //
 // A piece is memory of the program (released by a call back), or a frame: filled by Write, or taken
 // over whole (a received packet passed on). Of a packet's small pieces the data is copied to the end of
-// the frame before, or a peer that sends byte by byte would fill memory with nearly empty frames. Each transmission copies from here into a frame of its
-// own, since AF_XDP wants the frame until the NIC is done with it, and the data must outlive that.
+// the frame before, or a peer that sends byte by byte would fill memory with nearly empty frames. Each
+// transmission copies from here into a frame of its own, since AF_XDP wants the frame until the NIC is
+// done with it, and the data must outlive that.
 //
 // A record ends with a piece: nothing is copied behind it.
 //

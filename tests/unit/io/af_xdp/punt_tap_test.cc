@@ -88,16 +88,24 @@ class UdpSocket {
 
 class PuntTapTest : public PortFixture, public ::testing::WithParamInterface<XdpMode> {
  protected:
-  // Sends `frame` through the link, and gives back to the kernel what arrives.
-  void PuntOne(RawSocket& peer, const Bytes& frame) {
+  // Sends `frame` through the link, and gives back to the kernel what arrives, as this worker would.
+  void PuntOne(RawSocket& peer, const Bytes& frame, WorkerId worker = WorkerId{0}) {
     ASSERT_TRUE(peer.Send(frame));
     const auto packets = Receive(1);
     ASSERT_EQ(packets.size(), 1u);
-    EXPECT_TRUE(attachment_->punt().Write(WorkerId{0}, *arena_, packets[0]));
+    EXPECT_TRUE(attachment_->punt().Write(worker, *arena_, packets[0]));
     FreeAll(packets);
     ++punted_;
   }
-  void OpenInMode(const std::string& options = "") {
+  static Bytes Datagram(uint8_t byte) {
+    return PacketBuilder()
+        .Ethernet(kFarMac, kNearMac)
+        .Ipv4("10.0.0.2", "10.0.0.1")
+        .Udp(6000, 5000)
+        .Payload(Bytes{byte})
+        .Build();
+  }
+  void OpenInMode(const std::string& options = "", uint32_t workers = 1) {
     veth_.emplace("near", "far", options);
     Shell(
         "ip addr add 10.0.0.1/24 dev near; ip neigh add 10.0.0.2 lladdr 02:00:00:00:00:02 dev "
@@ -105,6 +113,7 @@ class PuntTapTest : public PortFixture, public ::testing::WithParamInterface<Xdp
     index_ = if_nametoindex("near");
     InterfaceAttachment::Options o = DefaultOptions("near");
     o.mode = GetParam();
+    o.workers = workers;
     Open(o);
   }
   // XDP sees given back frames a second time in generic mode only, and lets them through.
@@ -196,26 +205,11 @@ TEST_P(PuntTapTest, ForwardedByTheKernel) {
 }
 
 TEST_P(PuntTapTest, EachWorkerHasAQueue) {
-  veth_.emplace("near", "far");
-  Shell("ip addr add 10.0.0.1/24 dev near");
-  InterfaceAttachment::Options o = DefaultOptions("near");
-  o.mode = GetParam();
-  o.workers = 4;
-  Open(o);
+  OpenInMode("", /*workers=*/4);
   RawSocket peer("far");
   UdpSocket socket(AF_INET, 5000);
   for (uint8_t w = 0; w < 4; ++w) {
-    ASSERT_TRUE(peer.Send(PacketBuilder()
-                              .Ethernet(kFarMac, kNearMac)
-                              .Ipv4("10.0.0.2", "10.0.0.1")
-                              .Udp(6000, 5000)
-                              .Payload(Bytes{w})
-                              .Build()));
-    const auto packets = Receive(1);
-    ASSERT_EQ(packets.size(), 1u);
-    EXPECT_TRUE(attachment_->punt().Write(WorkerId{w}, *arena_, packets[0]));
-    FreeAll(packets);
-    ++punted_;
+    PuntOne(peer, Datagram(w), WorkerId{w});
     const auto datagram = socket.Receive();
     ASSERT_TRUE(datagram.has_value());
     EXPECT_EQ(datagram->payload, Bytes{w});
@@ -224,29 +218,14 @@ TEST_P(PuntTapTest, EachWorkerHasAQueue) {
 
 // A worker of whose number the interface has no queue: the kernel must not take the device's for one.
 TEST_P(PuntTapTest, QueuesOfTheDeviceAreNotTheInterfaces) {
-  veth_.emplace("near", "far");
-  Shell("ip addr add 10.0.0.1/24 dev near");
-  InterfaceAttachment::Options o = DefaultOptions("near");
-  o.mode = GetParam();
-  o.workers = 3;
-  Open(o);
+  OpenInMode("", /*workers=*/3);
   RawSocket peer("far");
   RawSocket queued("near");
   queued.SetFilter({BPF_STMT(BPF_LD | BPF_W | BPF_ABS, uint32_t(SKF_AD_OFF + SKF_AD_QUEUE)),
                     BPF_STMT(BPF_RET | BPF_A, 0)});
   UdpSocket socket(AF_INET, 5000);
   for (uint8_t w = 0; w < 3; ++w) {
-    ASSERT_TRUE(peer.Send(PacketBuilder()
-                              .Ethernet(kFarMac, kNearMac)
-                              .Ipv4("10.0.0.2", "10.0.0.1")
-                              .Udp(6000, 5000)
-                              .Payload(Bytes{w})
-                              .Build()));
-    const auto packets = Receive(1);
-    ASSERT_EQ(packets.size(), 1u);
-    EXPECT_TRUE(attachment_->punt().Write(WorkerId{w}, *arena_, packets[0]));
-    FreeAll(packets);
-    ++punted_;
+    PuntOne(peer, Datagram(w), WorkerId{w});
     EXPECT_TRUE(socket.Receive().has_value());
     EXPECT_FALSE(queued.TryReceive().has_value()) << "by queue " << int{w};
   }
