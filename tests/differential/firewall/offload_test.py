@@ -97,8 +97,8 @@ def test_choice(chosen, way, family):
 
 def conversation(scene):
     udp = scene.add("udp", 4000)
-    web, broken, reused = (scene.add("tcp", sport) for sport in (4001, 4002, 4003))
-    scene.tier.promote(udp, web, broken, reused)
+    web, broken, reused, full = (scene.add("tcp", sport) for sport in (4001, 4002, 4003, 4004))
+    scene.tier.promote(udp, web, broken, reused, full)
     scene.run(plain_packets(scene, udp))
     scene.run(plain_packets(scene, web))
     scene.run(datagrams(scene, udp))
@@ -106,8 +106,9 @@ def conversation(scene):
     scene.run(errors(scene, udp))
     scene.run(errors(scene, web))
     # Nothing of this has ended a connection.
-    scene.tier.promote(udp, web, broken, reused)
+    scene.tier.promote(udp, web, broken, reused, full)
     scene.run(resets(broken))
+    scene.run(ends_while_full(full))
     scene.run(ends(reused))
     scene.run(ends(web))
     scene.run(malformed(scene, udp))
@@ -258,6 +259,22 @@ def resets(flow):
     yield "back, reset", 0, lambda: flow.segment(RST | ACK, BACK)
     yield "forth after the reset", 0, lambda: flow.segment(ACK, FORTH, 10)
     yield "back after the reset", 0, lambda: flow.segment(ACK, BACK, 10)
+
+
+def ends_while_full(flow):
+    """A server finishes, and sends old data again, while what XDP has carried is on its way."""
+    def segment(flags, direction, size=0, **how):
+        return lambda: flow.segment(flags, direction, size, **how)
+    for n in range(4):
+        yield f"back, data {n}", 1, segment(ACK, BACK, 1000)
+    yield "back, FIN with data on its way", 0, segment(FIN | ACK, BACK)
+    for left in (3001, 2001):
+        yield f"forth, ACK of all but {left}", 0, segment(ACK, FORTH, ack_offset=-left)
+    yield "back, old data again", 0, segment(ACK, BACK, 1000, offset=-4001)
+    for left in (1001, 0):
+        yield f"forth, ACK of all but {left}", 0, segment(ACK, FORTH, ack_offset=-left)
+    yield "forth, FIN", 0, segment(FIN | ACK, FORTH)
+    yield "back, last ACK", 0, segment(ACK, BACK)
 
 
 def ends(flow):
