@@ -172,22 +172,21 @@ void ServiceSet::OnPage(uint64_t token, std::shared_ptr<const std::string> page,
   c.owner->OnPage(c, std::move(page), now);
 }
 
-const Service* ServiceSet::OwnerOf(const transport::TcpHandler* handler) const {
-  const Service* owner = nullptr;
-  if (handler == nullptr) return owner;
+template <class Test>
+const Service* ServiceSet::FindService(Test&& test) const {
+  const Service* found = nullptr;
   ForEachService([&](const Service& s) {
-    if (s.Handles(handler)) owner = &s;
+    if (test(s)) found = &s;
   });
-  return owner;
+  return found;
+}
+
+const Service* ServiceSet::OwnerOf(const transport::TcpHandler* handler) const {
+  return FindService([&](const Service& s) { return s.Handles(handler); });
 }
 
 const Service* ServiceSet::OwnerOf(const transport::UdpHandler* handler) const {
-  const Service* owner = nullptr;
-  if (handler == nullptr) return owner;
-  ForEachService([&](const Service& s) {
-    if (s.HandlesUdp(handler)) owner = &s;
-  });
-  return owner;
+  return FindService([&](const Service& s) { return s.HandlesUdp(handler); });
 }
 
 ServiceSet::Usage ServiceSet::usage() const {

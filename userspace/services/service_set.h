@@ -78,6 +78,8 @@ class ServiceSet {
   Usage usage() const;
 
  private:
+  template <class Test>
+  const Service* FindService(Test&& test) const;
   using ServicePtr = std::unique_ptr<Service>;
   ServicePtr Make(Service::ConfigPtr config);
   void Drain(ServicePtr service, Nanos now);
