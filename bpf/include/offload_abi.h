@@ -9,6 +9,7 @@
  *   offload_flows4, offload_flows6   hash: key -> entry. Written by the control thread, in batches
  *   offload_cells                    array, mapped into user space: per CPU and entry id, whether
  *                                    the entry lives, and what it has carried
+ *   offload_splices                  array, mapped: per entry id, what relayed TCP segments become
  *   offload_state                    array of one, mapped: the generations of the world
  *   offload_devices, .._f            devmaps by interface slot (see offload_maps.h)
  *
@@ -40,6 +41,9 @@ enum sluice_offload_mode {
  */
 #define SLUICE_OFFLOAD_WORD(mode4, mode6, slot, complete) \
   ((__u32)(mode4) | (__u32)(mode6) << 4 | (__u32)(complete) << 8 | (__u32)(slot) << 16)
+/* A bit of it: there may be entries of relays, which are looked up as connections where routes have
+ * nothing (modes of routes only). */
+#define SLUICE_OFFLOAD_RELAYS (1u << 9)
 #define SLUICE_OFFLOAD_MODE4(word) ((word) & 15)
 #define SLUICE_OFFLOAD_MODE6(word) ((word) >> 4 & 15)
 #define SLUICE_OFFLOAD_COMPLETE(word) ((word) >> 8 & 1)
@@ -73,7 +77,27 @@ SLUICE_STATIC_ASSERT(sizeof(struct sluice_offload_key6) == 40, "sluice_offload_k
 /* What is done to the packet: flags of an entry. */
 enum {
   SLUICE_OFFLOAD_REWRITE = 1, /* addresses and ports are replaced (NAT) */
+  /* A relay of ours: the packet leaves as one of this machine's, with a TTL of its own. */
+  SLUICE_OFFLOAD_RELAY = 2,
+  SLUICE_OFFLOAD_SPLICE = 4,  /* of TCP: the header changes too, by offload_splices[id] */
 };
+#define SLUICE_OFFLOAD_RELAY_TTL 64u
+
+/* Two TCP connections of ours that are relayed into each other: what changes in the segments of one
+ * direction. Numbers are in host order, and are added modulo 2^32. Written before the entry is ordered,
+ * and not again while its id is in use.
+ */
+struct sluice_splice {
+  __u32 seq;
+  __u32 ack;   /* also what SACK blocks move by */
+  __u32 tsval; /* TSval, TSecr: RFC 7323 */
+  __u32 tsecr;
+  __u8 window_left;  /* the window field is shifted left, then right; at most one of both is not 0. */
+  __u8 window_right; /* What does not fit 16 bits is 0xffff */
+  __u8 timestamps;   /* segments have them; XDP takes those whose only option they are (NOP NOP TS) */
+  __u8 reserved[13];
+};
+SLUICE_STATIC_ASSERT(sizeof(struct sluice_splice) == 32, "sluice_splice has holes");
 
 /* The part that both families have; one cache line. */
 struct sluice_offload_action {
@@ -118,7 +142,8 @@ struct sluice_offload_cell {
   __u64 bytes;      /* IP length */
   __u32 epoch;      /* 0: no entry lives with this id */
   __u32 completed;  /* of `packets`: partial checksums completed (modulo 2^32) */
-  __u64 reserved;
+  __u32 last_ack;   /* of a splice: the acknowledgment number that came last, in host order */
+  __u32 reserved;
 };
 SLUICE_STATIC_ASSERT(sizeof(struct sluice_offload_cell) == 32, "two cells are a cache line");
 

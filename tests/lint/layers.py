@@ -33,11 +33,11 @@ LAYERS = (
           STAGES + STAGE_BASE +
           ("transport", "transport/common", "transport/tcp", "transport/udp", "io/port.h"),
           (), "the pipeline and the worker"),
-    Layer("transport/common", ("packet", "wire", "base"), (),
+    Layer("transport/common", ("packet", "wire", "base", "bpf/include/offload_abi.h"), (),
           "endpoints, what the transport stack wants of IP"),
     Layer("transport/congestion", ("wire", "base"), (), "CUBIC, NewReno, HyStart++"),
     Layer("transport/tcp",
-          ("transport/common", "transport/congestion", "tables", "packet", "wire", "base"), (),
+          ("transport/common", "transport/congestion", "tables", "packet", "wire", "base", "bpf/include/offload_abi.h"), (),
           "TCP: connections and listeners"),
     Layer("transport/udp", ("transport/common", "packet", "wire", "base"), (), "UDP sockets"),
     Layer("transport",

@@ -12,6 +12,7 @@
 #include "base/time.h"
 #include "packet/packet.h"
 #include "transport/common/endpoint.h"
+#include "transport/common/relayed.h"
 
 namespace sluice::transport {
 
@@ -32,6 +33,12 @@ class IpLayer {
   // fragments of at most so many bytes (IPv4: RFC 791; IPv6: RFC 8200 section 4.5, with the
   // identification that its FragmentNote has; RFC 7739 wants one that cannot be guessed).
   virtual void Output(packet::Packet& p, Nanos now) = 0;
+
+  // As Output, of a packet that goes out as it has come in but for its headers: further ones of its kind
+  // may be carried below, without coming up. The default: they are not.
+  virtual void OutputRelayed(packet::Packet& p, const Relayed&, Nanos now) { Output(p, now); }
+  // ... not any longer. What has been carried is told before this returns.
+  virtual void EndRelayed(RelayHandle&, Nanos) {}
 
   // The way to `remote`; false when there is none.
   virtual bool FindPath(const IpAddress& remote, Path& path) = 0;

@@ -1,0 +1,46 @@
+// Relays that the layer below may carry out by itself: packets that leave as they have come but for
+// addresses, ports, and what sluice_splice says of TCP's header (bpf/include/offload_abi.h).
+#ifndef SLUICE_TRANSPORT_COMMON_RELAYED_H_
+#define SLUICE_TRANSPORT_COMMON_RELAYED_H_
+
+#include <cstdint>
+
+#include "base/ids.h"
+#include "base/time.h"
+#include "bpf/include/offload_abi.h"
+#include "transport/common/endpoint.h"
+
+namespace sluice::transport {
+
+// What the layer below has told of one direction's packets, for whoever relays them.
+class RelayUser {
+ public:
+  virtual ~RelayUser() = default;
+  // Carried since the last call: packets, and bytes of them with their IP headers. Of TCP `last_ack` is
+  // the acknowledgment number of one of the latest. From OnTimer, or from EndRelayed. No call of
+  // the stack's is allowed in it.
+  virtual void OnCarried(uint64_t token, uint64_t packets, uint64_t bytes, uint32_t last_ack,
+                         Nanos now) = 0;
+};
+
+// Names what the layer below has of one direction; its user's, who keeps it where it is until
+// EndRelayed. Zero at the beginning.
+struct RelayHandle {
+  uint32_t entry = 0;    // the layer's; 0: it carries nothing
+  uint32_t packets = 0;  // that were offered
+};
+
+struct Relayed {
+  IfaceSlot in;      // where the packet came in
+  Tuple arrives;     // local: the address of ours it came to; remote: its sender
+  Tuple leaves;      // local: ours; remote: where it goes
+  uint8_t protocol;  // TCP or UDP
+  const sluice_splice* splice = nullptr;  // of TCP
+  RelayHandle* handle = nullptr;
+  RelayUser* user = nullptr;
+  uint64_t token = 0;  // for OnCarried
+};
+
+}  // namespace sluice::transport
+
+#endif  // SLUICE_TRANSPORT_COMMON_RELAYED_H_
