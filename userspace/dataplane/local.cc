@@ -121,7 +121,9 @@ bool Pipeline::ReachesSocket(Packet& p, Family family, const Interface& in,
     }
   }
   const Packet arrived = p;
+  received_ = &arrived;
   const Verdict verdict = sockets_.Receive(p, now);
+  received_ = nullptr;
   switch (verdict.kind()) {
     case Verdict::Kind::kContinue:
       return false;
@@ -200,7 +202,8 @@ void Pipeline::ToGroup(Packet& p, Family family, const Interface& in, const Snap
   Punt(p, PuntReason::kMulticast, snapshot);
 }
 
-void Pipeline::FromSocket(Packet& p, const IpAddress& way, Nanos now) {
+void Pipeline::FromSocket(Packet& p, const IpAddress& way, const transport::Relayed* relayed,
+                          Nanos now) {
   const Snapshot& snapshot = sockets_.snapshot();
   p.generated = static_cast<uint8_t>(GeneratedKind::kSocket);
   counters_.generated[p.generated].Add();
@@ -211,7 +214,12 @@ void Pipeline::FromSocket(Packet& p, const IpAddress& way, Nanos now) {
     const Judgement judgement = firewall_.OfSocket(p, next_hop, snapshot, now);
     if (!judgement.accepted()) [[unlikely]] return RefuseOfSocket(p, family, judgement);
   }
-  if (p.fragment_size == 0) return Output(p, family, next_hop, snapshot, now);
+  if (p.fragment_size == 0) {
+    if (relayed != nullptr && offload_.enabled()) {
+      OfferRelay(p, family, next_hop, *relayed, snapshot);
+    }
+    return Output(p, family, next_hop, snapshot, now);
+  }
   if (family == Family::kIpv4) {
     return Fragment<stages::Ipv4Fragmenter>(p, family, next_hop, p.fragment_size, snapshot, now);
   }

@@ -130,7 +130,7 @@ void LocalSockets::TellRefused(Nanos now) {
   }
 }
 
-void LocalSockets::Output(Packet& p, Nanos now) {
+void LocalSockets::Send(Packet& p, const transport::Relayed* relayed, Nanos now) {
   const IpAddress destination = p.l3()[0] >> 4 == 4
                                     ? IpAddress(wire::Ipv4View(p.l3()).destination())
                                     : IpAddress(wire::Ipv6View(p.l3()).destination());
@@ -139,7 +139,7 @@ void LocalSockets::Output(Packet& p, Nanos now) {
     p.out = way.path->slot;
     p.route_id = way.id.value;
   }
-  exit_.FromSocket(p, way.next_hop, now);
+  exit_.FromSocket(p, way.next_hop, relayed, now);
 }
 
 bool LocalSockets::FindPath(const IpAddress& remote, Path& path) {

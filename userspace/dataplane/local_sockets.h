@@ -52,8 +52,11 @@ class LocalSockets final : public transport::IpLayer {
   class Exit {
    public:
     virtual ~Exit() = default;
-    // Takes the packet. p.out is none when there is no way to its destination.
-    virtual void FromSocket(packet::Packet& p, const IpAddress& next_hop, Nanos now) = 0;
+    // Takes the packet. p.out is none when there is no way to its destination. `relayed`: others like it
+    // may be carried by XDP; null: not.
+    virtual void FromSocket(packet::Packet& p, const IpAddress& next_hop,
+                            const transport::Relayed* relayed, Nanos now) = 0;
+    virtual void EndRelayed(transport::RelayHandle& handle, Nanos now) = 0;
   };
 
   LocalSockets(WorkerId worker, uint32_t worker_count, const stages::RoutingTables& tables,
@@ -125,7 +128,13 @@ class LocalSockets final : public transport::IpLayer {
   }
 
   // transport::IpLayer.
-  void Output(packet::Packet& p, Nanos now) override;
+  void Output(packet::Packet& p, Nanos now) override { Send(p, nullptr, now); }
+  void OutputRelayed(packet::Packet& p, const transport::Relayed& relayed, Nanos now) override {
+    Send(p, &relayed, now);
+  }
+  void EndRelayed(transport::RelayHandle& handle, Nanos now) override {
+    exit_.EndRelayed(handle, now);
+  }
   bool FindPath(const IpAddress& remote, Path& path) override;
   bool ArrivesHere(const transport::Tuple& tuple) override;
 
@@ -140,6 +149,7 @@ class LocalSockets final : public transport::IpLayer {
   static constexpr size_t kRefusals = 64;
 
   void TellRefused(Nanos now);
+  void Send(packet::Packet& p, const transport::Relayed* relayed, Nanos now);
 
   const WorkerId worker_;
   const uint32_t worker_count_;

@@ -1,6 +1,7 @@
 // Which packets show the way for others that XDP may then carry (dataplane/offload.h).
 #include "dataplane/offer.h"
 #include "dataplane/pipeline.h"
+#include "dataplane/way.h"
 #include "wire/protocol.h"
 
 namespace sluice::dataplane {
@@ -67,6 +68,40 @@ void Pipeline::Offer(const Packet& p, Family family, const stages::RouteDecision
   } else {
     offload_.PromoteRoute(source, way.routed, way);
   }
+}
+
+// Where rules or the kernel's INPUT could object, each packet is theirs to see.
+void Pipeline::OfferRelay(const Packet& p, Family family, const IpAddress& next_hop,
+                          const transport::Relayed& relayed, const Snapshot& snapshot) {
+  if (!relayed.in.valid() || relayed.arrives.local.address.family != family ||
+      relayed.leaves.local.address.family != family) {
+    return;
+  }
+  const bool judged = firewall_.active(family) || (family == Family::kIpv4
+                                                       ? snapshot.input_firewall4
+                                                       : snapshot.input_firewall6);
+  const tables::Interface& in = snapshot.at(relayed.in);
+  const tables::Interface& out = snapshot.at(p.out);
+  const uint8_t mode = in.offload.of(family);
+  const bool by_routes = mode == SLUICE_OFFLOAD_DESTINATION || mode == SLUICE_OFFLOAD_PAIR;
+  if (judged || !by_routes || !out.offload_output || !HasPlainForm(p)) return;
+  const tables::Route& route = tables_.routes.Get(tables::RouteId{p.route_id});
+  if (route.paths.size() != 1 || !offload_.WantsRelay(relayed)) return;
+  const Mac* const mac = neighbors_.Peek(p.out, next_hop);
+  if (mac == nullptr || offload_.IsClosed(p.out)) return;
+  // What a trace looks at is the packet that has come, and it comes as long as it does.
+  if (tracer_.active() && (received_ == nullptr || tracer_.NoteOffload(*received_))) return;
+  const bool by_source = family == Family::kIpv4 && in.rp_filter != 0;
+  offload_.PromoteRelay(relayed, {.in = relayed.in,
+                                  .out = p.out,
+                                  .next_hop = next_hop,
+                                  .mac = *mac,
+                                  .own_mac = out.mac,
+                                  .routed = relayed.leaves.remote.address,
+                                  // That it is for this machine is a route's word, too.
+                                  .also = by_source ? relayed.arrives.remote.address
+                                                    : relayed.arrives.local.address,
+                                  .mtu = MtuOf(route, out, family)});
 }
 
 }  // namespace sluice::dataplane

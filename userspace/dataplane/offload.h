@@ -12,6 +12,11 @@
 // tracker does not enforce windows from then on, as for the kernel's flow tables
 // (stages/conntrack/tcp_window.h).
 //
+// Relays of sockets (offload_relay.cc, transport/common/relayed.h) have one entry per direction too, by
+// the connection's key, where there are no rules. Their packets count as this machine's: received for it,
+// and generated. Their user is told of them from Scan and from EndRelay, and nowhere else, since all other
+// calls may come from within the user's own.
+//
 // Limits. `ids` entries; when few are free, idle ones go sooner (IdleLimit), and at the limit flows
 // stay with the worker (refused_full). A full ring of orders: the same, later (refused_ring).
 // Hysteresis: a flow must be `threshold` packets old; with `adaptive` that number doubles while
@@ -44,6 +49,7 @@
 #include "tables/mapped_region.h"
 #include "tables/offload.h"
 #include "tables/snapshot.h"
+#include "transport/common/relayed.h"
 
 namespace sluice::dataplane {
 
@@ -102,6 +108,12 @@ class Offload final : private tables::FlowTable::Observer {
   bool WantsRoute(IfaceSlot in, const IpAddress& source, const IpAddress& destination);
   void PromoteRoute(const IpAddress& source, const IpAddress& destination, const OffloadWay& way);
 
+  // Relays. WantsRelay counts the packet in the handle, which the entry keeps until EndRelay.
+  bool WantsRelay(const transport::Relayed& relayed);
+  // way.also: see OffloadWay; the rest of it is the packet's that leaves.
+  void PromoteRelay(const transport::Relayed& relayed, const OffloadWay& way);
+  void EndRelay(transport::RelayHandle& handle, Nanos now);
+
   // The rules that entries count for are about to go: their counts are fetched, and they count for no
   // rule any more. Of every entry; once per snapshot.
   void ForgetRules(Nanos now);
@@ -130,10 +142,11 @@ class Offload final : private tables::FlowTable::Observer {
     Family family = Family::kIpv4;
     tables::FlowDirection direction = tables::FlowDirection::kOriginal;
     bool removal_sent = false;
+    bool moved = false;                        // a relay that comes otherwise now: goes
     IfaceSlot in;
     IfaceSlot out;
     uint8_t rule_count = 0;
-    tables::FlowIndex flow = tables::kNoFlow;  // kNoFlow: a route's
+    tables::FlowIndex flow = tables::kNoFlow;  // kNoFlow: a route's, or a relay's
     uint32_t heat = kNoEntry;                  // of a route: its place in heat_
     uint32_t place = 0;                        // in live_ or resting_
     uint32_t mark = 0;                         // the flow's, when it was promoted
@@ -147,6 +160,13 @@ class Offload final : private tables::FlowTable::Observer {
     IpAddress next_hop;
     tables::OffloadChange order;               // as it was sent
     std::array<tables::StateCell*, stages::FlowPath::kCells> rules;  // this worker's cells
+    // Of a relay, while it lives.
+    transport::RelayHandle* relay = nullptr;
+    transport::RelayUser* user = nullptr;
+    uint64_t token = 0;
+    uint64_t untold_packets = 0;               // what the user has not been told of
+    uint64_t untold_bytes = 0;
+    uint32_t last_ack = 0;                     // of a splice
   };
 
   // Packets of one destination (or pair): without connections nothing else counts them.
@@ -166,6 +186,9 @@ class Offload final : private tables::FlowTable::Observer {
   }
   bool MayPromote() const { return now_ >= paused_until_; }
   bool IsValid(const Entry& e) const;
+  static bool IsRelay(const Entry& e) {
+    return (e.order.action().flags & SLUICE_OFFLOAD_RELAY) != 0;
+  }
   // The place of these in heat_, where they may be: kHeatWays from `first` on.
   struct HeatPlace {
     size_t first = 0;
@@ -184,6 +207,15 @@ class Offload final : private tables::FlowTable::Observer {
   void Release(Entry& e);
   void Harvest(Entry& e);
   void Carried(Entry& e, uint64_t packets, uint64_t bytes, uint32_t completed);
+  // Of relays.
+  bool IsOf(const Entry& e, const tables::OffloadChange& key, const sluice_splice* splice) const;
+  void Leave(Entry& e);
+  void Tell(Entry& e);
+  void BeginAcks(Entry& e);
+  void SeeAcks(Entry& e);
+  uint32_t& SeenOf(uint32_t cpu, const Entry& e) {
+    return seen_[size_t{IdOf(e)} * memory_.cpus + cpu];
+  }
   void ScanOne(Entry& e, const tables::Snapshot& snapshot, stages::Neighbors& neighbors);
   void Adapt(const Entry& e);
   Nanos IdleLimit() const;
@@ -207,6 +239,8 @@ class Offload final : private tables::FlowTable::Observer {
   std::unique_ptr<Entry[]> entries_;
   std::unique_ptr<tables::MappedRegion> flow_entry_memory_;
   uint32_t* flow_entries_ = nullptr;  // [flow][direction]: entry + 1; 0: none
+  std::unique_ptr<tables::MappedRegion> seen_memory_;
+  uint32_t* seen_ = nullptr;  // [entry][cpu], of splices: packets of the cell, as seen last
   std::vector<uint32_t> free_;
   std::vector<uint32_t> live_;
   std::vector<uint32_t> resting_;

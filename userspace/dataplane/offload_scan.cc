@@ -41,6 +41,7 @@ void Offload::Harvest(Entry& e) {
   e.packets = packets;
   e.bytes = bytes;
   e.completed = completed;
+  if (e.relay != nullptr) SeeAcks(e);
   Carried(e, new_packets, new_bytes, new_completed);
 }
 
@@ -52,13 +53,19 @@ void Offload::Carried(Entry& e, uint64_t packets, uint64_t bytes, uint32_t compl
   InterfaceCounters& in = counters_.of(e.in);
   in.received_packets.Add(packets);
   in.received_bytes.Add(frame_bytes);
-  in.forwarded_packets.Add(packets);
+  (IsRelay(e) ? in.local_packets : in.forwarded_packets).Add(packets);
   in.offloaded_packets.Add(packets);
   in.offloaded_bytes.Add(frame_bytes);
   in.checksums_completed.Add(completed);
   InterfaceCounters& out = counters_.of(e.out);
   out.transmitted_packets.Add(packets);
   out.transmitted_bytes.Add(frame_bytes);
+  if (IsRelay(e)) {
+    counters_.generated[static_cast<size_t>(GeneratedKind::kSocket)].Add(packets);
+    e.untold_packets += packets;
+    e.untold_bytes += bytes;
+    return;
+  }
   if (e.flow == tables::kNoFlow) return;
   tables::FlowCount& count = flows_.at(e.flow).count(e.direction);
   count.packets += packets;
@@ -108,6 +115,8 @@ void Offload::ScanOne(Entry& e, const tables::Snapshot& snapshot, stages::Neighb
   const uint64_t before = e.packets;
   Harvest(e);
   const bool busy = e.packets != before;
+  if (e.relay != nullptr) Tell(e);
+  if (e.moved) return Kill(e, End::kStale);
   if (!IsValid(e)) {
     // Its next packet makes it anew, unless there is none.
     if (now_ > e.used + Seconds(2)) Kill(e, End::kStale);
@@ -152,6 +161,13 @@ void Offload::Kill(Entry& e, End end) {
     if (IsTcp(flow)) stages::ForgetTcpWindows(flow.tcp);
     e.flow = tables::kNoFlow;
     e.rule_count = 0;
+  }
+  if (e.relay != nullptr) {
+    *e.relay = {};
+    Tell(e);
+    e.relay = nullptr;
+    e.user = nullptr;
+    e.moved = false;
   }
   if (e.heat != kNoEntry) {
     heat_[e.heat].entry = kNoEntry;

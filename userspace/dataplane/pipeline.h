@@ -210,6 +210,9 @@ class Pipeline : private LocalSockets::Exit {
   void Offer(const Packet& p, Family family, const stages::RouteDecision& d, uint32_t mtu,
              const Snapshot& snapshot);
   bool MayPromoteFlow(const Packet& p, OffloadWay& way);
+  // The same of one that a socket relays.
+  void OfferRelay(const Packet& p, Family family, const IpAddress& next_hop,
+                  const transport::Relayed& relayed, const Snapshot& snapshot);
 
   // To the next hop: its link header and the outbox, or its queue until it is resolved.
   void Output(Packet& p, Family family, const IpAddress& next_hop, const Snapshot& snapshot,
@@ -230,7 +233,11 @@ class Pipeline : private LocalSockets::Exit {
                Nanos now);
   bool PuntCopy(const Packet& p, PuntReason reason, const Snapshot& snapshot);
   bool Copy(const Packet& p, Packet& copy);
-  void FromSocket(Packet& p, const IpAddress& next_hop, Nanos now) override;
+  void FromSocket(Packet& p, const IpAddress& next_hop, const transport::Relayed* relayed,
+                  Nanos now) override;
+  void EndRelayed(transport::RelayHandle& handle, Nanos now) override {
+    offload_.EndRelay(handle, now);
+  }
   void RefuseOfSocket(Packet& p, Family family, const Judgement& judgement);
   bool IsLocal(const Packet& p, Family family) const;
   void RefuseStray(Packet& p, Family family, const tables::Interface& in, const Snapshot& snapshot,
@@ -261,6 +268,7 @@ class Pipeline : private LocalSockets::Exit {
   stages::FlowPath path_;
   tables::FlowIndex judged_flow_ = tables::kNoFlow;
   Tracer tracer_;
+  const Packet* received_ = nullptr;  // by a socket, at this moment
   uint64_t snapshot_generation_ = 0;
   uint64_t offload_generation_ = 0;
   Nanos now_;  // of the burst

@@ -22,6 +22,7 @@ static_assert(kMaxInterfaces <= 64);  // one word of `closed`
 struct OffloadMemory {
   sluice_offload_state* state = nullptr;
   sluice_offload_cell* cells = nullptr;  // [cpus][ids]
+  sluice_splice* splices = nullptr;  // [ids]
   uint32_t ids = 0;
   uint32_t cpus = 0;
 

@@ -1,0 +1,411 @@
+// Relays of sockets in the flow tier: from the socket's call to the order, and back to its user.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "unit/dataplane/offload_fixture.h"
+#include "wire/checksum.h"
+#include "wire/ipv4.h"
+#include "wire/ipv6.h"
+#include "wire/protocol.h"
+
+namespace sluice::dataplane {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+constexpr uint64_t kToken = 77;
+
+struct Told {
+  uint64_t token;
+  uint64_t packets;
+  uint64_t bytes;
+  uint32_t last_ack;
+  bool operator==(const Told&) const = default;
+};
+
+// A client on the LAN has a connection to 10.0.0.1 port 53, we one to 203.0.113.9 port 5353.
+class OffloadRelayTest : public OffloadTest, public transport::RelayUser {
+ protected:
+  void OnCarried(uint64_t token, uint64_t packets, uint64_t bytes, uint32_t last_ack,
+                 Nanos) override {
+    EXPECT_FALSE(sending) << "the stack is in the middle of something";
+    told.push_back({token, packets, bytes, last_ack});
+  }
+  static transport::Endpoint At(const char* address, uint16_t port) {
+    return {*ParseIpAddress(address), port};
+  }
+  transport::Relayed Up() {
+    return {.in = kLan,
+            .arrives = {At("10.0.0.1", 53), At("10.0.0.2", 4000)},
+            .leaves = {At("192.0.2.1", 40000), At("203.0.113.9", 5353)},
+            .protocol = wire::kProtocolUdp,
+            .handle = &up,
+            .user = this,
+            .token = kToken};
+  }
+  transport::Relayed Down() {
+    return {.in = kWan,
+            .arrives = {At("192.0.2.1", 40000), At("203.0.113.9", 5353)},
+            .leaves = {At("10.0.0.1", 53), At("10.0.0.2", 4000)},
+            .protocol = wire::kProtocolUdp,
+            .handle = &down,
+            .user = this,
+            .token = kToken + 1};
+  }
+  transport::Relayed Up6() {
+    return {.in = kLan,
+            .arrives = {At("2001:db8::1", 53), At("2001:db8::2", 4000)},
+            .leaves = {At("2001:db8:1::1", 40000), At("2001:db8:9::1", 5353)},
+            .protocol = wire::kProtocolUdp,
+            .handle = &up,
+            .user = this,
+            .token = kToken};
+  }
+  transport::Relayed Spliced() {
+    transport::Relayed r = Up();
+    r.protocol = wire::kProtocolTcp;
+    r.splice = &splice;
+    return r;
+  }
+
+  // The socket's call, `n` times.
+  void Relay(const transport::Relayed& r, uint32_t n = 1) {
+    const bool v4 = r.leaves.local.address.is_v4();
+    PacketBuilder builder;
+    const std::string from = ToString(r.leaves.local.address);
+    const std::string to = ToString(r.leaves.remote.address);
+    builder.Ethernet(Mac{}, Mac{});
+    (v4 ? builder.Ipv4(from, to) : builder.Ipv6(from, to))
+        .Udp(r.leaves.local.port, r.leaves.remote.port)
+        .Payload(30);
+    const Bytes bytes = builder.Build();
+    for (uint32_t i = 0; i < n; ++i) {
+      packet::Packet p = world.Receive(bytes);
+      p.in = IfaceSlot::None();
+      p.l3_offset = 14;
+      p.l4_offset = static_cast<uint16_t>(14 + (v4 ? 20 : 40));
+      p.l4_protocol = wire::kProtocolUdp;
+      pipeline->BeginTick(now);
+      pipeline->SeeSnapshot(world.snapshot, now);
+      sending = true;
+      pipeline->sockets().OutputRelayed(p, r, now);
+      sending = false;
+      Collect();
+      pipeline->EndTick();
+    }
+  }
+  void Promote(const transport::Relayed& r) {
+    Relay(r, kEnough);
+    ASSERT_EQ(Drain(), 1u);
+    ASSERT_TRUE(InForce(*last));
+  }
+  void End(transport::RelayHandle& handle) { pipeline->sockets().EndRelayed(handle, now); }
+  // XDP on that CPU has carried a segment of a splice.
+  void CarrySegment(const OffloadChange& order, uint32_t ack, uint32_t cpu = 0) {
+    Carry(order, 1, 52, cpu);
+    cells[size_t{cpu} * kIds + order.action().id].last_ack = ack;
+  }
+
+  transport::RelayHandle up, down;
+  sluice_splice splice{.seq = 1, .ack = 2, .tsval = 3, .tsecr = 4, .window_right = 2};
+  std::vector<Told> told;
+  bool sending = false;
+};
+
+TEST_F(OffloadRelayTest, IsPromotedByItsConnection) {
+  Relay(Up(), Offload::kThreshold);
+  EXPECT_EQ(Drain(), 0u);
+  EXPECT_EQ(up.entry, 0u);
+  Relay(Up());
+  ASSERT_EQ(Drain(), 1u);
+  EXPECT_NE(up.entry, 0u);
+  const OffloadChange& o = *last;
+  EXPECT_EQ(o.key4.source, __builtin_bswap32(A4("10.0.0.2").value));
+  EXPECT_EQ(o.key4.destination, __builtin_bswap32(A4("10.0.0.1").value));
+  EXPECT_EQ(o.key4.source_port, __builtin_bswap16(4000));
+  EXPECT_EQ(o.key4.destination_port, __builtin_bswap16(53));
+  EXPECT_EQ(o.key4.protocol, wire::kProtocolUdp);
+  EXPECT_EQ(o.key4.slot, kLan.value);
+  EXPECT_EQ(o.entry4.source, __builtin_bswap32(A4("192.0.2.1").value));
+  EXPECT_EQ(o.entry4.destination, __builtin_bswap32(A4("203.0.113.9").value));
+  EXPECT_EQ(o.action().source_port, __builtin_bswap16(40000));
+  EXPECT_EQ(o.action().destination_port, __builtin_bswap16(5353));
+  EXPECT_EQ(o.action().flags, SLUICE_OFFLOAD_REWRITE | SLUICE_OFFLOAD_RELAY);
+  EXPECT_EQ(o.action().out, kWan.value);
+  EXPECT_EQ(o.action().mtu, 1500);
+  EXPECT_EQ(Mac::FromWire(o.action().link), kPeerMac);
+  EXPECT_EQ(Mac::FromWire(o.action().link + 6), kWanMac);
+  EXPECT_EQ(o.action().bucket[0], tables::OffloadBucket(A4("203.0.113.9")));
+  EXPECT_EQ(o.action().bucket[1], tables::OffloadBucket(A4("10.0.0.1")));
+  EXPECT_TRUE(InForce(o));
+  Relay(Up(), 5);
+  EXPECT_EQ(Drain(), 0u) << "once is enough";
+  Promote(Down());
+  EXPECT_EQ(last->key4.slot, kWan.value);
+  EXPECT_EQ(last->entry4.destination, __builtin_bswap32(A4("10.0.0.2").value));
+  EXPECT_EQ(EntriesInForce(), 2u);
+  EXPECT_EQ(sent.size(), 2 * kEnough + 5u) << "all have been sent as well";
+}
+
+// What XDP makes of a UDP checksum by the entry is the checksum of the packet that leaves.
+TEST_F(OffloadRelayTest, TheRewritesDifferenceIsRight) {
+  const auto checksums = [](const Bytes& b, bool v4) {
+    const size_t l4 = 14 + (v4 ? 20 : 40);
+    return std::pair<uint16_t, uint16_t>{v4 ? LoadBe16(b.data() + 24) : uint16_t{0},
+                                         LoadBe16(b.data() + l4 + 6)};
+  };
+  const auto after = [](uint16_t before, uint16_t delta) {
+    const uint32_t host = __builtin_bswap16(delta);
+    return static_cast<uint16_t>(~wire::Fold((~before & 0xffffu) + host));
+  };
+  Promote(Up());
+  auto before = checksums(FromHost().Ipv4("10.0.0.2", "10.0.0.1").Udp(4000, 53).Payload(30).Build(), true);
+  auto wanted = checksums(sent.back().bytes, true);
+  EXPECT_EQ(after(before.first, last->action().l3_delta), wanted.first);
+  EXPECT_EQ(after(before.second, last->action().l4_delta), wanted.second);
+  End(up);
+  Drain();
+  Promote(Up6());
+  EXPECT_EQ(last->family, Family::kIpv6);
+  before = checksums(FromHost().Ipv6("2001:db8::2", "2001:db8::1").Udp(4000, 53).Payload(30).Build(), false);
+  wanted = checksums(sent.back().bytes, false);
+  EXPECT_EQ(after(before.second, last->action().l4_delta), wanted.second);
+}
+
+TEST_F(OffloadRelayTest, CountsComeBackToTheUserAndTheInterfaces) {
+  Promote(Up());
+  const uint64_t generated = Generated(GeneratedKind::kSocket);
+  EXPECT_EQ(generated, kEnough);
+  Carry(*last, 100, 5800);
+  Carry(*last, 20, 1160, 1);
+  EXPECT_THAT(told, IsEmpty());
+  RunTimersFor(Millis(150));
+  EXPECT_THAT(told, ElementsAre(Told{kToken, 120, 6960, 0}));
+  const InterfaceCounters& lan = counters->of(kLan);
+  EXPECT_EQ(lan.received_packets.Read(), 120u);
+  EXPECT_EQ(lan.received_bytes.Read(), 6960u + 120 * 14);
+  EXPECT_EQ(lan.local_packets.Read(), 120u) << "it was for this machine";
+  EXPECT_EQ(lan.forwarded_packets.Read(), 0u);
+  EXPECT_EQ(lan.offloaded_packets.Read(), 120u);
+  const InterfaceCounters& wan = counters->of(kWan);
+  EXPECT_EQ(wan.transmitted_packets.Read(), 120u);
+  EXPECT_EQ(wan.transmitted_bytes.Read(), 6960u + 120 * 14);
+  EXPECT_EQ(Generated(GeneratedKind::kSocket), generated + 120) << "and then this machine's";
+  RunTimersFor(Millis(500));
+  EXPECT_EQ(told.size(), 1u) << "nothing more";
+}
+
+TEST_F(OffloadRelayTest, ItsEndTellsWhatIsLeft) {
+  Promote(Up());
+  const OffloadChange entry = *last;
+  Carry(entry, 3, 174);
+  End(up);
+  EXPECT_THAT(told, ElementsAre(Told{kToken, 3, 174, 0}));
+  EXPECT_EQ(up.entry, 0u);
+  EXPECT_EQ(up.packets, 0u);
+  EXPECT_EQ(EntriesInForce(), 0u);
+  EXPECT_EQ(counters->offload.ended_flow.Read(), 1u);
+  EXPECT_EQ(counters->offload.entries.Read(), 0u);
+  Drain();
+  EXPECT_TRUE(entries.empty());
+  // What was on its way in XDP: for the interfaces. There is no user any more.
+  cells[entry.action().id].packets += 2;
+  RunTimersFor(Seconds(2));
+  EXPECT_EQ(counters->of(kLan).local_packets.Read(), 5u);
+  EXPECT_EQ(told.size(), 1u);
+  End(up);
+  EXPECT_EQ(up.packets, 0u);
+  Promote(Up());
+}
+
+TEST_F(OffloadRelayTest, AnIdleOneGoesAndMayComeBack) {
+  Promote(Up());
+  LetPass(Seconds(34));
+  EXPECT_EQ(counters->offload.ended_idle.Read(), 1u);
+  EXPECT_EQ(up.entry, 0u);
+  EXPECT_EQ(up.packets, 0u);
+  EXPECT_THAT(told, IsEmpty());
+  Drain();
+  Promote(Up());
+}
+
+TEST_F(OffloadRelayTest, TrafficKeepsItAndItsNeighbour) {
+  Promote(Up());
+  for (int i = 0; i < 600; ++i) {
+    Carry(*last, 1, 60);
+    RunTimersFor(Millis(100));
+    if (i % 20 == 19) Confirm();
+  }
+  EXPECT_NE(up.entry, 0u);
+  EXPECT_TRUE(InForce(*last));
+  EXPECT_EQ(counters->of(kLan).offloaded_packets.Read(), 600u);
+}
+
+TEST_F(OffloadRelayTest, AStaleOneIsMadeAnewUnderItsId) {
+  Promote(Up());
+  const OffloadChange before = *last;
+  Carry(before, 4, 240);
+  tables::BumpRoute(memory, *ParseIpv4Prefix("203.0.113.0/24"));
+  EXPECT_EQ(EntriesInForce(), 0u);
+  Promote(Up());  // not told in the middle of it: see OnCarried
+  EXPECT_EQ(last->action().id, before.action().id);
+  EXPECT_NE(last->action().epoch, before.action().epoch);
+  Carry(*last, 1, 60);
+  RunTimersFor(Millis(150));
+  EXPECT_THAT(told, ElementsAre(Told{kToken, 5, 300, 0}));
+  // The route by which the packets are for this machine.
+  tables::BumpRoute(memory, *ParseIpv4Prefix("10.0.0.0/16"));
+  EXPECT_EQ(EntriesInForce(), 0u);
+}
+
+TEST_F(OffloadRelayTest, WithReversePathFilterTheClientsRouteCounts) {
+  world.lan().rp_filter = 1;
+  SetModes(SLUICE_OFFLOAD_PAIR);
+  Promote(Up());
+  EXPECT_EQ(last->action().bucket[1], tables::OffloadBucket(A4("10.0.0.2")));
+}
+
+// Under the old key nothing may stay behind; its user is told by a scan, and not in the middle of a call.
+TEST_F(OffloadRelayTest, PacketsThatComeByAnotherInterfaceFromNowOn) {
+  Promote(Up());
+  const OffloadChange before = *last;
+  Carry(before, 2, 120);
+  transport::Relayed moved = Up();
+  moved.in = kWan;
+  Relay(moved, 10);
+  EXPECT_TRUE(InForce(before)) << "they may come by both";
+  now += Seconds(1);
+  Relay(moved, 10);
+  EXPECT_FALSE(InForce(before));
+  EXPECT_EQ(Drain(), 0u);
+  RunTimersFor(Millis(150));
+  EXPECT_THAT(told, ElementsAre(Told{kToken, 2, 120, 0}));
+  EXPECT_EQ(up.entry, 0u);
+  Drain();
+  EXPECT_TRUE(entries.empty());
+  Promote(moved);
+  EXPECT_EQ(last->key4.slot, kWan.value);
+}
+
+TEST_F(OffloadRelayTest, OfASpliceTheHeaderIsWrittenFirst) {
+  Promote(Spliced());
+  EXPECT_EQ(last->key4.protocol, wire::kProtocolTcp);
+  EXPECT_EQ(last->action().flags,
+            SLUICE_OFFLOAD_REWRITE | SLUICE_OFFLOAD_RELAY | SLUICE_OFFLOAD_SPLICE);
+  const sluice_splice& written = splices[last->action().id];
+  EXPECT_EQ(written.ack, 2u);
+  EXPECT_EQ(written.window_right, 2u);
+  // Another one is another entry's.
+  const uint32_t id = last->action().id;
+  splice.seq = 9;
+  tables::BumpRoute(memory, *ParseIpv4Prefix("203.0.113.0/24"));
+  Relay(Spliced());
+  EXPECT_EQ(Drain(), 0u);
+  RunTimersFor(Millis(150));
+  Drain();
+  Promote(Spliced());
+  EXPECT_NE(last->action().id, id);
+  EXPECT_EQ(splices[id].seq, 1u);
+  EXPECT_EQ(splices[last->action().id].seq, 9u);
+}
+
+TEST_F(OffloadRelayTest, TheLastAcknowledgmentIsThatOfTheCpuThatHasCarried) {
+  for (sluice_offload_cell& cell : cells) cell.last_ack = 0x7000'0000;  // who had the id before
+  Promote(Spliced());
+  CarrySegment(*last, 0xffff'ff00, 0);
+  RunTimersFor(Millis(150));
+  CarrySegment(*last, 0xffff'ff80, 0);
+  CarrySegment(*last, 100, 1);  // later, modulo 2^32
+  RunTimersFor(Millis(150));
+  CarrySegment(*last, 90, 0);
+  RunTimersFor(Millis(150));
+  CarrySegment(*last, 200, 1);
+  End(up);
+  EXPECT_THAT(told, ElementsAre(Told{kToken, 1, 52, 0xffff'ff00}, Told{kToken, 2, 104, 100},
+                                Told{kToken, 1, 52, 90}, Told{kToken, 1, 52, 200}));
+}
+
+TEST_F(OffloadRelayTest, WithRulesThereAreNone) {
+  Promote(Up());
+  Carry(*last, 2, 120);
+  Use(Tracked());
+  pipeline->SeeSnapshot(world.snapshot, now);
+  EXPECT_EQ(EntriesInForce(), 0u);
+  Relay(Up(), 20);
+  EXPECT_EQ(Drain(), 0u);
+  LetPass(Seconds(4));
+  EXPECT_EQ(up.entry, 0u) << "a stale one does not stay";
+  EXPECT_EQ(counters->offload.ended_stale.Read(), 1u);
+  EXPECT_THAT(told, ElementsAre(Told{kToken, 2, 120, 0}));
+  Relay(Up(), 20);
+  Drain();
+  EXPECT_TRUE(entries.empty());
+}
+
+TEST_F(OffloadRelayTest, WhereTheKernelsInputCouldObjectThereAreNone) {
+  world.snapshot.input_firewall4 = true;
+  Change();
+  Relay(Up(), 20);
+  EXPECT_EQ(Drain(), 0u);
+  Promote(Up6());
+}
+
+TEST_F(OffloadRelayTest, WhatXdpCannotCarryIsNotPromoted) {
+  transport::Relayed mixed = Up();
+  mixed.arrives = Up6().arrives;
+  Relay(mixed, 20);
+  transport::Relayed unknown = Up();
+  unknown.in = IfaceSlot::None();
+  Relay(unknown, 20);
+  world.Unicast("203.0.113.0/25", {Via(kWan, kWanIndex, "192.0.2.254"),
+                                   Via(kWan, kWanIndex, "192.0.2.253")});
+  Relay(Up(), 20);
+  EXPECT_EQ(up.packets, 0u) << "not even looked at";
+  world.Unicast("203.0.113.0/26", {Via(kWan, kWanIndex, "192.0.2.254")}, nullptr, 1400);
+  Promote(Up());
+  EXPECT_EQ(last->action().mtu, 1400);
+  for (const uint8_t mode : {SLUICE_OFFLOAD_OFF, SLUICE_OFFLOAD_FLOW}) {
+    SetModes(mode);
+    Relay(Up(), 20);
+    EXPECT_EQ(Drain(), 0u);
+  }
+  SetModes(SLUICE_OFFLOAD_DESTINATION);
+  world.wan().offload_output = false;
+  Change();
+  Relay(Up(), 20);
+  EXPECT_EQ(Drain(), 0u);
+}
+
+TEST_F(OffloadRelayTest, WhileTracedTheyAreLeftToTheWorker) {
+  TraceSession session;
+  pipeline->Trace(&session);
+  Relay(Up(), 20);
+  EXPECT_EQ(Drain(), 0u);
+  pipeline->Trace(nullptr);
+  Relay(Up());
+  EXPECT_EQ(Drain(), 1u);
+}
+
+TEST_F(OffloadRelayTest, AtTheLimitTheyStayWithTheWorker) {
+  std::vector<transport::RelayHandle> handles(kIds + 4);
+  for (uint16_t i = 0; i < kIds + 4; ++i) {
+    transport::Relayed r = Up();
+    r.arrives.remote.port = static_cast<uint16_t>(1000 + i);
+    r.handle = &handles[i];
+    Relay(r, kEnough);
+  }
+  Drain();
+  EXPECT_EQ(entries.size(), kIds);
+  EXPECT_EQ(counters->offload.refused_full.Read(), 4u);
+  for (transport::RelayHandle& handle : handles) End(handle);
+  EXPECT_EQ(counters->offload.entries.Read(), 0u);
+  Drain();
+  EXPECT_TRUE(entries.empty());
+}
+
+}  // namespace
+}  // namespace sluice::dataplane

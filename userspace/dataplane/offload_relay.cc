@@ -1,0 +1,151 @@
+// Relays of sockets as entries of the flow tier.
+#include <cstring>
+
+#include "dataplane/offload.h"
+#include "dataplane/offload_order.h"
+
+namespace sluice::dataplane {
+
+using tables::FlowTuple;
+using tables::OffloadChange;
+
+namespace {
+
+// Of packets from `from` to `to`.
+FlowTuple TupleOf(const transport::Endpoint& from, const transport::Endpoint& to,
+                  uint8_t protocol) {
+  FlowTuple t;
+  t.family = from.address.family;
+  t.protocol = protocol;
+  t.source = from.address.bits;
+  t.destination = to.address.bits;
+  t.source_port = from.port;
+  t.destination_port = to.port;
+  return t;
+}
+
+OffloadChange KeyOf(const FlowTuple& arrives, IfaceSlot in) {
+  OffloadChange key;
+  key.family = arrives.family;
+  FillKey(key, arrives, in);
+  return key;
+}
+
+bool SameKey(const OffloadChange& a, const OffloadChange& b) {
+  if (a.family != b.family) return false;
+  return a.family == Family::kIpv4 ? std::memcmp(&a.key4, &b.key4, sizeof a.key4) == 0
+                                   : std::memcmp(&a.key6, &b.key6, sizeof a.key6) == 0;
+}
+
+}  // namespace
+
+bool Offload::WantsRelay(const transport::Relayed& relayed) {
+  if (!enabled()) return false;
+  transport::RelayHandle& handle = *relayed.handle;
+  if (handle.packets < threshold_) {
+    ++handle.packets;
+    return false;
+  }
+  if (!MayPromote()) return false;
+  if (handle.entry == 0) return true;
+  const Entry& e = entries_[handle.entry - 1];
+  if (e.moved) return false;
+  if (!IsValid(e)) return true;
+  return e.in != relayed.in && now_ > e.used + kScanInterval * 2;  // as WantsFlow
+}
+
+void Offload::PromoteRelay(const transport::Relayed& relayed, const OffloadWay& way) {
+  const bool spliced = relayed.splice != nullptr;
+  if (spliced && memory_.splices == nullptr) return;
+  const FlowTuple arrives =
+      TupleOf(relayed.arrives.remote, relayed.arrives.local, relayed.protocol);
+  const OffloadChange key = KeyOf(arrives, way.in);
+  uint32_t reuse = kNoEntry;
+  if (relayed.handle->entry != 0) {
+    reuse = relayed.handle->entry - 1;
+    if (!IsOf(entries_[reuse], key, relayed.splice)) return Leave(entries_[reuse]);
+  }
+  Entry* const e = Prepare(reuse, way, arrives.family);
+  if (e == nullptr) return;
+  FillKey(e->order, arrives, way.in);
+  FillRewrite(e->order, arrives,
+              TupleOf(relayed.leaves.remote, relayed.leaves.local, relayed.protocol));
+  e->order.action().flags |= SLUICE_OFFLOAD_REWRITE | SLUICE_OFFLOAD_RELAY;
+  if (spliced) {
+    e->order.action().flags |= SLUICE_OFFLOAD_SPLICE;
+    if (reuse == kNoEntry) {
+      memory_.splices[first_id_ + IdOf(*e)] = *relayed.splice;
+      BeginAcks(*e);
+    }
+  }
+  e->flow = tables::kNoFlow;
+  e->heat = kNoEntry;
+  e->rule_count = 0;
+  if (!Order(*e)) return;
+  if (reuse == kNoEntry) e->untold_packets = e->untold_bytes = 0;
+  e->relay = relayed.handle;
+  e->user = relayed.user;
+  e->token = relayed.token;
+  relayed.handle->entry = IdOf(*e) + 1;
+}
+
+void Offload::EndRelay(transport::RelayHandle& handle, Nanos now) {
+  if (handle.entry == 0) {
+    handle.packets = 0;
+    return;
+  }
+  now_ = now;
+  Kill(entries_[handle.entry - 1], End::kEnded);
+}
+
+// Whether the entry may be made anew under its id: nothing may stay behind under another key, and XDP
+// may be at a packet by the splice that there is.
+bool Offload::IsOf(const Entry& e, const OffloadChange& key, const sluice_splice* splice) const {
+  if (!SameKey(e.order, key)) return false;
+  const bool spliced = (e.order.action().flags & SLUICE_OFFLOAD_SPLICE) != 0;
+  if (spliced != (splice != nullptr)) return false;
+  return !spliced ||
+         std::memcmp(&memory_.splices[e.order.action().id], splice, sizeof *splice) == 0;
+}
+
+// XDP carries nothing by it from now on; the next scan ends it, since its user can be told then.
+void Offload::Leave(Entry& e) {
+  for (uint32_t cpu = 0; cpu < memory_.cpus; ++cpu) {
+    __atomic_store_n(&Cell(cpu, e).epoch, 0u, __ATOMIC_RELEASE);
+  }
+  e.moved = true;
+}
+
+void Offload::Tell(Entry& e) {
+  if (e.untold_packets == 0) return;
+  const uint64_t packets = e.untold_packets;
+  const uint64_t bytes = e.untold_bytes;
+  e.untold_packets = e.untold_bytes = 0;
+  e.user->OnCarried(e.token, packets, bytes, e.last_ack, now_);
+}
+
+void Offload::BeginAcks(Entry& e) {
+  e.last_ack = 0;
+  for (uint32_t cpu = 0; cpu < memory_.cpus; ++cpu) {
+    SeenOf(cpu, e) =
+        static_cast<uint32_t>(__atomic_load_n(&Cell(cpu, e).packets, __ATOMIC_RELAXED));
+  }
+}
+
+// Of the CPUs that have carried something since the user was told: the number that is furthest on.
+void Offload::SeeAcks(Entry& e) {
+  if ((e.order.action().flags & SLUICE_OFFLOAD_SPLICE) == 0) return;
+  bool any = e.untold_packets > 0;
+  for (uint32_t cpu = 0; cpu < memory_.cpus; ++cpu) {
+    const sluice_offload_cell& cell = Cell(cpu, e);
+    const auto packets = static_cast<uint32_t>(__atomic_load_n(&cell.packets, __ATOMIC_RELAXED));
+    uint32_t& seen = SeenOf(cpu, e);
+    if (packets == seen) continue;
+    seen = packets;
+    const uint32_t ack = __atomic_load_n(&cell.last_ack, __ATOMIC_RELAXED);
+    if (!any || static_cast<int32_t>(ack - e.last_ack) > 0) e.last_ack = ack;
+    any = true;
+  }
+}
+
+}  // namespace sluice::dataplane
