@@ -49,6 +49,13 @@ void ApplyTimeouts(const control::TimeoutsConfig& timeouts, tables::ConntrackSet
   });
 }
 
+bool HasProxies(const tables::ServicesConfig& config) {
+  return std::any_of(config.services.begin(), config.services.end(), [](const auto& service) {
+    return service.kind == tables::ServiceKind::kTcpProxy ||
+           service.kind == tables::ServiceKind::kUdpProxy;
+  });
+}
+
 }  // namespace
 
 absl::Status Engine::Run() {
@@ -244,6 +251,7 @@ void Engine::PublishSnapshot(bool entries_stay) {
   snapshot->offload_generation = offload_generation_;
   if (offload_ != nullptr) {
     if (!entries_stay) offload_->Invalidate();
+    if (HasProxies(config_.services)) offload_->ExpectRelays();
     offload_->Describe(interfaces_->all(), *snapshot);
   }
   const tables::Snapshot* const old =

@@ -24,6 +24,10 @@ bool HasAnyRule(const tables::Ruleset& ruleset, Family family) {
   return false;
 }
 
+bool IsByRoutes(uint8_t mode) {
+  return mode == SLUICE_OFFLOAD_DESTINATION || mode == SLUICE_OFFLOAD_PAIR;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<OffloadControl>> OffloadControl::Create(control::Choice choice,
@@ -179,9 +183,11 @@ void OffloadControl::Describe(Served served, tables::Snapshot& snapshot) {
     }
     shown.offload = ModesOf(interface, shown, snapshot);
     shown.offload_output = shown.up && CanOutput(devices_[i]);
-    interface.attachment->SetOffload(SLUICE_OFFLOAD_WORD(
-        shown.offload.ipv4, shown.offload.ipv6, i,
-        shown.checksum == tables::ChecksumMode::kComplete ? 1 : 0));
+    const bool relays = relays_ && (IsByRoutes(shown.offload.ipv4) || IsByRoutes(shown.offload.ipv6));
+    interface.attachment->SetOffload(
+        SLUICE_OFFLOAD_WORD(shown.offload.ipv4, shown.offload.ipv6, i,
+                            shown.checksum == tables::ChecksumMode::kComplete ? 1 : 0) |
+        (relays ? SLUICE_OFFLOAD_RELAYS : 0));
   }
   SetOwnAddresses(snapshot);
 }

@@ -54,6 +54,10 @@ class OffloadControl {
   bool Probe(Served served, Nanos now);
   void Leaves(const ServedInterface& served);
 
+  // Sockets relay packets, or may do so: from the next Describe on, XDP looks for entries of relays as well.
+  // For good, since entries of services that are gone end as their sessions do.
+  void ExpectRelays() { relays_ = true; }
+
   // Sets the snapshot's members about the tier, and tells XDP. Invalidate() before and after its
   // publication.
   void Describe(Served served, tables::Snapshot& snapshot);
@@ -100,6 +104,7 @@ class OffloadControl {
   Nanos next_drain_;
   Nanos drain_interval_;
   bool failed_ = false;  // the kernel refused a batch
+  bool relays_ = false;  // there may be entries of relays
 };
 
 }  // namespace sluice::app
