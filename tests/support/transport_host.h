@@ -42,6 +42,9 @@ class TransportHost : public transport::IpLayer {
   bool Deliver(const Bytes& packet, Nanos now);
 
   std::function<void(Bytes, Nanos)> on_output;
+  // Of relays, for a test that plays the layer below.
+  std::function<void(const transport::Relayed&)> on_relayed;
+  std::function<void(transport::RelayHandle&, Nanos)> on_end_relayed;
 
   transport::Transport& stack() { return *stack_; }
   transport::Tcp& tcp() { return stack_->tcp(); }
@@ -56,6 +59,13 @@ class TransportHost : public transport::IpLayer {
 
   // transport::IpLayer.
   void Output(packet::Packet& p, Nanos now) override;
+  void OutputRelayed(packet::Packet& p, const transport::Relayed& relayed, Nanos now) override {
+    if (on_relayed) on_relayed(relayed);
+    Output(p, now);
+  }
+  void EndRelayed(transport::RelayHandle& handle, Nanos now) override {
+    if (on_end_relayed) on_end_relayed(handle, now);
+  }
   bool FindPath(const IpAddress& remote, Path& path) override;
 
  private:

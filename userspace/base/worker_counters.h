@@ -47,7 +47,7 @@ struct alignas(64) InterfaceCounters {
   std::array<Counter, kPuntReasonCount> punts;  // punted_packets by reason
   Counter punt_copies;                          // ARP/ND handled here and shown to the kernel as well
   Counter checksums_completed;
-  // Of received and forwarded: what XDP has carried by itself.
+  // Of received, and of forwarded or (relays of sockets) local: what XDP has carried by itself.
   Counter offloaded_packets;
   Counter offloaded_bytes;
   // By output interface.
@@ -87,7 +87,7 @@ struct OffloadCounters {
   Counter entries;        // in force or about to be made anew, a gauge
   Counter promoted;
   Counter ended_idle;     // no packets for a while, sooner when entries are scarce
-  Counter ended_flow;     // the connection ended or closes
+  Counter ended_flow;     // the connection, or the relay, ended or closes
   Counter ended_stale;    // what it rested on has changed, and nothing has come since
   Counter invalidations;  // of all entries, by this worker: a neighbour has changed
   Counter refused_full;   // no entry free

@@ -107,6 +107,8 @@ struct UdpSession {
   uint32_t previous = transport::kNoIndex;
   uint32_t replies_due = 0;  // to all that the client has said, where they are counted
   bool own_client_socket = false;  // `client` is this session's alone
+  transport::RelayHandle to_backend;  // of what XDP carries
+  transport::RelayHandle to_client;
 };
 
 struct HttpConnection {

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "packet/packet.h"
+#include "transport/common/datagram.h"
+#include "wire/tcp.h"
 
 namespace sluice::services {
 
@@ -21,6 +23,11 @@ bool ReceivedDatagram::Next(transport::UdpSocket socket) {
     data_ = {context_.scratch.data(), n};
   }
   return true;
+}
+
+transport::Tuple ReceivedDatagram::arrived() const {
+  const packet::Packet& p = received_.packet;
+  return {{transport::EndsOf(p).destination, wire::L4PortsView(p.l4()).destination_port()}, from_};
 }
 
 }  // namespace sluice::services

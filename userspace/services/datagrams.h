@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 
+#include "base/ids.h"
 #include "services/context.h"
 #include "transport/transport.h"
 
@@ -22,6 +23,12 @@ class ReceivedDatagram {
   bool Next(transport::UdpSocket socket);
   std::span<const uint8_t> data() const { return data_; }  // until the next Next
   const transport::Endpoint& from() const { return from_; }
+  // By which interface it came; whom it was sent to, and its sender; whether in one packet.
+  IfaceSlot in() const { return received_.packet.in; }
+  transport::Tuple arrived() const;
+  bool whole() const {
+    return received_.packet.fragment_size == 0 && received_.packet.segment_count == 1;
+  }
 
  private:
   void Release() {

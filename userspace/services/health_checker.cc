@@ -185,6 +185,7 @@ void HealthChecker::SetUp(Backend& b, bool up, Nanos now) {
   b.since = now;
   b.stats->up.Set(up ? 1 : 0);
   (up ? b.stats->went_up : b.stats->went_down).Add();
+  if (!up) observer_.OnBackendDown(b, now);
 }
 
 }  // namespace sluice::services

@@ -41,7 +41,13 @@ struct Probe {
 
 class HealthChecker final : public transport::TcpHandler {
  public:
-  explicit HealthChecker(Context& context) : context_(context) {}
+  class Observer {
+   public:
+    virtual ~Observer() = default;
+    virtual void OnBackendDown(Backend& backend, Nanos now) = 0;
+  };
+
+  HealthChecker(Context& context, Observer& observer) : context_(context), observer_(observer) {}
   ~HealthChecker() override = default;
 
   // Begins to check what is configured and not yet checked, and ends what is no longer.
@@ -66,6 +72,7 @@ class HealthChecker final : public transport::TcpHandler {
   void SetUp(Backend& backend, bool up, Nanos now);
 
   Context& context_;
+  Observer& observer_;
   tables::HealthCheckConfig config_;
   bool proxy_protocol_ = false;
   std::string host_;

@@ -5,7 +5,7 @@ namespace sluice::services {
 ProxyService::ProxyService(Context& context, ConfigPtr config, uint32_t timer)
     : Service(context, std::move(config), timer),
       pool_(context.counters, context.rng.Next()),
-      checker_(context) {}
+      checker_(context, *this) {}
 
 void ProxyService::Start(Nanos now) { OnReconfigured(now); }
 

@@ -8,7 +8,7 @@
 
 namespace sluice::services {
 
-class ProxyService : public Service {
+class ProxyService : public Service, private HealthChecker::Observer {
  public:
   ProxyService(Context& context, ConfigPtr config, uint32_t timer);
 
@@ -22,6 +22,8 @@ class ProxyService : public Service {
  protected:
   void OnReconfigured(Nanos now) override;
   void OnDrain(Nanos now) override;
+  // A health check has found it down.
+  void OnBackendDown(Backend&, Nanos) override {}
   // One connection or session of the backend's less; it may be gone after that.
   void Leave(Backend& backend);
 

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <utility>
 
-#include "services/datagrams.h"
+#include "transport/common/datagram.h"
+#include "wire/protocol.h"
+#include "wire/udp.h"
 
 namespace sluice::services {
 
@@ -19,6 +21,11 @@ constexpr uint32_t kClientSide = 1;
 constexpr int kEvictions = 4;
 // How long no free port is looked for after there was none: looking costs much.
 constexpr Nanos kPortsShort = Millis(20);
+
+// Of what XDP carries.
+uint64_t TokenOf(uint32_t session, bool to_backend) {
+  return uint64_t{session} << 1 | (to_backend ? 1 : 0);
+}
 
 }  // namespace
 
@@ -56,9 +63,9 @@ void UdpProxy::OnReadable(transport::UdpSocket socket, Nanos now) {
   ReceivedDatagram d(context_);
   while (d.Next(socket)) {  // until the session, and its socket with it, has ended
     if ((item & 1) == kClientSide) {
-      FromClient(s, d.data(), now);
+      FromClient(s, d, now);
     } else {
-      FromBackend(s, d.data(), now);
+      FromBackend(s, d, now);
     }
   }
 }
@@ -73,27 +80,27 @@ void UdpProxy::FromListener(transport::UdpSocket socket, Nanos now) {
     const uint32_t index = context_.FindSession(tuple);
     UdpSession* s = index == kNoIndex ? nullptr : &context_.sessions[index];
     if (s != nullptr && !s->backend->up) {
-      End(*s);
+      End(*s, now);
       s = nullptr;
     }
     if (s == nullptr) s = Begin(tuple, socket, now);
-    if (s != nullptr) FromClient(*s, d.data(), now);
+    if (s != nullptr) FromClient(*s, d, now);
   }
 }
 
-bool UdpProxy::MakeRoom() {
+bool UdpProxy::MakeRoom(Nanos now) {
   if (idlest_ == kNoIndex) return false;
   stats_->Fail(ServiceFailure::kEvicted);
-  End(context_.sessions[idlest_]);
+  End(context_.sessions[idlest_], now);
   return true;
 }
 
-bool UdpProxy::MakeRoomAmongAll() {
+bool UdpProxy::MakeRoomAmongAll(Nanos now) {
   UdpProxy* most = this;
   for (UdpProxy* const other : context_.udp_proxies) {
     if (other->active() > most->active()) most = other;
   }
-  return most->MakeRoom();
+  return most->MakeRoom(now);
 }
 
 // A socket towards the backend; at a limit of sockets or ports the idlest sessions make room for it.
@@ -112,7 +119,7 @@ SocketError UdpProxy::OpenFor(UdpSession& s, const Backend& backend, Nanos now) 
     const UdpSession& idlest = context_.sessions[idlest_];
     const bool same = idlest.backend == &backend && udp().LocalOf(idlest.server) != nullptr;
     const transport::Endpoint local = same ? *udp().LocalOf(idlest.server) : transport::Endpoint{};
-    MakeRoom();
+    MakeRoom(now);
     error = udp().Open(local, remote, this, s.server);
   }
   return error;
@@ -125,9 +132,9 @@ UdpSession* UdpProxy::Begin(const transport::Tuple& client, transport::UdpSocket
     stats_->Fail(ServiceFailure::kNoBackend);
     return nullptr;
   }
-  if (!HasRoom()) MakeRoom();
+  if (!HasRoom()) MakeRoom(now);
   uint32_t index = context_.sessions.Alloc();
-  if (index == kNoIndex && MakeRoomAmongAll()) index = context_.sessions.Alloc();
+  if (index == kNoIndex && MakeRoomAmongAll(now)) index = context_.sessions.Alloc();
   if (index == kNoIndex) {
     stats_->Fail(ServiceFailure::kLimit);
     return nullptr;
@@ -157,27 +164,96 @@ UdpSession* UdpProxy::Begin(const transport::Tuple& client, transport::UdpSocket
   return &s;
 }
 
-void UdpProxy::FromClient(UdpSession& s, std::span<const uint8_t> data, Nanos now) {
+void UdpProxy::FromClient(UdpSession& s, const ReceivedDatagram& d, Nanos now) {
   stats_->messages_in.Add();
-  stats_->bytes_in.Add(data.size());
+  stats_->bytes_in.Add(d.data().size());
   Touch(s, now);
   s.replies_due += std::min(config_->replies, UINT32_MAX - s.replies_due);
-  if (!udp().Send(s.server, data, now).ok()) stats_->Fail(ServiceFailure::kSendFailed);
+  if (!Pass(s, /*to_backend=*/true, d, now).ok()) stats_->Fail(ServiceFailure::kSendFailed);
 }
 
-void UdpProxy::FromBackend(UdpSession& s, std::span<const uint8_t> data, Nanos now) {
+void UdpProxy::FromBackend(UdpSession& s, const ReceivedDatagram& d, Nanos now) {
   Touch(s, now);
-  const auto sent = s.own_client_socket ? udp().Send(s.client, data, now)
-                                        : udp().SendTo(s.client, s.tuple.remote, data, now);
-  if (sent.ok()) {
+  if (Pass(s, /*to_backend=*/false, d, now).ok()) {
     stats_->messages_out.Add();
-    stats_->bytes_out.Add(data.size());
+    stats_->bytes_out.Add(d.data().size());
   } else {
     stats_->Fail(ServiceFailure::kSendFailed);
   }
   // A client may ask again before it has its answer.
   if (s.replies_due > 0) --s.replies_due;
-  if (config_->replies != 0 && s.replies_due == 0) End(s);
+  if (config_->replies != 0 && s.replies_due == 0) End(s, now);
+}
+
+transport::IoResult UdpProxy::Pass(UdpSession& s, bool to_backend, const ReceivedDatagram& d,
+                                   Nanos now) {
+  const transport::UdpSocket socket = to_backend ? s.server : s.client;
+  const transport::Endpoint remote =
+      to_backend ? EndpointOf(s.backend->config.address) : s.tuple.remote;
+  if (MayBeCarried(s, d)) {
+    return udp().SendRelayed(socket, remote, d.data(),
+                             {.in = d.in(),
+                              .arrives = d.arrived(),
+                              .protocol = wire::kProtocolUdp,
+                              .handle = to_backend ? &s.to_backend : &s.to_client,
+                              .user = this,
+                              .token = TokenOf(context_.sessions.IndexOf(s), to_backend)},
+                             now);
+  }
+  if (to_backend || s.own_client_socket) return udp().Send(socket, d.data(), now);
+  return udp().SendTo(socket, remote, d.data(), now);
+}
+
+bool UdpProxy::MayBeCarried(const UdpSession& s, const ReceivedDatagram& d) const {
+  const IpAddress& listening = s.tuple.local.address;
+  return config_->replies == 0 && d.whole() && s.backend->up && !transport::IsMulticast(listening) &&
+         listening.family == s.backend->config.address.address.family;
+}
+
+void UdpProxy::OnCarried(uint64_t token, uint64_t packets, uint64_t bytes, uint32_t, Nanos now) {
+  UdpSession& s = context_.sessions[static_cast<uint32_t>(token >> 1)];
+  Touch(s, now);
+  const bool in = (token & 1) != 0;
+  const uint64_t headers = transport::IpHeaderSize(s.tuple.is_v4()) + wire::UdpView::kSize;
+  (in ? stats_->messages_in : stats_->messages_out).Add(packets);
+  (in ? stats_->bytes_in : stats_->bytes_out).Add(bytes - packets * headers);
+}
+
+void UdpProxy::EndCarried(UdpSession& s, Nanos now) {
+  udp().EndRelayed(s.to_backend, now);
+  udp().EndRelayed(s.to_client, now);
+}
+
+// Sessions in use move to the end of the list meanwhile, and are met there again.
+template <class Wanted>
+void UdpProxy::EndCarriedOf(Wanted&& wanted, Nanos now) {
+  for (uint32_t i = idlest_; i != kNoIndex;) {
+    UdpSession& s = context_.sessions[i];
+    i = s.next;
+    if (wanted(s)) EndCarried(s, now);
+  }
+}
+
+// Its clients' next datagrams come here, and get them another one.
+void UdpProxy::OnBackendDown(Backend& backend, Nanos now) {
+  EndCarriedOf([&](const UdpSession& s) { return s.backend == &backend; }, now);
+}
+
+void UdpProxy::OnReconfigured(Nanos now) {
+  ProxyService::OnReconfigured(now);
+  if (config_->replies != 0) EndCarriedOf([](const UdpSession&) { return true; }, now);
+}
+
+void UdpProxy::OnPathNarrower(transport::UdpSocket socket, const transport::Endpoint& remote,
+                              Nanos now) {
+  const uint32_t item = context_.item_of_udp[socket.index];
+  const transport::Endpoint* const local = udp().LocalOf(socket);
+  const uint32_t index =
+      item != kNoIndex ? item >> 1 : context_.FindSession({*local, remote});
+  if (index == kNoIndex) return;
+  UdpSession& s = context_.sessions[index];
+  const bool to_backend = item != kNoIndex && (item & 1) == kBackendSide;
+  udp().EndRelayed(to_backend ? s.to_backend : s.to_client, now);
 }
 
 void UdpProxy::OnError(transport::UdpSocket socket, SocketError, Nanos now) {
@@ -191,11 +267,12 @@ void UdpProxy::OnError(transport::UdpSocket socket, SocketError, Nanos now) {
     s.backend->stats->failures.Add();
     checker_.Hurry(*s.backend, now);
   }
-  End(s);
+  End(s, now);
 }
 
-void UdpProxy::End(UdpSession& s) {
+void UdpProxy::End(UdpSession& s, Nanos now) {
   const uint32_t index = context_.sessions.IndexOf(s);
+  EndCarried(s, now);
   udp().Close(s.server);
   if (s.own_client_socket) udp().Close(s.client);
   context_.session_table.Erase(s.tuple, index);
@@ -207,7 +284,7 @@ void UdpProxy::End(UdpSession& s) {
   Service::End();
 }
 
-void UdpProxy::OnUdpClosed(const UdpListening& listening, Nanos) {
+void UdpProxy::OnUdpClosed(const UdpListening& listening, Nanos now) {
   for (uint32_t i = idlest_; i != kNoIndex;) {
     UdpSession& s = context_.sessions[i];
     i = s.next;
@@ -219,7 +296,7 @@ void UdpProxy::OnUdpClosed(const UdpListening& listening, Nanos) {
       context_.item_of_udp[own.index] = context_.sessions.IndexOf(s) << 1 | kClientSide;
     } else {
       stats_->Fail(ServiceFailure::kMemory);
-      End(s);
+      End(s, now);
     }
   }
 }
@@ -227,17 +304,18 @@ void UdpProxy::OnUdpClosed(const UdpListening& listening, Nanos) {
 Nanos UdpProxy::OnWork(Nanos now) {
   while (idlest_ != kNoIndex) {
     UdpSession& s = context_.sessions[idlest_];
-    const Nanos due = s.last_activity + config_->idle_timeout;
-    if (due > now) return due;
-    End(s);
+    const auto due = [&] { return s.last_activity + config_->idle_timeout; };
+    if (due() > now) return due();
+    EndCarried(s, now);  // something may have been carried since it was last told of
+    if (due() <= now) End(s, now);
   }
   return Nanos::Max();
 }
 
-void UdpProxy::AbortAll(Nanos) {
+void UdpProxy::AbortAll(Nanos now) {
   while (idlest_ != kNoIndex) {
     stats_->Fail(ServiceFailure::kDrainTimeout);
-    End(context_.sessions[idlest_]);
+    End(context_.sessions[idlest_], now);
   }
 }
 

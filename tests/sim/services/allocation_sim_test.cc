@@ -90,7 +90,7 @@ TEST(ServiceAllocation, NoneForHttpRequests) {
 // What a relay, a session and an HTTP connection cost besides their sockets.
 TEST(ServiceAllocation, Sizes) {
   EXPECT_LE(sizeof(services::Relay), 96u);
-  EXPECT_LE(sizeof(services::UdpSession), 128u);
+  EXPECT_LE(sizeof(services::UdpSession), 136u);
   EXPECT_LE(sizeof(services::HttpConnection), 2048u);
 }
 

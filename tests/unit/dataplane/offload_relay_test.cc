@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "transport/common/datagram.h"
+#include "transport/transport.h"
 #include "unit/dataplane/offload_fixture.h"
 #include "wire/checksum.h"
 #include "wire/ipv4.h"
@@ -388,6 +390,76 @@ TEST_F(OffloadRelayTest, WhileTracedTheyAreLeftToTheWorker) {
   pipeline->Trace(nullptr);
   Relay(Up());
   EXPECT_EQ(Drain(), 1u);
+}
+
+// A program on the stack that relays datagrams for 10.0.0.1 port 53.
+class Forwarder final : public transport::UdpHandler {
+ public:
+  Forwarder(transport::Transport& stack, transport::RelayUser& user) : stack_(stack), user_(user) {
+    transport::UdpSocket listener;
+    EXPECT_EQ(stack_.udp().Bind({*ParseIpAddress("10.0.0.1"), 53}, this, listener),
+              transport::SocketError::kNone);
+    EXPECT_EQ(stack_.udp().Open({}, backend_, this, out_), transport::SocketError::kNone);
+  }
+  void OnReadable(transport::UdpSocket s, Nanos now) override {
+    transport::ReceivedData d;
+    transport::Endpoint from;
+    while (stack_.udp().ReceivePacket(s, d, from) == transport::SocketError::kNone) {
+      const std::span<const uint8_t> data(d.packet.data + d.offset, d.length);
+      const transport::Relayed relayed{
+          .in = d.packet.in,
+          .arrives = {{transport::EndsOf(d.packet).destination, 53}, from},
+          .protocol = wire::kProtocolUdp,
+          .handle = &handle,
+          .user = &user_};
+      EXPECT_TRUE(stack_.udp().SendRelayed(out_, backend_, data, relayed, now).ok());
+      stack_.udp().Release(d);
+    }
+  }
+  transport::RelayHandle handle;
+
+ private:
+  const transport::Endpoint backend_{*ParseIpAddress("203.0.113.9"), 5353};
+  transport::Transport& stack_;
+  transport::RelayUser& user_;
+  transport::UdpSocket out_;
+};
+
+TEST_F(OffloadRelayTest, FromTheWireToTheEntry) {
+  LocalSockets& sockets = pipeline->sockets();
+  auto stack = std::make_unique<transport::Transport>(transport::TransportConfig{}, world.pool,
+                                                      sockets);
+  pipeline->SeeSnapshot(world.snapshot, now);
+  Forwarder forwarder(*stack, *this);
+  sockets.Install(std::move(stack), nullptr);
+  const Bytes question =
+      FromHost().Ipv4("10.0.0.2", "10.0.0.1").Udp(4000, 53).Payload("q").Build();
+
+  TraceSession session;  // of everything
+  pipeline->Trace(&session);
+  Repeat(question, 20);
+  EXPECT_EQ(Drain(), 0u) << "a trace sees every packet";
+  TraceRecord record;
+  bool would = false;
+  while (session.ring.TryPop(record)) would |= record.offload;
+  EXPECT_TRUE(would) << "and says who would have carried it";
+  pipeline->Trace(nullptr);
+
+  Forget();
+  Process(question);
+  ASSERT_EQ(Drain(), 1u);
+  ASSERT_EQ(sent.size(), 1u);
+  EXPECT_EQ(last->key4.slot, kLan.value);
+  EXPECT_EQ(last->key4.source_port, __builtin_bswap16(4000));
+  EXPECT_EQ(last->key4.destination, __builtin_bswap32(A4("10.0.0.1").value));
+  // What it says is what the worker has just done.
+  EXPECT_EQ(__builtin_bswap16(last->action().source_port), LoadBe16(&sent[0].bytes[34]));
+  EXPECT_EQ(__builtin_bswap32(last->entry4.source), LoadBe32(&sent[0].bytes[26]));
+  EXPECT_EQ(__builtin_bswap32(last->entry4.destination), LoadBe32(&sent[0].bytes[30]));
+  Carry(*last, 2, 58);
+  RunTimersFor(Millis(150));
+  EXPECT_THAT(told, ElementsAre(Told{0, 2, 58, 0}));
+  End(forwarder.handle);
 }
 
 TEST_F(OffloadRelayTest, AtTheLimitTheyStayWithTheWorker) {

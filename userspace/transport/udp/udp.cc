@@ -182,10 +182,15 @@ bool Udp::OnIcmpError(const Tuple& tuple, bool hard, Nanos now) {
 }
 
 bool Udp::OnTooBig(const Tuple& tuple, uint32_t mtu, Nanos now) {
-  if (Find(tuple) == kNoIndex) return false;
+  const uint32_t index = Find(tuple);
+  if (index == kNoIndex) return false;
   IpLayer::Path path;
   if (!ip_.FindPath(tuple.remote.address, path) || mtu >= path.mtu) return true;
   path_mtus_.LearnUnproven(tuple.remote.address, mtu, now);
+  const Socket& s = sockets_[index];
+  if (s.handler != nullptr) {
+    s.handler->OnPathNarrower({index, s.generation}, tuple.remote, now);
+  }
   return true;
 }
 

@@ -53,6 +53,8 @@ class UdpHandler {
   virtual void OnReadable(UdpSocket, Nanos) {}
   // A connected socket's peer cannot be reached; the socket stays as it is.
   virtual void OnError(UdpSocket, SocketError, Nanos) {}
+  // The way to `remote`, which the socket has sent to, takes less than was known.
+  virtual void OnPathNarrower(UdpSocket, const Endpoint& /*remote*/, Nanos) {}
 };
 
 struct UdpConfig {
@@ -112,6 +114,12 @@ class Udp {
   // the last call is returned once, and nothing is sent.
   IoResult Send(UdpSocket socket, std::span<const uint8_t> data, Nanos now);
   IoResult SendTo(UdpSocket socket, const Endpoint& remote, std::span<const uint8_t> data, Nanos now);
+  // As SendTo (or Send, to the peer), of the data of a datagram that came whole, in one packet: further
+  // ones may be carried below (ip_layer.h), unless routers have told that the path is narrow.
+  // `relayed.leaves` is this call's to fill in.
+  IoResult SendRelayed(UdpSocket socket, const Endpoint& remote, std::span<const uint8_t> data,
+                       Relayed relayed, Nanos now);
+  void EndRelayed(RelayHandle& handle, Nanos now) { ip_.EndRelayed(handle, now); }
 
   // One datagram, copied: cut to `out` if longer (the result says how much was copied).
   IoResult Receive(UdpSocket socket, std::span<uint8_t> out, Endpoint& from);
@@ -176,7 +184,8 @@ class Udp {
   std::optional<uint16_t> ChoosePort(Endpoint local);
   std::optional<uint16_t> ChoosePortFor(Tuple tuple);
   SocketError Add(const Tuple& tuple, UdpHandler* handler, UdpSocket& socket);
-  IoResult Transmit(Socket& s, const Endpoint& remote, std::span<const uint8_t> data, Nanos now);
+  IoResult Transmit(Socket& s, const Endpoint& remote, std::span<const uint8_t> data,
+                    Relayed* relayed, Nanos now);
   void Raise(uint32_t index);
   void Dispatch(Nanos now);
   bool Pop(Socket& s, ReceivedData& out, Endpoint& from);

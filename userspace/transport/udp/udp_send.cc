@@ -15,7 +15,7 @@ constexpr uint32_t kMostPieces = 255;        // Packet::segment_count
 }  // namespace
 
 IoResult Udp::Transmit(Socket& s, const Endpoint& remote, std::span<const uint8_t> data,
-                       Nanos now) {
+                       Relayed* relayed, Nanos now) {
   if (s.error != SocketError::kNone) {
     const SocketError error = s.error;
     s.error = SocketError::kNone;
@@ -34,7 +34,8 @@ IoResult Udp::Transmit(Socket& s, const Endpoint& remote, std::span<const uint8_
   if (size > config_.max_datagram) return {SocketError::kTooLong};
   const uint32_t room = frames_.arena().chunk_size() - packet::kHeadroom -
                         wire::kEthernetHeaderSize;
-  const uint32_t mtu = std::min({path.mtu, room, path_mtus_.LeastTold(remote.address, now)});
+  const uint32_t told = path_mtus_.LeastTold(remote.address, now);
+  const uint32_t mtu = std::min({path.mtu, room, told});
   if (size + ip_size > mtu) return TransmitLarge(tuple, data, mtu, now);
   packet::Packet p;
   if (!BeginDatagram(frames_, tuple, wire::kProtocolUdp, static_cast<uint32_t>(size),
@@ -46,7 +47,12 @@ IoResult Udp::Transmit(Socket& s, const Endpoint& remote, std::span<const uint8_
                 PseudoSumOf(tuple.local.address, remote.address, wire::kProtocolUdp,
                             static_cast<uint32_t>(size)));
   counters_.datagrams_sent.Add();
-  ip_.Output(p, now);
+  if (relayed != nullptr && told >= path.mtu) {
+    relayed->leaves = tuple;
+    ip_.OutputRelayed(p, *relayed, now);
+  } else {
+    ip_.Output(p, now);
+  }
   return {SocketError::kNone, static_cast<uint32_t>(data.size())};
 }
 
@@ -112,14 +118,21 @@ IoResult Udp::Send(UdpSocket socket, std::span<const uint8_t> data, Nanos now) {
   Socket* const s = Resolve(socket);
   if (s == nullptr) return {SocketError::kBadSocket};
   if (!s->connected) return {SocketError::kNotConnected};
-  return Transmit(*s, s->tuple.remote, data, now);
+  return Transmit(*s, s->tuple.remote, data, nullptr, now);
 }
 
 IoResult Udp::SendTo(UdpSocket socket, const Endpoint& remote, std::span<const uint8_t> data,
                      Nanos now) {
   Socket* const s = Resolve(socket);
   if (s == nullptr) return {SocketError::kBadSocket};
-  return Transmit(*s, remote, data, now);
+  return Transmit(*s, remote, data, nullptr, now);
+}
+
+IoResult Udp::SendRelayed(UdpSocket socket, const Endpoint& remote, std::span<const uint8_t> data,
+                          Relayed relayed, Nanos now) {
+  Socket* const s = Resolve(socket);
+  if (s == nullptr) return {SocketError::kBadSocket};
+  return Transmit(*s, remote, data, &relayed, now);
 }
 
 }  // namespace sluice::transport
