@@ -37,12 +37,24 @@ def wait_until_carried(sluice, load, seconds=10):
                                  f"{sluice.show('status')['tiers']}\n{sluice.log()}", seconds)
 
 
+def quiet(rig):
+    """Neighbours that nobody asks for: all that is counted is what a test sends."""
+    for i, host in enumerate(rig.hosts, 1):
+        outer = rig.link("eth0", host)["address"]
+        inner = rig.link(host)["address"]
+        for address in (f"10.77.{i}", f"fd77:0:0:{i}:"):
+            dot = "." if "." in address else ":"
+            rig.batch("router", f"neigh replace {address}{dot}2 lladdr {outer} nud permanent dev {host}")
+            rig.batch(host, f"neigh replace {address}{dot}1 lladdr {inner} nud permanent dev eth0")
+
+
 class Load:
     _ports = iter(range(7000, 8000))
 
     def __init__(self, rig, client, servers, address, size=200, window=WINDOW, port=None,
-                 flows=1):
-        """`servers`: hosts by number, 1 to 255. `flows`: source ports that take turns."""
+                 flows=1, server_addresses=None):
+        """`servers`: hosts by number, 1 to 255. `flows`: source ports that take turns.
+        `server_addresses`: by host, where a proxy is what has the address."""
         self.rig, self.address = rig, address
         self.port = port or next(self._ports)
         self.source_port = self.port + 10000
@@ -50,7 +62,8 @@ class Load:
         self._state, self._servers = None, {}
         for number, host in servers.items():
             path, self._servers[number] = self._make(f"{host}-{number}")
-            rig.serve(host, self.port, "/usr/bin/python3", "-B", _ENDS, "server", path, address,
+            at = server_addresses[host] if server_addresses else address
+            rig.serve(host, self.port, "/usr/bin/python3", "-B", _ENDS, "server", path, at,
                       str(self.port), str(number), kind="udp")
         path, self._state = self._make(client)
         self.process = rig.start(client, "/usr/bin/python3", "-B", _ENDS, "client", path, address,

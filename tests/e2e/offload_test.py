@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from load import WINDOW, Load, carried, wait_until_carried
+from load import WINDOW, Load, carried, quiet, wait_until_carried
 from programs import FileServer
 from rig import SLUICE, Rig, Sluice, growing, wait_for
 
@@ -69,17 +69,6 @@ def counter(sluice, name):
     return next(line for line in sluice.show("rules")["lines"]
                 if (line["handle"] and f'comment "{name}"' in line["text"]) or
                 (not line["handle"] and line["chain"] == name))
-
-
-def quiet(rig):
-    """Neighbours that nobody asks for: all that is counted is what a test sends."""
-    for i, host in enumerate(rig.hosts, 1):
-        outer = rig.link("eth0", host)["address"]
-        inner = rig.link(host)["address"]
-        for address in (f"10.77.{i}", f"fd77:0:0:{i}:"):
-            dot = "." if "." in address else ":"
-            rig.batch("router", f"neigh replace {address}{dot}2 lladdr {outer} nud permanent dev {host}")
-            rig.batch(host, f"neigh replace {address}{dot}1 lladdr {inner} nud permanent dev eth0")
 
 
 INTERFACE = {name: f"sluice_{name}_total" for name in (

@@ -12,6 +12,7 @@ import threading
 
 import pytest
 
+from load import WINDOW, Load, carried, quiet, wait_until_carried
 from programs import FileServer, iperf, serving
 from rig import Rig, Sluice, inside, wait_for
 
@@ -363,3 +364,101 @@ def test_sockets_towards_backends_name_their_service(rig, sluice, resolvers):
     wait_for(lambda: owners("tcp", "10.77.3.2:53", "SYN-SENT") == {"dns"}, "a check is seen")
     rig.run("h3", "nft", "delete table inet lost")
     wait_for(lambda: backends(sluice, "dns", "up") == 2, "it is back")
+
+
+# --- What XDP carries of them ----------------------------------------------------------------------
+
+BACKENDS = {4: {"h2": "10.77.2.2", "h3": "10.77.3.2"},
+            6: {"h2": "fd77:0:0:2::2", "h3": "fd77:0:0:3::2"}}
+
+
+def udp_load(rig, family, port, servers, **options):
+    return Load(rig, "h1", servers, ROUTER[family], port=port, server_addresses=BACKENDS[family],
+                **options)
+
+
+def udp_service(family, port, hosts, **more):
+    at = "{}:{}" if family == 4 else "[{}]:{}"
+    return {"udp_proxy": "load", "listen": at.format(ROUTER[family], port),
+            "backends": [at.format(BACKENDS[family][host], port) for host in hosts], **more}
+
+
+def messages(sluice):
+    """Datagrams and bytes, in and out."""
+    metrics = sluice.metrics()
+    return [metrics.get(f"sluice_service_{what}_total", service="load", direction=direction)
+            for what in ("messages", "bytes") for direction in ("in", "out")]
+
+
+@FAMILIES
+def test_xdp_carries_a_udp_session(family):
+    port = 6500
+    with Rig(hosts=2, queues=2) as rig, Sluice(
+            rig, flow_offload="on", workers={"count": 2},
+            services=[udp_service(family, port, ["h2"], idle_timeout="2s")]) as sluice:
+        quiet(rig)
+        load = udp_load(rig, family, port, {2: "h2"})
+        wait_until_carried(sluice, load)
+        seen = carried(sluice)[1]
+        uptime = sluice.show("status")["uptime_seconds"]
+        # Longer than idle_timeout, in which no worker sees a datagram.
+        wait_for(lambda: sluice.show("status")["uptime_seconds"] > uptime + 3, "time passes")
+        assert carried(sluice)[1] - seen < 50, "workers have seen datagrams"
+        sent = load.stop()
+        assert not load.lost(0, sent)
+        assert sluice.get("sluice_service_accepted_total", service="load") == 1
+        expected = [sent, sent, sent * load.size, sent * load.size]
+        wait_for(lambda: messages(sluice) == expected, lambda: f"{messages(sluice)}, not {expected}")
+        wait_for(lambda: active(sluice, "load") == 0, "the session ends in its time")
+        assert sluice.show("status")["tiers"]["entries"] == 0
+        sluice.check_accounts()
+
+
+# The server itself goes on, so that whoever answers is known.
+def test_xdp_gives_back_sessions_of_a_backend_that_is_down():
+    port = 6500
+    service = udp_service(4, port, ["h2", "h3"], balance="maglev",
+                          health_check={**FAST, "port": 8080})
+    with Rig(hosts=3) as rig:
+        checked = {host: rig.serve(host, 8080, "/usr/bin/python3", "-m", "http.server", "8080")
+                   for host in ("h2", "h3")}
+        with Sluice(rig, flow_offload="on", services=[service]) as sluice:
+            wait_for(lambda: backends(sluice, "load", "up") == 2, "both are up")
+            load = udp_load(rig, 4, port, {2: "h2", 3: "h3"})
+            wait_until_carried(sluice, load)
+            at = load.fates(0, load.arrived() // 2)[-1]
+            first = load.bound()
+            rig.end(checked[f"h{at}"])
+            other = 5 - at
+            def moved():
+                bound = load.bound()
+                load.wait(500)
+                return other in load.fates(bound, load.bound())
+            wait_for(moved, lambda: sluice.show("services"))
+            wait_until_carried(sluice, load)
+            load.nothing_lost(first, but=WINDOW)  # answers on their way to the session that ended
+            load.stop()
+            sluice.check_accounts()
+
+
+# With rules each datagram is theirs to see; without them XDP has them again.
+def test_rules_take_relayed_datagrams_from_xdp():
+    port = 6500
+    with Rig(hosts=2) as rig, Sluice(
+            rig, flow_offload="on", services=[udp_service(4, port, ["h2"])]) as sluice:
+        quiet(rig)
+        load = udp_load(rig, 4, port, {2: "h2"})
+        wait_until_carried(sluice, load)
+        rig.run("router", "nft", "add table inet t; add chain inet t in "
+                "{ type filter hook input priority 0; }; add rule inet t in counter")
+        def by_workers():
+            before = carried(sluice)
+            load.wait(500)
+            return carried(sluice)[0] == before[0]
+        wait_for(by_workers, lambda: sluice.show("status")["tiers"])
+        wait_for(lambda: sluice.show("status")["tiers"]["entries"] == 0, "stale entries go")
+        rig.run("router", "nft", "delete table inet t")
+        wait_until_carried(sluice, load)
+        sent = load.stop()
+        wait_for(lambda: messages(sluice)[:2] == [sent, sent], lambda: f"{messages(sluice)}, {sent}")
+        sluice.check_accounts()
