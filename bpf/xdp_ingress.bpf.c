@@ -141,8 +141,9 @@ SLUICE_INLINE int frame4(struct xdp_md* ctx, __u32 word, int fragments) {
   const __u8* end = (const __u8*)(long)ctx->data_end;
   struct sluice_offload_packet p = {0};
   struct sluice_offload_entry4 entry;
+  struct sluice_splice splice;
   __u32 sum = 0;
-  if (!sluice_offload_find4(data, end, word, &p, &entry)) return 0;
+  if (!sluice_offload_find4(data, end, word, &p, &entry, &splice)) return 0;
   if (!prepare(ctx, &p, &entry.action, (__u32)(end - data), fragments)) return 0;
   if (p.partial) sum = sluice_offload_sum(ctx, SLUICE_OFFLOAD_L4_OF_4);
   end = (const __u8*)(long)ctx->data_end;
@@ -156,8 +157,9 @@ SLUICE_INLINE int frame6(struct xdp_md* ctx, __u32 word, int fragments) {
   const __u8* end = (const __u8*)(long)ctx->data_end;
   struct sluice_offload_packet p = {0};
   struct sluice_offload_entry6 entry;
+  struct sluice_splice splice;
   __u32 sum = 0;
-  if (!sluice_offload_find6(data, end, word, &p, &entry)) return 0;
+  if (!sluice_offload_find6(data, end, word, &p, &entry, &splice)) return 0;
   if (!prepare(ctx, &p, &entry.action, (__u32)(end - data), fragments)) return 0;
   if (p.partial) sum = sluice_offload_sum(ctx, SLUICE_OFFLOAD_L4_OF_6);
   end = (const __u8*)(long)ctx->data_end;

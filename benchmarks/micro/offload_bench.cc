@@ -1,6 +1,6 @@
 // What a frame costs in the XDP program, in nanoseconds: with the flow tier off, with an entry
-// (plain or translated), without one. By BPF_PROG_TEST_RUN, so without a driver, and without what
-// happens to a frame behind the program. Needs root.
+// (plain, translated, of a route, of a relay), without one. By BPF_PROG_TEST_RUN, so without a
+// driver, and without what happens to a frame behind the program. Needs root.
 //
 //   sudo build/offload_bench
 //
@@ -28,7 +28,7 @@ constexpr uint32_t kRepeat = 200;  // hops that a frame has
 constexpr int kRuns = 2000;
 constexpr uint32_t kFlows = 10000;
 
-Bytes Frame(const tables::FlowTuple& t, size_t size) {
+Bytes Frame(const tables::FlowTuple& t, size_t size, const Bytes& options = {}) {
   test::PacketBuilder b;
   b.Ethernet(test::kHostMac, test::kLanMac);
   if (t.family == Family::kIpv4) {
@@ -37,6 +37,7 @@ Bytes Frame(const tables::FlowTuple& t, size_t size) {
     b.Ipv6(t.source, t.destination);
   }
   b.Ttl(255).Tcp(t.source_port, t.destination_port);
+  if (!options.empty()) b.Options(options);
   const size_t headers = b.Build().size();
   return b.Payload(size > headers ? size - headers : 0).Build();
 }
@@ -88,22 +89,23 @@ class Table {
       flow.out = flow.in;
       flows.push_back(flow);
     }
-    const auto install = [&](bool translate) {
+    const auto install = [&](bool translate, sluice_offload_mode mode = SLUICE_OFFLOAD_FLOW) {
       changes.clear();
       for (OffloadFlow& f : flows) {
         ++f.epoch;
         rig_.Live(f.id, f.epoch);
-        changes.push_back(MakeChange(f, rig_.memory()));
+        changes.push_back(MakeChange(f, rig_.memory(), mode));
         test::kLanMac.ToWire(changes.back().action().link);
         if (translate) Translate(f, changes.back());
       }
       rig_.Apply(changes);
     };
-    std::vector<Bytes> small, large, partial;
+    std::vector<Bytes> small, large, partial, stamped;
     for (uint32_t i = 0; i < kFlows; i += kFlows / kRuns) {
       small.push_back(Frame(flows[i].in, 64));
       large.push_back(Frame(flows[i].in, 1514));
       partial.push_back(Partial(large.back()));
+      stamped.push_back(Frame(flows[i].in, 1514, {1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2}));
     }
     const char* const name = family == sluice::Family::kIpv4 ? "IPv4" : "IPv6";
     const auto row = [&](const char* what, const std::vector<Bytes>& frames) {
@@ -127,9 +129,39 @@ class Table {
     rig_.program().SetOffload(on);
     tables::BumpWorld(rig_.memory());
     row("an entry of the past", small);
+    const uint32_t routes =
+        SLUICE_OFFLOAD_WORD(SLUICE_OFFLOAD_DESTINATION, SLUICE_OFFLOAD_DESTINATION, 0, 0);
+    rig_.program().SetOffload(routes | SLUICE_OFFLOAD_RELAYS);
+    install(true);
+    Splice(flows, changes);
+    row("a relay's segment, 1,514 bytes", stamped);
+    rig_.program().SetOffload(routes | SLUICE_OFFLOAD_RELAYS | SLUICE_OFFLOAD_WORD(0, 0, 9, 0));
+    row("neither a route nor a relay", small);
+    rig_.program().SetOffload(routes);
+    row("no route", small);
+    for (tables::OffloadChange& change : changes) change = test::Removal(change);
+    rig_.Apply(changes);  // or there is no room
+    install(false, SLUICE_OFFLOAD_DESTINATION);
+    row("a route", small);
   }
 
  private:
+  // The connections are also relays'.
+  void Splice(const std::vector<OffloadFlow>& flows, std::vector<tables::OffloadChange>& changes) {
+    for (size_t i = 0; i < flows.size(); ++i) {
+      rig_.memory().splices[flows[i].id] = {.seq = 0x12345678,
+                                            .ack = 0x87654321,
+                                            .tsval = 12345,
+                                            .tsecr = 54321,
+                                            .window_left = 1,
+                                            .window_right = 0,
+                                            .timestamps = 1,
+                                            .reserved = {}};
+      changes[i].action().flags |= SLUICE_OFFLOAD_RELAY | SLUICE_OFFLOAD_SPLICE;
+    }
+    rig_.Apply(changes);
+  }
+
   // To what it is, at the cost of a translation.
   static void Translate(const OffloadFlow& flow, tables::OffloadChange& change) {
     sluice_offload_action& a = change.action();

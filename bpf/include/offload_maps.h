@@ -30,6 +30,14 @@ struct {
   __type(value, struct sluice_offload_cell);
 } offload_cells SEC(".maps");
 
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __uint(max_entries, 1);
+  __type(key, __u32);
+  __type(value, struct sluice_splice);
+} offload_splices SEC(".maps");
+
 /* The same devices twice: the kernel lets a devmap be used by programs for frames in one buffer, or
  * by those for several, but not by both. */
 struct {
@@ -60,6 +68,9 @@ SLUICE_INLINE const volatile struct sluice_offload_state* sluice_offload_get_sta
 }
 SLUICE_INLINE struct sluice_offload_cell* sluice_offload_get_cell(__u32 index) {
   return bpf_map_lookup_elem(&offload_cells, &index);
+}
+SLUICE_INLINE const struct sluice_splice* sluice_offload_get_splice(__u32 id) {
+  return bpf_map_lookup_elem(&offload_splices, &id);
 }
 SLUICE_INLINE __u32 sluice_offload_cpu(void) { return bpf_get_smp_processor_id(); }
 

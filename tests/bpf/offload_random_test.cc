@@ -92,8 +92,10 @@ class OffloadRandomTest : public ::testing::TestWithParam<bool> {
       stale_[name] = true;
     }
     rig_->Apply(changes);
-    ASSERT_TRUE(
-        rig_->program().SetOffload(SLUICE_OFFLOAD_WORD(mode_, mode_, kSlot, complete_ ? 1 : 0)));
+    // There are no relays; to look for them changes nothing.
+    const uint32_t relays = rng_.Chance(1, 2) ? SLUICE_OFFLOAD_RELAYS : 0;
+    ASSERT_TRUE(rig_->program().SetOffload(
+        SLUICE_OFFLOAD_WORD(mode_, mode_, kSlot, complete_ ? 1 : 0) | relays));
   }
 
   std::string NameOf(const tables::FlowTuple& t) const {

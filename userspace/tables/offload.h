@@ -2,8 +2,8 @@
 // entries, and the orders to change the maps. Layouts are those of bpf/include/offload_abi.h.
 //
 // Threads: the world's and the routes' generations are written by the control thread and, where a
-// neighbour changes, by workers (Bump); cells belong to the worker that owns their ids, but for the
-// counters, which XDP writes.
+// neighbour changes, by workers (Bump); cells and splices belong to the worker that owns their ids,
+// but for the counters, which XDP writes.
 #ifndef SLUICE_TABLES_OFFLOAD_H_
 #define SLUICE_TABLES_OFFLOAD_H_
 
@@ -22,6 +22,7 @@ static_assert(kMaxInterfaces <= 64);  // one word of `closed`
 struct OffloadMemory {
   sluice_offload_state* state = nullptr;
   sluice_offload_cell* cells = nullptr;  // [cpus][ids]
+  sluice_splice* splices = nullptr;      // [ids]
   uint32_t ids = 0;
   uint32_t cpus = 0;
 

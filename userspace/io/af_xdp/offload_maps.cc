@@ -73,6 +73,7 @@ absl::Status OffloadMaps::Open(uint32_t ids, uint32_t cpus) {
        sizeof(sluice_offload_entry6), capacity},
       {fds_.cells, BPF_MAP_TYPE_ARRAY, "offload_cells", kKey, sizeof(sluice_offload_cell),
        static_cast<uint32_t>(cells)},
+      {fds_.splices, BPF_MAP_TYPE_ARRAY, "offload_splices", kKey, sizeof(sluice_splice), ids},
       {fds_.state, BPF_MAP_TYPE_ARRAY, "offload_state", kKey, sizeof(sluice_offload_state), 1},
       {fds_.devices, BPF_MAP_TYPE_DEVMAP, "offload_devices", kKey, sizeof(uint32_t),
        SLUICE_OFFLOAD_DEVICES},
@@ -90,6 +91,9 @@ absl::Status OffloadMaps::Open(uint32_t ids, uint32_t cpus) {
   if (memory_.state == nullptr) return SetUpError(errno);
   memory_.cells = static_cast<sluice_offload_cell*>(Map(fds_.cells, cells_size_));
   if (memory_.cells == nullptr) return SetUpError(errno);
+  splices_size_ = Pages(size_t{ids} * sizeof(sluice_splice));
+  memory_.splices = static_cast<sluice_splice*>(Map(fds_.splices, splices_size_));
+  if (memory_.splices == nullptr) return SetUpError(errno);
   memory_.ids = ids;
   memory_.cpus = cpus;
   memory_.state->ids = ids;
@@ -100,10 +104,11 @@ absl::Status OffloadMaps::Open(uint32_t ids, uint32_t cpus) {
 }
 
 OffloadMaps::~OffloadMaps() {
+  if (memory_.splices != nullptr) munmap(memory_.splices, splices_size_);
   if (memory_.cells != nullptr) munmap(memory_.cells, cells_size_);
   if (memory_.state != nullptr) munmap(memory_.state, state_size_);
-  for (const int fd :
-       {fds_.flows4, fds_.flows6, fds_.cells, fds_.state, fds_.devices, fds_.devices_f}) {
+  for (const int fd : {fds_.flows4, fds_.flows6, fds_.cells, fds_.splices, fds_.state, fds_.devices,
+                       fds_.devices_f}) {
     if (fd >= 0) close(fd);
   }
 }

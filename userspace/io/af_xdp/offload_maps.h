@@ -4,8 +4,8 @@
 // Cost. A key that is added or removed is part of a system call for many; Apply's time grows with
 // the number of changes. Memory, all of it at the start, so that the limit is a promise: for each
 // id 135 bytes in the kernel for an IPv4 entry, 188 for an IPv6 one (both maps have room for all
-// ids), 32 to 64 for their buckets, 32 bytes per possible CPU for its cells; and up to 60 here once
-// it has an entry. 65,536 ids on four CPUs: 33 MiB. Besides 17 KiB of state.
+// ids), 32 to 64 for their buckets, 32 bytes per possible CPU for its cells and 32 for its splice; and
+// up to 60 here once it has an entry. 65,536 ids on four CPUs: 35 MiB. Besides 17 KiB of state.
 //
 // Errors are one sentence that says what to do. What only fails because a map is full is no error,
 // but counted: such a flow stays with its worker.
@@ -43,6 +43,7 @@ class OffloadMaps {
     int flows4 = -1;
     int flows6 = -1;
     int cells = -1;
+    int splices = -1;
     int state = -1;
     int devices = -1;
     int devices_f = -1;
@@ -75,6 +76,7 @@ class OffloadMaps {
   tables::OffloadMemory memory_;
   size_t state_size_ = 0;  // mapped, by whole pages
   size_t cells_size_ = 0;
+  size_t splices_size_ = 0;
   OffloadEntries<sluice_offload_key4, sluice_offload_entry4> entries4_;
   OffloadEntries<sluice_offload_key6, sluice_offload_entry6> entries6_;
 };

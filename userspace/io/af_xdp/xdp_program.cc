@@ -86,9 +86,10 @@ uint64_t PackMac(const Mac& mac) {
 int Lend(const OffloadMaps& offload, const decltype(sluice_xdp_ingress::maps)& maps) {
   const OffloadMaps::Fds& fds = offload.fds();
   const std::pair<bpf_map*, int> lent[] = {
-      {maps.offload_flows4, fds.flows4},   {maps.offload_flows6, fds.flows6},
-      {maps.offload_cells, fds.cells},     {maps.offload_state, fds.state},
-      {maps.offload_devices, fds.devices}, {maps.offload_devices_f, fds.devices_f}};
+      {maps.offload_flows4, fds.flows4},      {maps.offload_flows6, fds.flows6},
+      {maps.offload_cells, fds.cells},        {maps.offload_splices, fds.splices},
+      {maps.offload_state, fds.state},        {maps.offload_devices, fds.devices},
+      {maps.offload_devices_f, fds.devices_f}};
   for (const auto& [map, fd] : lent) {
     if (const int error = bpf_map__reuse_fd(map, fd); error != 0) return error;
   }

@@ -85,6 +85,12 @@ TEST_F(OffloadMapsTest, MemoryIsShared) {
   sluice_offload_cell cell;
   ASSERT_EQ(bpf_map_lookup_elem(maps_->fds().cells, &last, &cell), 0);
   EXPECT_EQ(cell.epoch, 5u);
+  memory.splices[99].tsecr = 7;
+  const uint32_t id = 99;
+  sluice_splice splice;
+  ASSERT_EQ(bpf_map_lookup_elem(maps_->fds().splices, &id, &splice), 0);
+  EXPECT_EQ(splice.tsecr, 7u);
+  EXPECT_EQ(splice.seq, 0u);
 }
 
 TEST_F(OffloadMapsTest, LimitsOfIds) {
