@@ -142,8 +142,10 @@ struct sluice_offload_cell {
   __u64 bytes;      /* IP length */
   __u32 epoch;      /* 0: no entry lives with this id */
   __u32 completed;  /* of `packets`: partial checksums completed (modulo 2^32) */
-  __u32 last_ack;   /* of a splice: the acknowledgment number that came last, in host order */
-  __u32 reserved;
+  /* Of a splice, in host order, the latest of each (modulo 2^32; user space writes what it starts
+   * from before an entry lives): acknowledgment numbers, and ends of the data, as they came. */
+  __u32 last_ack;
+  __u32 last_end;
 };
 SLUICE_STATIC_ASSERT(sizeof(struct sluice_offload_cell) == 32, "two cells are a cache line");
 

@@ -37,6 +37,7 @@ ServiceConfig ServiceChaos::RandomService(uint16_t i) {
   c.retries = static_cast<uint32_t>(draw_(3));
   c.replies = static_cast<uint32_t>(draw_(2));
   c.proxy_protocol = Chance(4);
+  c.splice = !Chance(4);
   if (Chance(3)) c.max_connections = static_cast<uint32_t>(1 + draw_(5));
   c.health.kind = static_cast<tables::HealthCheckConfig::Kind>(draw_(3));
   c.health.interval = Millis(static_cast<int64_t>(100 + draw_(1000)));

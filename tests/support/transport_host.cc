@@ -1,12 +1,16 @@
 #include "support/transport_host.h"
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "base/rng.h"
 #include "stages/fragment/refragment.h"
+#include "transport/common/datagram.h"
+#include "transport/tcp/splice.h"
 #include "wire/ipv4.h"
 #include "wire/ipv6.h"
 #include "wire/protocol.h"
+#include "wire/tcp.h"
 
 namespace sluice::test {
 
@@ -51,6 +55,7 @@ bool TransportHost::Deliver(const Bytes& bytes, Nanos now) {
     p.l4_protocol = header.next_header();
     packet::TrimPacket(pool_, p, static_cast<uint32_t>(14 + header.packet_length()));
   }
+  if (Carry(p, now)) return true;
   const bool claimed = stack_->Claims(p);
   const packet::Verdict verdict = stack_->Receive(p, now);
   const bool ports = p.l4_protocol == wire::kProtocolTcp || p.l4_protocol == wire::kProtocolUdp;
@@ -84,6 +89,78 @@ void TransportHost::Output(packet::Packet& p, Nanos now) {
     }));
   }
   packet::FreePacket(pool_, p);
+}
+
+void TransportHost::OutputRelayed(packet::Packet& p, const transport::Relayed& relayed,
+                                  Nanos now) {
+  if (on_relayed) on_relayed(relayed);
+  transport::RelayHandle& handle = *relayed.handle;
+  if (options_.carry_after != 0 && handle.entry == 0 && ++handle.packets >= options_.carry_after) {
+    // Numbers begin where this segment ends, as it has arrived.
+    const wire::TcpView tcp(p.l4());
+    const uint32_t payload =
+        p.length - p.l4_offset - static_cast<uint32_t>(tcp.header_length());
+    carriers_.push_back({.relayed = relayed,
+                         .carried = {.end = tcp.sequence() - relayed.splice->seq + payload,
+                                     .ack = tcp.acknowledgment() - relayed.splice->ack}});
+    handle.entry = 1;
+  }
+  Output(p, now);
+}
+
+void TransportHost::Tell(Carrier& c, Nanos now) {
+  if (c.carried.packets == 0) return;
+  c.relayed.user->OnCarried(c.relayed.token, c.carried, now);
+  c.carried.packets = c.carried.bytes = 0;
+  c.told = now;
+}
+
+void TransportHost::EndRelayed(transport::RelayHandle& handle, Nanos now) {
+  if (on_end_relayed) return on_end_relayed(handle, now);
+  for (auto c = carriers_.begin(); c != carriers_.end();) {
+    if (c->relayed.handle != &handle) {
+      ++c;
+      continue;
+    }
+    Tell(*c, now);
+    c = carriers_.erase(c);
+  }
+  handle = {};
+}
+
+// What bpf/include/offload.h carries: ACKs with or without data, whose only option timestamps are.
+bool TransportHost::Carry(packet::Packet& p, Nanos now) {
+  if (carriers_.empty() || p.l4_protocol != wire::kProtocolTcp) return false;
+  const auto tcp = wire::TcpView::Parse({p.l4(), p.segment_length - size_t{p.l4_offset}});
+  if (!tcp || (tcp->flags() & ~wire::kTcpPsh) != wire::kTcpAck) return false;
+  const transport::IpEnds ends = transport::EndsOf(p);
+  const transport::Tuple tuple{{ends.destination, tcp->destination_port()},
+                               {ends.source, tcp->source_port()}};
+  for (Carrier& c : carriers_) {
+    if (c.relayed.arrives != tuple) continue;
+    constexpr std::array<uint8_t, 4> kTimestampsOnly = {1, 1, 8, 10};
+    const auto options = tcp->options();
+    const bool plain = c.relayed.splice->timestamps != 0
+                           ? options.size() == 12 && std::equal(kTimestampsOnly.begin(),
+                                                                kTimestampsOnly.end(), options.begin())
+                           : options.empty();
+    if (!plain) return false;
+    const auto payload =
+        static_cast<uint32_t>(p.length - p.l4_offset - tcp->header_length());
+    const auto later = [](uint32_t& latest, uint32_t value) {
+      if (static_cast<int32_t>(value - latest) > 0) latest = value;
+    };
+    later(c.carried.end, tcp->sequence() + payload);
+    later(c.carried.ack, tcp->acknowledgment());
+    ++c.carried.packets;
+    c.carried.bytes += p.l3_length();
+    ++carried_;
+    transport::TranslateSegment(p, c.relayed.leaves, *c.relayed.splice, 64);
+    Output(p, now);
+    if (now - c.told >= Millis(100)) Tell(c, now);
+    return true;
+  }
+  return false;
 }
 
 bool TransportHost::FindPath(const IpAddress& remote, Path& path) {

@@ -11,6 +11,7 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <list>
 #include <memory>
 #include <vector>
 
@@ -34,6 +35,9 @@ class TransportHost : public transport::IpLayer {
     uint32_t chunk_size = 2048;
     transport::TransportConfig config;
     uint64_t seed = 1;
+    // After so many packets of a relay's direction, further plain ones do not come up to the stack, as
+    // if XDP carried them. 0: all do.
+    uint32_t carry_after = 0;
   };
 
   explicit TransportHost(const Options& options);
@@ -52,6 +56,7 @@ class TransportHost : public transport::IpLayer {
   packet::FramePool& pool() { return pool_; }
   uint64_t dropped(DropReason r) const { return dropped_[static_cast<size_t>(r)]; }
   uint64_t unclaimed() const { return unclaimed_; }
+  uint64_t carried() const { return carried_; }
   void set_mtu(uint32_t mtu) { options_.mtu = mtu; }
   void set_routes(bool there) { routes_ = there; }
 
@@ -59,16 +64,20 @@ class TransportHost : public transport::IpLayer {
 
   // transport::IpLayer.
   void Output(packet::Packet& p, Nanos now) override;
-  void OutputRelayed(packet::Packet& p, const transport::Relayed& relayed, Nanos now) override {
-    if (on_relayed) on_relayed(relayed);
-    Output(p, now);
-  }
-  void EndRelayed(transport::RelayHandle& handle, Nanos now) override {
-    if (on_end_relayed) on_end_relayed(handle, now);
-  }
+  void OutputRelayed(packet::Packet& p, const transport::Relayed& relayed, Nanos now) override;
+  void EndRelayed(transport::RelayHandle& handle, Nanos now) override;
   bool FindPath(const IpAddress& remote, Path& path) override;
 
  private:
+  struct Carrier {
+    transport::Relayed relayed;
+    transport::Carried carried;
+    Nanos told;
+  };
+  // Whether it was carried out below the stack.
+  bool Carry(packet::Packet& p, Nanos now);
+  void Tell(Carrier& c, Nanos now);
+
   Options options_;
   std::unique_ptr<packet::FrameArena> arena_;
   packet::FramePool pool_;
@@ -76,6 +85,8 @@ class TransportHost : public transport::IpLayer {
   std::unique_ptr<transport::Transport> stack_;
   std::array<uint64_t, kDropReasonCount> dropped_{};
   uint64_t unclaimed_ = 0;
+  uint64_t carried_ = 0;
+  std::list<Carrier> carriers_;
   bool routes_ = true;
 };
 

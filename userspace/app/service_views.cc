@@ -47,6 +47,11 @@ SocketView ViewOf(const transport::Tcb& t, Nanos now) {
   v.remote = Text(t.tuple.remote);
   v.mss = t.mss;
   v.path_mtu = t.path_mtu;
+  v.retransmits = t.retransmitted;
+  if (t.splice != transport::kNoIndex) {  // windows, times and losses are the peers'
+    v.congestion_state = "spliced";
+    return v;
+  }
   v.congestion_window = t.congestion.cwnd();
   v.in_flight = t.Flight();
   v.receive_window = t.OfferedWindow();
@@ -55,7 +60,6 @@ SocketView ViewOf(const transport::Tcb& t, Nanos now) {
     v.rtt_variance_ms = Millis(t.rtt.rttvar());
   }
   v.rto_ms = Millis(t.rtt.rto());
-  v.retransmits = t.retransmitted;
   v.congestion_state = kRecovery[static_cast<size_t>(t.recovery)];
   if (t.was_established) v.last_data_ms = Millis(now - t.last_data_received);
   v.busy_ms = Millis(t.sending.Busy(now));
@@ -94,7 +98,8 @@ void SampleStack(const transport::Transport& stack, MetricSample::Worker& w) {
   w.tcp_opened = c.connections_opened.Read();
   w.tcp_failed = c.connections_failed.Read();
   w.tcp_retransmits = c.segments_retransmitted.Read();
-  w.tcp_segments = {{"received", c.segments_received.Read()}, {"sent", c.segments_sent.Read()}};
+  w.tcp_segments = {{"received", c.segments_received.Read()}, {"sent", c.segments_sent.Read()},
+                    {"spliced", c.segments_spliced.Read()}};
   const uint64_t strangers = c.resets_of_strangers.Read();
   w.tcp_resets = {{"received", c.resets_received.Read()},
                   {"sent_no_connection", strangers},
@@ -115,6 +120,7 @@ void SampleStack(const transport::Transport& stack, MetricSample::Worker& w) {
   event("syn_cookie_rejected", c.syn_cookies_rejected);
   event("time_wait_reused", c.time_wait_reused);
   event("ecn_reduction", c.ecn_reductions);
+  event("splice", c.splices);
   event("path_mtu_change", c.path_mtu_changes);
   event("path_mtu_learned", stack.path_mtus().counters().learned);
   event("path_mtu_evicted", stack.path_mtus().counters().evicted);

@@ -178,6 +178,10 @@ class ServicesParser {
              [this, &s](const ConfigValue& v) {
                reader_.OneOf<bool>(v, {{"off", false}, {"v2", true}}, &s.proxy_protocol);
              }},
+            {"splice",
+             [this, &s](const ConfigValue& v) {
+               reader_.OneOf<bool>(v, {{"off", false}, {"on", true}}, &s.splice);
+             }},
             {"replies", number(0, kMaxConnections, &s.replies)},
             {"protocol",
              [this, &s](const ConfigValue& v) {

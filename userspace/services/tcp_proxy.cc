@@ -123,6 +123,7 @@ void TcpProxy::OnConnected(TcpSocket socket, Nanos now) {
   if (config_->proxy_protocol && !Introduce(r, now)) {
     return Break(r, ServiceFailure::kMemory, now);
   }
+  if (config_->splice) tcp().Join(r.client, r.server);
   Pump(r, kClient, now);
 }
 
@@ -178,11 +179,21 @@ void TcpProxy::Pump(Relay& r, Side from, Nanos now) {
   }
   if (bytes > 0) {
     if (!ended) tcp().Push(out, now);
-    (from == kClient ? stats_->bytes_in : stats_->bytes_out).Add(bytes);
-    r.last_activity = now;
+    Count(r, from, bytes, now);
   }
   if (r.client_ended && r.server_ended) Finish(r, now);
 }
+
+void TcpProxy::Count(Relay& r, Side from, uint64_t bytes, Nanos now) {
+  (from == kClient ? stats_->bytes_in : stats_->bytes_out).Add(bytes);
+  r.last_activity = now;
+}
+
+void TcpProxy::OnRelayed(TcpSocket socket, uint32_t bytes, Nanos now) {
+  Count(Of(socket), SideOf(socket), bytes, now);
+}
+
+void TcpProxy::OnSpliceEnded(TcpSocket socket, Nanos now) { Finish(Of(socket), now); }
 
 void TcpProxy::OnError(TcpSocket socket, SocketError, Nanos now) {
   Relay& r = Of(socket);

@@ -11,6 +11,10 @@
 // (half-close), and a reset resets the other end. What the client sends before a backend is there waits
 // with TCP.
 //
+// As soon as both connections are at rest, which most are after the first answer, they are spliced
+// (transport/tcp/splice.h): what comes leaves with other numbers in its header, is not copied, and is
+// carried inside XDP once there is enough of it. With `splice: off` everything ends here.
+//
 // Thread: the worker's. A relay comes from a slab; nothing is allocated per connection.
 #ifndef SLUICE_SERVICES_TCP_PROXY_H_
 #define SLUICE_SERVICES_TCP_PROXY_H_
@@ -32,6 +36,8 @@ class TcpProxy final : public ProxyService {
   void OnReadable(transport::TcpSocket socket, Nanos now) override;
   void OnWritable(transport::TcpSocket socket, Nanos now) override;
   void OnError(transport::TcpSocket socket, transport::SocketError error, Nanos now) override;
+  void OnRelayed(transport::TcpSocket socket, uint32_t bytes, Nanos now) override;
+  void OnSpliceEnded(transport::TcpSocket socket, Nanos now) override;
   void OnItemTimer(uint32_t relay, Nanos now) override;
   void AbortAll(Nanos now) override;
 
@@ -62,6 +68,7 @@ class TcpProxy final : public ProxyService {
   void Break(Relay& r, ServiceFailure why, Nanos now);     // reset both
   void Free(Relay& r);
   void CountConnectTime(Nanos took);
+  void Count(Relay& r, Side from, uint64_t bytes, Nanos now);
   uint32_t Undelivered(const Relay& r) const;
   // Of indices among the backends `before` a reload: those of the same ones now.
   BackendMask Renumber(BackendMask mask, const std::vector<tables::ServiceAddress>& before) const;

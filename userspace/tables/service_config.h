@@ -88,6 +88,7 @@ struct ServiceConfig {
   Nanos connect_timeout = Seconds(3);  // of one attempt
   uint32_t retries = 2;                // attempts at other backends after the first
   bool proxy_protocol = false;         // version 2, to the backend
+  bool splice = true;                  // tcp_proxy: connections at rest are passed on, not ended here
   uint32_t replies = 0;                // udp_proxy: a session ends after so many; 0: by time only
 
   Nanos idle_timeout = Seconds(300);   // no byte or datagram either way
@@ -102,7 +103,7 @@ struct ServiceConfig {
            group_interfaces == o.group_interfaces && tcp == o.tcp && udp == o.udp &&
            backends == o.backends && balance == o.balance && health == o.health &&
            connect_timeout == o.connect_timeout && retries == o.retries &&
-           proxy_protocol == o.proxy_protocol && replies == o.replies &&
+           proxy_protocol == o.proxy_protocol && splice == o.splice && replies == o.replies &&
            idle_timeout == o.idle_timeout && max_connections == o.max_connections &&
            drain_timeout == o.drain_timeout;
   }

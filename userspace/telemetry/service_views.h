@@ -35,7 +35,8 @@ struct SocketView {
   double rtt_variance_ms = 0;
   double rto_ms = 0;
   uint64_t retransmits = 0;        // segments
-  std::string congestion_state;    // open, reduced, recovery, loss
+  // open, reduced, recovery, loss; spliced: passed on into another connection, whose peer has the rest
+  std::string congestion_state;
   double last_data_ms = 0;         // since data came, or since it was established
   double busy_ms = 0;              // with data to send, or that is not acknowledged
   double window_limited_ms = 0;    // of that: the peer's window held it up

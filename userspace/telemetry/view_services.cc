@@ -59,10 +59,11 @@ std::string ToTable(const SocketsView& view) {
                    {"recovery"}});
   for (const SocketView& s : view.sockets) {
     const bool connection = s.mss != 0;
+    const bool ends_here = connection && s.congestion_state != "spliced";
     table.AddRow({s.protocol, s.state, Grouped(s.receive_queue), Grouped(s.send_queue), s.local,
                   OrDash(s.remote), std::to_string(s.worker), OrDash(s.service),
-                  Number(s.congestion_window, connection), Number(s.mss, connection), Times(s),
-                  connection ? absl::StrFormat("%.0f", s.rto_ms) : "-",
+                  Number(s.congestion_window, ends_here), Number(s.mss, connection), Times(s),
+                  ends_here ? absl::StrFormat("%.0f", s.rto_ms) : "-",
                   Number(s.retransmits, connection), OrDash(s.congestion_state)});
   }
   std::string out = table.Render();

@@ -12,15 +12,21 @@
 
 namespace sluice::transport {
 
-// What the layer below has told of one direction's packets, for whoever relays them.
+// What has been carried of one direction since the last time it was told.
+struct Carried {
+  uint64_t packets = 0;
+  uint64_t bytes = 0;  // with their IP headers
+  // Of TCP, as it came: the end of the data that came farthest, and the latest acknowledgment.
+  uint32_t end = 0;
+  uint32_t ack = 0;
+};
+
+// Whoever relays. Called from the layer's own timer, and within EndRelayed; no call of the stack's
+// is allowed in it.
 class RelayUser {
  public:
   virtual ~RelayUser() = default;
-  // Carried since the last call: packets, and bytes of them with their IP headers. Of TCP `last_ack` is
-  // the acknowledgment number of one of the latest. From OnTimer, or from EndRelayed. No call of
-  // the stack's is allowed in it.
-  virtual void OnCarried(uint64_t token, uint64_t packets, uint64_t bytes, uint32_t last_ack,
-                         Nanos now) = 0;
+  virtual void OnCarried(uint64_t token, const Carried& carried, Nanos now) = 0;
 };
 
 // Names what the layer below has of one direction; its user's, who keeps it where it is until

@@ -44,6 +44,8 @@ struct TcpCounters {
   Counter syn_cookies_rejected;
   Counter time_wait_reused;       // by a new connection with the same addresses and ports
   Counter ecn_reductions;
+  Counter splices;                // pairs of connections that became one
+  Counter segments_spliced;       // passed on by them; received and sent too
   Counter path_mtu_changes;
   Counter path_probes;            // segments that tried a larger path MTU
   Counter black_holes;            // paths found to lose large segments without a word

@@ -61,6 +61,7 @@ enum TcbEvent : uint8_t {
   kEventReadable = 2,
   kEventWritable = 4,
   kEventError = 8,
+  kEventSpliceEnded = 16,
 };
 
 // A place in a double list of connections.
@@ -84,6 +85,8 @@ struct Tcb {
   uint32_t listener = kNoIndex;       // until accepted
   ListLinks of_listener;              // likewise: all that it has
   ListLinks in_list;                  // one of: half-open, accept queue, TIME-WAIT, orphans
+  uint32_t partner = kNoIndex;        // Tcp::Join: the other connection
+  uint32_t splice = kNoIndex;         // the two are one: everything else stays as it was
   SocketError error = SocketError::kNone;
   uint8_t events = 0;                 // TcbEvent, to be told
   bool queued_for_events = false;

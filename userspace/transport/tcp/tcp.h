@@ -13,6 +13,7 @@
 //   tcp_timers.cc     timers
 //   tcp_path_mtu.cc   the path's MTU: black holes, and the search for it
 //   tcp_icmp.cc       errors by ICMP
+//   tcp_splice.cc     two connections that are passed on into each other
 //   tcp_life.cc       how connections come, end, and wait; events
 //   tcp_sockets.cc    the program's calls
 //
@@ -44,6 +45,7 @@
 #include "transport/tcp/listener.h"
 #include "transport/tcp/secrets.h"
 #include "transport/tcp/segment.h"
+#include "transport/tcp/splice.h"
 #include "transport/tcp/tcb.h"
 
 namespace sluice::transport {
@@ -70,9 +72,10 @@ struct TcpUsage {
   uint32_t receive_frames = 0;
   uint32_t ranges = 0;
   uint32_t timers = 0;
+  uint32_t splices = 0;
 };
 
-class Tcp {
+class Tcp final : private RelayUser {
  public:
   Tcp(const TcpConfig& config, const HashKey& key, packet::FramePool& frames, IpLayer& ip,
       PathMtuCache& path_mtus, Nanos start);
@@ -143,6 +146,13 @@ class Tcp {
   SocketError Shutdown(TcpSocket socket, Nanos now);
   SocketError Close(TcpSocket socket, Nanos now);
   SocketError Abort(TcpSocket socket, Nanos now);
+  // The program does nothing with these but to send on each what comes on the other, and with the end
+  // of one's data ends the other's. So when both are at rest the stack may splice them: segments pass
+  // without ending here, and without the program, which is told by OnRelayed and OnSpliceEnded only.
+  // Until then, and if it never comes to it, everything is as without Join. Established connections of
+  // one family; for others nothing happens. Once per connection. Abort ends both; Send and Shutdown
+  // say kInvalid once they are spliced.
+  SocketError Join(TcpSocket a, TcpSocket b);
   SocketError SetHandler(TcpSocket socket, TcpHandler* handler);
   SocketError SetOptions(TcpSocket socket, const TcpSocketOptions& options, Nanos now);
   // Of the connections that begin from now on.
@@ -341,6 +351,22 @@ class Tcp {
   void CheckPathMtuAge(Tcb& t, Nanos now);
   void OnBlackHole(Tcb& t, Nanos now);
 
+  // tcp_splice.cc
+  bool MaySplice(const Tcb& t, const Segment& s, Nanos now) const;
+  void BeginSplice(Tcb& t, const Segment& s, Nanos now);
+  packet::Verdict PassOn(Tcb& t, packet::Packet& p, Nanos now);
+  void Forward(packet::Packet& p, const Relayed& relayed, bool may_carry, Nanos now);
+  static uint32_t Note(Splice::Side& side, TcpSeq end, TcpSeq ack);
+  static TcpSeq PeersNext(const Splice& splice, size_t side);
+  void TellRelayed(const Tcb& t, uint32_t bytes, Nanos now);
+  void OnCarried(uint64_t token, const Carried& carried, Nanos now) override;
+  void DissolveSplice(Splice& splice, Nanos now);
+  void CloseSplice(Splice& splice, Nanos now);
+  void BreakSplice(Tcb& t, Nanos now);
+  void SeverSplice(Tcb& t, TcpSeq sequence, Nanos now);
+  void AbortSplice(Tcb& t, Nanos now);
+  void PassOnTooBig(const Tcb& t, TcpSeq sequence, uint32_t mtu, Nanos now);
+
   // tcp_life.cc
   void SetState(Tcb& t, TcpState state) {
     counters_.states[static_cast<size_t>(t.state)].Sub();
@@ -397,6 +423,7 @@ class Tcp {
 
   Slab<Tcb> tcbs_;
   Slab<TcpListener> listeners_;
+  Slab<Splice> splices_;
   TupleTable table_;
   TupleTable listener_table_;
   TxSegments segments_;

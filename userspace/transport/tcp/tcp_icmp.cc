@@ -19,6 +19,12 @@ bool Tcp::OnIcmpError(const TcpIcmpError& error, Nanos now) {
   const uint32_t index = FindConnection(error.tuple);
   if (index == kNoIndex) return false;
   Tcb& t = tcbs_[index];
+  if (t.splice != kNoIndex) {
+    if (error.kind == TcpIcmpError::Kind::kTooBig && error.mtu != 0) {
+      PassOnTooBig(t, error.sequence, std::max(error.mtu, LeastPathMtu(t.tuple.is_v4())), now);
+    }
+    return true;
+  }
   // RFC 5927 section 4.1.
   if (t.state == TcpState::kTimeWait || error.sequence.Before(t.snd_una) ||
       error.sequence.AtOrAfter(t.snd_nxt)) {
@@ -73,6 +79,10 @@ void Tcp::OnSevered(const Tuple& tuple, wire::TcpSeq sequence, Nanos now) {
   const uint32_t index = FindConnection(tuple);
   if (index == kNoIndex) return;
   Tcb& t = tcbs_[index];
+  if (t.splice != kNoIndex) {
+    SeverSplice(t, sequence, now);
+    return Dispatch(now);
+  }
   if (t.state == TcpState::kTimeWait || sequence.Before(t.rcv_nxt) || sequence.After(t.rcv_adv)) {
     return;
   }

@@ -30,6 +30,7 @@ Verdict Tcp::Receive(packet::Packet& p, Nanos now) {
   s.tuple = {{ends.destination, ports->destination_port()}, {ends.source, ports->source_port()}};
   s.ecn = ends.ecn;
   const uint32_t index = FindConnection(s.tuple);
+  if (index != kNoIndex && tcbs_[index].splice != kNoIndex) return PassOn(tcbs_[index], p, now);
   const uint32_t listener = index == kNoIndex ? FindListener(s.tuple.local) : kNoIndex;
   if (index == kNoIndex && listener == kNoIndex) return Verdict::Continue();
   if (!TakeApart(p, s)) return Verdict::Drop(DropReason::kTcpHeader);
@@ -37,6 +38,10 @@ Verdict Tcp::Receive(packet::Packet& p, Nanos now) {
   counters_.segments_received.Add();
 
   Tcb* t = index == kNoIndex ? nullptr : &tcbs_[index];
+  if (t != nullptr && t->partner != kNoIndex && MaySplice(*t, s, now)) {
+    BeginSplice(*t, s, now);
+    return PassOn(*t, p, now);
+  }
   const Disposition disposition =
       t != nullptr ? OnSegment(*t, s, now) : OnListenerSegment(listener, s, now, t);
   if (in_burst_ && t != nullptr && !disposition && MayWait(*t, s)) {

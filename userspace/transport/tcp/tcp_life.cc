@@ -1,5 +1,6 @@
 // How connections come to be, where they wait, how they end; and telling programs of it.
 #include <algorithm>
+#include <utility>
 
 #include "transport/common/datagram.h"
 #include "transport/tcp/tcp.h"
@@ -22,6 +23,7 @@ Tcp::Tcp(const TcpConfig& config, const HashKey& key, packet::FramePool& frames,
       rng_(SecretHash(key, {0})),
       tcbs_(config.limits.connections),
       listeners_(config.limits.listeners),
+      splices_(config.limits.connections / 2),
       table_(config.limits.connections, {key.k1, key.k0}),
       listener_table_(config.limits.listeners, {key.k1, key.k0}),
       segments_(config.limits.segments),
@@ -118,6 +120,7 @@ void Tcp::Fail(Tcb& t, SocketError error) {
 // No longer a connection. If a program has it, it stays until that closes it.
 void Tcp::Finish(Tcb& t) {
   if (t.state == TcpState::kClosed) return;
+  if (t.partner != kNoIndex) tcbs_[std::exchange(t.partner, kNoIndex)].partner = kNoIndex;
   LeaveLists(t);
   table_.Erase(t.tuple, tcbs_.IndexOf(t));
   ClearTimers(t);
@@ -293,6 +296,9 @@ void Tcp::Dispatch(Nanos now) {
     if (events & kEventWritable) {
       if (TcpHandler* const h = handler()) h->OnWritable(id, now);
     }
+    if (events & kEventSpliceEnded) {
+      if (TcpHandler* const h = handler()) h->OnSpliceEnded(id, now);
+    }
     if (events & kEventError) {
       if (TcpHandler* const h = handler()) h->OnError(id, t.error, now);
     }
@@ -335,7 +341,8 @@ TcpUsage Tcp::usage() const {
           .send_frames = config_.limits.send_frames - send_pool_.frames_left,
           .receive_frames = config_.limits.receive_frames - receive_pool_.frames_left,
           .ranges = receive_pool_.ranges.used(),
-          .timers = static_cast<uint32_t>(timers_.size())};
+          .timers = static_cast<uint32_t>(timers_.size()),
+          .splices = splices_.used()};
 }
 
 }  // namespace sluice::transport

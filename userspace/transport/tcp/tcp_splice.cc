@@ -1,0 +1,334 @@
+// Two connections that become one (splice.h): when that may begin, what is passed on, and how it ends.
+//
+// It begins with a segment that brings data and finds both connections at rest: established, with nothing
+// received that has not been read, nothing written that has not been acknowledged (by this segment at the
+// latest), and options, segment sizes and the other end's window such that the peers can go on with each
+// other. From then on the state of both, as their control blocks have it, is frozen.
+//
+// It ends when both FINs have been acknowledged, with a reset that the other peer must believe, or when
+// the program aborts.
+#include <algorithm>
+
+#include "base/byte_order.h"
+#include "transport/common/datagram.h"
+#include "transport/tcp/tcp.h"
+#include "wire/icmp.h"
+#include "wire/icmpv6.h"
+
+namespace sluice::transport {
+
+using packet::Verdict;
+
+namespace {
+
+// A quoted segment must be about so many bytes before or behind the last that came by, to be believed to be
+// a peer's; no window of ours or Linux' is larger by default.
+constexpr uint32_t kPlausible = 16u << 20;
+
+bool IsNear(wire::TcpSeq a, wire::TcpSeq b) {
+  return a.AtOrAfter(b - kPlausible) && a.AtOrBefore(b + kPlausible);
+}
+
+// What segments to this peer may carry, TCP options included.
+uint32_t LargestPayload(const Tcb& t) {
+  const auto headers = static_cast<uint32_t>(IpHeaderSize(t.tuple.is_v4()) +
+                                             wire::TcpView::kMinSize);
+  return std::min<uint32_t>(t.peer_mss, t.path_mtu - headers);
+}
+
+bool IsAtRest(const Tcb& t) {
+  return t.state == TcpState::kEstablished && t.recovery == Recovery::kOpen && !t.fin_known &&
+         !t.fin_queued && t.receive.bytes() == 0 && !t.receive.has_gaps() && t.Unsent() == 0 &&
+         !t.waits_for_end && !t.unfinished && t.owned && !t.ecn_enabled;
+}
+
+}  // namespace
+
+SocketError Tcp::Join(TcpSocket a, TcpSocket b) {
+  Tcb* const t = Resolve(a);
+  Tcb* const u = Resolve(b);
+  if (t == nullptr || u == nullptr) return SocketError::kBadSocket;
+  if (t == u || t->partner != kNoIndex || u->partner != kNoIndex) return SocketError::kInvalid;
+  if (t->state != TcpState::kEstablished || u->state != TcpState::kEstablished ||
+      t->tuple.is_v4() != u->tuple.is_v4()) {
+    return SocketError::kNone;  // they stay two
+  }
+  t->partner = tcbs_.IndexOf(*u);
+  u->partner = tcbs_.IndexOf(*t);
+  return SocketError::kNone;
+}
+
+// `s`, which is right, has come on `t`.
+bool Tcp::MaySplice(const Tcb& t, const Segment& s, Nanos now) const {
+  const Tcb& u = tcbs_[t.partner];
+  if (s.payload == 0 || (s.flags & ~wire::kTcpPsh) != wire::kTcpAck || s.options.sack_count > 0 ||
+      s.seq != t.rcv_nxt || s.ack != t.snd_nxt || s.end().After(t.rcv_adv)) {
+    return false;
+  }
+  if (!IsAtRest(t) || !IsAtRest(u) || !u.EverythingAcked()) return false;
+  if (t.ts_enabled != u.ts_enabled || t.sack_enabled != u.sack_enabled) return false;
+  if (t.ts_enabled && (!s.options.has_timestamps || PawsRejects(t, s, now))) return false;
+  return s.payload <= u.snd_wnd && t.advertised_mss <= LargestPayload(u) &&
+         u.advertised_mss <= LargestPayload(t) && splices_.used() < splices_.capacity();
+}
+
+void Tcp::BeginSplice(Tcb& t, const Segment& s, Nanos now) {
+  Tcb& u = tcbs_[t.partner];
+  const uint32_t index = splices_.Alloc();
+  Splice& splice = splices_[index];
+  splice = Splice{};
+  // What has just been acknowledged.
+  for (Tcb* const c : {&t, &u}) {
+    c->snd_una = c->snd_nxt;
+    c->scoreboard.Clear(segments_);
+    c->send.Clear(send_pool_);
+    c->ack_now = c->ack_pending = false;
+    c->splice = index;
+    ClearTimers(*c);
+    c->sending.Enter(Sending::kIdle, now);
+  }
+  // Clocks go on from where they are, and never back: what u's peer has said last counts as said now.
+  const uint32_t to_u = TsNow(u, now) - s.options.ts_value;
+  const uint32_t to_t = TsNow(t, now) - u.ts_recent;
+  const auto set = [](Splice::Side& side, const Tcb& from, const Tcb& to) {
+    side.map.window_left = from.snd_wnd_shift > to.rcv_wnd_shift
+                               ? static_cast<uint8_t>(from.snd_wnd_shift - to.rcv_wnd_shift) : 0;
+    side.map.window_right = to.rcv_wnd_shift > from.snd_wnd_shift
+                                ? static_cast<uint8_t>(to.rcv_wnd_shift - from.snd_wnd_shift) : 0;
+    side.map.timestamps = from.ts_enabled ? 1 : 0;
+    side.map.seq = to.snd_nxt - from.rcv_nxt;
+    side.map.ack = to.rcv_nxt - from.snd_nxt;
+    side.end = from.rcv_nxt;
+    side.ack = from.snd_nxt;
+    side.ts_value = from.ts_recent;
+  };
+  Splice::Side& from_t = splice.sides[0];
+  Splice::Side& from_u = splice.sides[1];
+  from_t.connection = tcbs_.IndexOf(t);
+  from_u.connection = tcbs_.IndexOf(u);
+  set(from_t, t, u);
+  set(from_u, u, t);
+  from_t.map.tsval = to_u;
+  from_t.map.tsecr = 0 - to_t;
+  from_u.map.tsval = to_t;
+  from_u.map.tsecr = 0 - to_u;
+  counters_.splices.Add();
+}
+
+// A segment of a spliced connection: it leaves on the other one.
+Verdict Tcp::PassOn(Tcb& t, packet::Packet& p, Nanos now) {
+  const auto view = wire::TcpView::Parse(FirstPieceOf(p));
+  if (!view) return Verdict::Drop(DropReason::kTcpHeader);
+  counters_.segments_received.Add();
+  counters_.segments_sent.Add();
+  counters_.segments_spliced.Add();
+  const uint32_t index = t.splice;
+  Splice& splice = splices_[index];
+  const size_t from = splice.sides[0].connection == tcbs_.IndexOf(t) ? 0 : 1;
+  Splice::Side& side = splice.sides[from];
+  Tcb& u = tcbs_[splice.sides[1 - from].connection];
+
+  constexpr uint8_t kOdd = wire::kTcpSyn | wire::kTcpFin | wire::kTcpRst;
+  const uint8_t flags = view->flags();
+  const TcpSeq seq(view->sequence());
+  const auto payload = static_cast<uint32_t>(p.length - p.l4_offset - view->header_length());
+  // Where the state may change, everything is to be known, and right.
+  if ((flags & kOdd) != 0) [[unlikely]] {
+    if (!L4ChecksumOf(frames_.arena(), p, EndsOf(p))) return Verdict::Drop(DropReason::kChecksum);
+    for (Splice::Side& each : splice.sides) ip_.EndRelayed(each.handle, now);
+  }
+  const Relayed relayed = {.in = p.in,
+                           .arrives = t.tuple,
+                           .leaves = u.tuple,
+                           .protocol = p.l4_protocol,
+                           .splice = &side.map,
+                           .handle = &side.handle,
+                           .user = this,
+                           .token = side.connection};
+  if ((flags & wire::kTcpRst) != 0) {
+    const bool believed =
+        seq == PeersNext(splice, 1 - from) || seq == (side.fin ? side.fin_end : side.end);
+    Forward(p, relayed, /*may_carry=*/false, now);
+    if (!believed) return Verdict::Local();
+    counters_.resets_received.Add();
+    BreakSplice(t, now);
+    if (!in_burst_) Dispatch(now);
+    return Verdict::Local();
+  }
+  const uint32_t news = Note(side, seq + payload, TcpSeq(view->acknowledgment()));
+  if (side.map.timestamps != 0) {
+    const auto options = wire::ParseTcpOptions(view->options(), false);
+    if (options.has_timestamps) side.ts_value = options.ts_value;
+  }
+  if ((flags & wire::kTcpFin) != 0 && !side.fin) {
+    side.fin = true;
+    side.fin_end = seq + payload + 1;
+    splice.second_fin_of_1 = from == 1 && splice.sides[0].fin;
+  }
+  Splice::Side& other = splice.sides[1 - from];
+  if (other.fin && side.ack.AtOrAfter(other.fin_end + other.map.seq)) other.fin_acked = true;
+  const bool closing = side.fin || other.fin;
+  Forward(p, relayed, !closing, now);
+  TellRelayed(t, news, now);
+  if (side.fin_acked && other.fin_acked) CloseSplice(splice, now);
+  if (!in_burst_) Dispatch(now);
+  return Verdict::Local();
+}
+
+// What is new of it, in bytes. Nobody has looked at windows: what is far off is a stranger's.
+uint32_t Tcp::Note(Splice::Side& side, TcpSeq end, TcpSeq ack) {
+  if (ack.After(side.ack) && IsNear(ack, side.ack)) side.ack = ack;
+  if (side.fin) end = Earlier(end, side.fin_end - 1);
+  if (!end.After(side.end) || !IsNear(end, side.end)) return 0;
+  const uint32_t news = end - side.end;
+  side.end = end;
+  return news;
+}
+
+// What the peer of this side expects next, in the numbers of the other one.
+wire::TcpSeq Tcp::PeersNext(const Splice& splice, size_t side) {
+  return splice.sides[side].ack + splice.sides[side].map.ack;
+}
+
+void Tcp::Forward(packet::Packet& p, const Relayed& relayed, bool may_carry, Nanos now) {
+  TranslateSegment(p, relayed.leaves, *relayed.splice, config_.ttl);
+  // It is a new packet.
+  packet::Packet out;
+  out.data = p.data;
+  out.frame = p.frame;
+  out.length = p.length;
+  out.segment_length = p.segment_length;
+  out.segment_count = p.segment_count;
+  out.l4_protocol = p.l4_protocol;
+  out.l3_offset = p.l3_offset;
+  out.l4_offset = p.l4_offset;
+  if (may_carry) return ip_.OutputRelayed(out, relayed, now);
+  ip_.Output(out, now);
+}
+
+void Tcp::TellRelayed(const Tcb& t, uint32_t bytes, Nanos now) {
+  if (bytes > 0 && t.handler != nullptr) t.handler->OnRelayed(IdOf(t), bytes, now);
+}
+
+void Tcp::OnCarried(uint64_t token, const Carried& carried, Nanos now) {
+  const Tcb& t = tcbs_[static_cast<uint32_t>(token)];
+  Splice& splice = splices_[t.splice];
+  Splice::Side& side = splice.sides[splice.sides[0].connection == token ? 0 : 1];
+  counters_.segments_received.Add(carried.packets);
+  counters_.segments_sent.Add(carried.packets);
+  counters_.segments_spliced.Add(carried.packets);
+  TellRelayed(t, Note(side, TcpSeq(carried.end), TcpSeq(carried.ack)), now);
+}
+
+// Nothing is left of it but two connections without a peer.
+void Tcp::DissolveSplice(Splice& splice, Nanos now) {
+  for (Splice::Side& side : splice.sides) ip_.EndRelayed(side.handle, now);
+  for (const Splice::Side& side : splice.sides) {
+    Tcb& t = tcbs_[side.connection];
+    t.splice = t.partner = kNoIndex;
+    // Should anything more be sent: as the peer knows us.
+    t.rcv_nxt = side.fin ? side.fin_end : side.end;
+    t.snd_una = t.snd_nxt = side.ack;
+    t.ts_recent = side.ts_value;
+    t.ts_recent_time = now;
+  }
+  for (size_t i = 0; i < 2; ++i) {
+    // Our clock goes on behind what the other peer's has said.
+    const Splice::Side& other = splice.sides[1 - i];
+    Tcb& t = tcbs_[splice.sides[i].connection];
+    t.ts_offset += other.ts_value + other.map.tsval - TsNow(t, now);
+  }
+  splices_.Free(splices_.IndexOf(splice));
+}
+
+// Both have finished, and know that of each other. Who was the second waits for an acknowledgment
+// that may be lost: TIME-WAIT is there for that.
+void Tcp::CloseSplice(Splice& splice, Nanos now) {
+  Tcb& second = tcbs_[splice.sides[splice.second_fin_of_1 ? 1 : 0].connection];
+  Tcb& first = tcbs_[splice.sides[splice.second_fin_of_1 ? 0 : 1].connection];
+  DissolveSplice(splice, now);
+  for (Tcb* const t : {&first, &second}) {
+    t->fin_known = t->fin_received = t->fin_queued = t->fin_sent = true;
+    Raise(*t, kEventSpliceEnded);
+  }
+  EnterTimeWait(second, now);
+  Finish(first);
+}
+
+// The peer of `t` has reset the connection, and the other one knows.
+void Tcp::BreakSplice(Tcb& t, Nanos now) {
+  Tcb& u = tcbs_[t.partner];
+  DissolveSplice(splices_[t.splice], now);
+  Finish(u);
+  Fail(t, SocketError::kReset);
+}
+
+// Rules have reset t's peer; the other one is the program's to reset.
+void Tcp::SeverSplice(Tcb& t, TcpSeq sequence, Nanos now) {
+  Splice& splice = splices_[t.splice];
+  const Splice::Side& side = splice.sides[splice.sides[0].connection == tcbs_.IndexOf(t) ? 0 : 1];
+  if (!IsNear(sequence, side.end)) return;
+  DissolveSplice(splice, now);
+  Fail(t, SocketError::kReset);
+}
+
+// The program has enough: both peers are told, with the number that they expect.
+void Tcp::AbortSplice(Tcb& t, Nanos now) {
+  Tcb& u = tcbs_[t.partner];
+  DissolveSplice(splices_[t.splice], now);
+  for (Tcb* const c : {&t, &u}) {
+    ResetPeer(*c, now);
+    Finish(*c);
+  }
+}
+
+// A segment that we have passed on to t's peer is too large for its way; so whose it was is told as a
+// router would tell it (RFC 1191, RFC 8201), by what the quotation has: eight bytes behind the IP header.
+void Tcp::PassOnTooBig(const Tcb& t, TcpSeq sequence, uint32_t mtu, Nanos now) {
+  const Tcb& u = tcbs_[t.partner];
+  const Splice& splice = splices_[t.splice];
+  const Splice::Side& side = splice.sides[splice.sides[0].connection == t.partner ? 0 : 1];
+  const TcpSeq original = sequence - side.map.seq;
+  if (!IsNear(original, side.end)) return;
+  constexpr uint32_t kQuoted = 8;
+  const bool v4 = u.tuple.is_v4();
+  const uint32_t ip_size = IpHeaderSize(v4);
+  const auto quoted_payload = static_cast<uint16_t>(u.rcv_mss + wire::TcpView::kMinSize);
+  std::array<uint8_t, wire::Ipv6View::kSize + kQuoted> body{};
+  if (v4) {
+    wire::EmitIpv4Header({body.data(), ip_size}, {.payload_length = quoted_payload,
+                                                  .fragment_field = wire::kIpv4DontFragment,
+                                                  .ttl = 1,
+                                                  .protocol = wire::kProtocolTcp,
+                                                  .source = u.tuple.remote.address.v4(),
+                                                  .destination = u.tuple.local.address.v4()});
+  } else {
+    wire::EmitIpv6Header({body.data(), ip_size}, {.payload_length = quoted_payload,
+                                                  .next_header = wire::kProtocolTcp,
+                                                  .hop_limit = 1,
+                                                  .source = u.tuple.remote.address.v6(),
+                                                  .destination = u.tuple.local.address.v6()});
+  }
+  uint8_t* const quoted = body.data() + ip_size;
+  StoreBe16(quoted, u.tuple.remote.port);
+  StoreBe16(quoted + 2, u.tuple.local.port);
+  StoreBe32(quoted + 4, original.value());
+  packet::Packet p;
+  const uint32_t size = wire::IcmpView::kSize + ip_size + kQuoted;
+  const uint8_t protocol = v4 ? wire::kProtocolIcmp : wire::kProtocolIcmpv6;
+  if (!BeginDatagram(frames_, u.tuple, protocol, size, {.ttl = config_.ttl}, p)) {
+    counters_.no_frame.Add();
+    return;
+  }
+  const std::span<const uint8_t> quotation(body.data(), ip_size + kQuoted);
+  if (v4) {
+    wire::EmitIcmp({p.l4(), size}, wire::kIcmpUnreachable, wire::kIcmpFragmentationNeeded,
+                   wire::IcmpRestMtu(static_cast<uint16_t>(std::min(mtu, 0xffffu))), quotation);
+  } else {
+    wire::EmitIcmpv6({p.l4(), size}, u.tuple.local.address.v6(), u.tuple.remote.address.v6(),
+                     wire::kIcmpv6PacketTooBig, 0, mtu, quotation);
+  }
+  ip_.Output(p, now);
+}
+
+}  // namespace sluice::transport
