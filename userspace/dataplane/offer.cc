@@ -3,6 +3,7 @@
 #include "dataplane/pipeline.h"
 #include "dataplane/way.h"
 #include "wire/protocol.h"
+#include "wire/tcp.h"
 
 namespace sluice::dataplane {
 
@@ -70,6 +71,17 @@ void Pipeline::Offer(const Packet& p, Family family, const stages::RouteDecision
   }
 }
 
+namespace {
+
+// What a spliced segment that is about to leave had when it came.
+Offload::TcpNumbers NumbersOf(const packet::Packet& p, const sluice_splice& splice) {
+  const wire::TcpView tcp(p.l4());
+  const auto payload = static_cast<uint32_t>(p.length - p.l4_offset - tcp.header_length());
+  return {.end = tcp.sequence() - splice.seq + payload, .ack = tcp.acknowledgment() - splice.ack};
+}
+
+}  // namespace
+
 // Where rules or the kernel's INPUT could object, each packet is theirs to see.
 void Pipeline::OfferRelay(const Packet& p, Family family, const IpAddress& next_hop,
                           const transport::Relayed& relayed, const Snapshot& snapshot) {
@@ -101,7 +113,9 @@ void Pipeline::OfferRelay(const Packet& p, Family family, const IpAddress& next_
                                   // That it is for this machine is a route's word, too.
                                   .also = by_source ? relayed.arrives.remote.address
                                                     : relayed.arrives.local.address,
-                                  .mtu = MtuOf(route, out, family)});
+                                  .mtu = MtuOf(route, out, family)},
+                        relayed.splice != nullptr ? NumbersOf(p, *relayed.splice)
+                                                  : Offload::TcpNumbers{});
 }
 
 }  // namespace sluice::dataplane

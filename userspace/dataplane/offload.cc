@@ -30,11 +30,6 @@ Offload::Offload(WorkerId worker, const OffloadConfig& config, tables::FlowTable
   flow_entry_memory_ = std::make_unique<tables::MappedRegion>(
       size_t{flows.capacity()} * 2 * sizeof(uint32_t), /*huge_pages=*/false);
   flow_entries_ = static_cast<uint32_t*>(flow_entry_memory_->data());
-  if (memory_.splices != nullptr) {
-    seen_memory_ = std::make_unique<tables::MappedRegion>(
-        size_t{ids_} * memory_.cpus * sizeof(uint32_t), /*huge_pages=*/false);
-    seen_ = static_cast<uint32_t*>(seen_memory_->data());
-  }
   free_.reserve(ids_);
   live_.reserve(ids_);
   resting_.reserve(ids_);

@@ -110,8 +110,14 @@ class Offload final : private tables::FlowTable::Observer {
 
   // Relays. WantsRelay counts the packet in the handle, which the entry keeps until EndRelay.
   bool WantsRelay(const transport::Relayed& relayed);
-  // way.also: see OffloadWay; the rest of it is the packet's that leaves.
-  void PromoteRelay(const transport::Relayed& relayed, const OffloadWay& way);
+  // Of a splice: the end of the packet's data and its acknowledgment, as they came.
+  struct TcpNumbers {
+    uint32_t end = 0;
+    uint32_t ack = 0;
+  };
+  // `way` is that of the packet which leaves. `begin`: of a splice, the packet's.
+  void PromoteRelay(const transport::Relayed& relayed, const OffloadWay& way,
+                    const TcpNumbers& begin);
   void EndRelay(transport::RelayHandle& handle, Nanos now);
 
   // The rules that entries count for are about to go: their counts are fetched, and they count for no
@@ -166,7 +172,7 @@ class Offload final : private tables::FlowTable::Observer {
     uint64_t token = 0;
     uint64_t untold_packets = 0;               // what the user has not been told of
     uint64_t untold_bytes = 0;
-    uint32_t last_ack = 0;                     // of a splice
+    TcpNumbers latest;                         // of a splice
   };
 
   // Packets of one destination (or pair): without connections nothing else counts them.
@@ -211,11 +217,8 @@ class Offload final : private tables::FlowTable::Observer {
   bool IsOf(const Entry& e, const tables::OffloadChange& key, const sluice_splice* splice) const;
   void Leave(Entry& e);
   void Tell(Entry& e);
-  void BeginAcks(Entry& e);
-  void SeeAcks(Entry& e);
-  uint32_t& SeenOf(uint32_t cpu, const Entry& e) {
-    return seen_[size_t{IdOf(e)} * memory_.cpus + cpu];
-  }
+  void BeginNumbers(Entry& e, const TcpNumbers& begin);
+  void SeeNumbers(Entry& e);
   void ScanOne(Entry& e, const tables::Snapshot& snapshot, stages::Neighbors& neighbors);
   void Adapt(const Entry& e);
   Nanos IdleLimit() const;
@@ -239,8 +242,6 @@ class Offload final : private tables::FlowTable::Observer {
   std::unique_ptr<Entry[]> entries_;
   std::unique_ptr<tables::MappedRegion> flow_entry_memory_;
   uint32_t* flow_entries_ = nullptr;  // [flow][direction]: entry + 1; 0: none
-  std::unique_ptr<tables::MappedRegion> seen_memory_;
-  uint32_t* seen_ = nullptr;  // [entry][cpu], of splices: packets of the cell, as seen last
   std::vector<uint32_t> free_;
   std::vector<uint32_t> live_;
   std::vector<uint32_t> resting_;

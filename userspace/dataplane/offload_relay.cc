@@ -37,6 +37,16 @@ bool SameKey(const OffloadChange& a, const OffloadChange& b) {
                                    : std::memcmp(&a.key6, &b.key6, sizeof a.key6) == 0;
 }
 
+// Of sequence numbers (RFC 9293 section 3.4).
+uint32_t Later(uint32_t a, uint32_t b) { return static_cast<int32_t>(b - a) > 0 ? b : a; }
+
+void BringAfter(uint32_t& number, uint32_t latest) {
+  constexpr uint32_t kLong = 1u << 30;
+  if (latest - __atomic_load_n(&number, __ATOMIC_RELAXED) > kLong) {
+    __atomic_store_n(&number, latest, __ATOMIC_RELAXED);
+  }
+}
+
 }  // namespace
 
 bool Offload::WantsRelay(const transport::Relayed& relayed) {
@@ -54,7 +64,8 @@ bool Offload::WantsRelay(const transport::Relayed& relayed) {
   return e.in != relayed.in && now_ > e.used + kScanInterval * 2;  // as WantsFlow
 }
 
-void Offload::PromoteRelay(const transport::Relayed& relayed, const OffloadWay& way) {
+void Offload::PromoteRelay(const transport::Relayed& relayed, const OffloadWay& way,
+                           const TcpNumbers& begin) {
   const bool spliced = relayed.splice != nullptr;
   if (spliced && memory_.splices == nullptr) return;
   const FlowTuple arrives =
@@ -75,8 +86,9 @@ void Offload::PromoteRelay(const transport::Relayed& relayed, const OffloadWay& 
     e->order.action().flags |= SLUICE_OFFLOAD_SPLICE;
     if (reuse == kNoEntry) {
       memory_.splices[first_id_ + IdOf(*e)] = *relayed.splice;
-      BeginAcks(*e);
+      e->latest = begin;
     }
+    BeginNumbers(*e, begin);
   }
   e->flow = tables::kNoFlow;
   e->heat = kNoEntry;
@@ -121,30 +133,34 @@ void Offload::Tell(Entry& e) {
   const uint64_t packets = e.untold_packets;
   const uint64_t bytes = e.untold_bytes;
   e.untold_packets = e.untold_bytes = 0;
-  e.user->OnCarried(e.token, packets, bytes, e.last_ack, now_);
+  e.user->OnCarried(
+      e.token,
+      {.packets = packets, .bytes = bytes, .end = e.latest.end, .ack = e.latest.ack}, now_);
 }
 
-void Offload::BeginAcks(Entry& e) {
-  e.last_ack = 0;
+// What XDP's numbers are later than. It does not write to the cells of an id that is not in force.
+void Offload::BeginNumbers(Entry& e, const TcpNumbers& begin) {
+  e.latest = {Later(e.latest.end, begin.end), Later(e.latest.ack, begin.ack)};
   for (uint32_t cpu = 0; cpu < memory_.cpus; ++cpu) {
-    SeenOf(cpu, e) =
-        static_cast<uint32_t>(__atomic_load_n(&Cell(cpu, e).packets, __ATOMIC_RELAXED));
+    sluice_offload_cell& cell = Cell(cpu, e);
+    __atomic_store_n(&cell.last_end, e.latest.end, __ATOMIC_RELAXED);
+    __atomic_store_n(&cell.last_ack, e.latest.ack, __ATOMIC_RELAXED);
   }
 }
 
-// Of the CPUs that have carried something since the user was told: the number that is furthest on.
-void Offload::SeeAcks(Entry& e) {
+// Those of all CPUs that are furthest on. A CPU that has carried nothing for long is brought after, before
+// what it has looks later than what it gets: half of all numbers further on.
+void Offload::SeeNumbers(Entry& e) {
   if ((e.order.action().flags & SLUICE_OFFLOAD_SPLICE) == 0) return;
-  bool any = e.untold_packets > 0;
   for (uint32_t cpu = 0; cpu < memory_.cpus; ++cpu) {
     const sluice_offload_cell& cell = Cell(cpu, e);
-    const auto packets = static_cast<uint32_t>(__atomic_load_n(&cell.packets, __ATOMIC_RELAXED));
-    uint32_t& seen = SeenOf(cpu, e);
-    if (packets == seen) continue;
-    seen = packets;
-    const uint32_t ack = __atomic_load_n(&cell.last_ack, __ATOMIC_RELAXED);
-    if (!any || static_cast<int32_t>(ack - e.last_ack) > 0) e.last_ack = ack;
-    any = true;
+    e.latest = {Later(e.latest.end, __atomic_load_n(&cell.last_end, __ATOMIC_RELAXED)),
+                Later(e.latest.ack, __atomic_load_n(&cell.last_ack, __ATOMIC_RELAXED))};
+  }
+  for (uint32_t cpu = 0; cpu < memory_.cpus; ++cpu) {
+    sluice_offload_cell& cell = Cell(cpu, e);
+    BringAfter(cell.last_end, e.latest.end);
+    BringAfter(cell.last_ack, e.latest.ack);
   }
 }
 

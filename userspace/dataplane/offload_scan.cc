@@ -41,7 +41,7 @@ void Offload::Harvest(Entry& e) {
   e.packets = packets;
   e.bytes = bytes;
   e.completed = completed;
-  if (e.relay != nullptr) SeeAcks(e);
+  if (e.relay != nullptr) SeeNumbers(e);
   Carried(e, new_packets, new_bytes, new_completed);
 }
 

@@ -210,13 +210,13 @@ bool UdpProxy::MayBeCarried(const UdpSession& s, const ReceivedDatagram& d) cons
          listening.family == s.backend->config.address.address.family;
 }
 
-void UdpProxy::OnCarried(uint64_t token, uint64_t packets, uint64_t bytes, uint32_t, Nanos now) {
+void UdpProxy::OnCarried(uint64_t token, const transport::Carried& carried, Nanos now) {
   UdpSession& s = context_.sessions[static_cast<uint32_t>(token >> 1)];
   Touch(s, now);
   const bool in = (token & 1) != 0;
   const uint64_t headers = transport::IpHeaderSize(s.tuple.is_v4()) + wire::UdpView::kSize;
-  (in ? stats_->messages_in : stats_->messages_out).Add(packets);
-  (in ? stats_->bytes_in : stats_->bytes_out).Add(bytes - packets * headers);
+  (in ? stats_->messages_in : stats_->messages_out).Add(carried.packets);
+  (in ? stats_->bytes_in : stats_->bytes_out).Add(carried.bytes - carried.packets * headers);
 }
 
 void UdpProxy::EndCarried(UdpSession& s, Nanos now) {

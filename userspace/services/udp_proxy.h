@@ -52,8 +52,7 @@ class UdpProxy final : public ProxyService, private transport::RelayUser {
   // On to the backend, or the client.
   transport::IoResult Pass(UdpSession& s, bool to_backend, const ReceivedDatagram& d, Nanos now);
   bool MayBeCarried(const UdpSession& s, const ReceivedDatagram& d) const;
-  void OnCarried(uint64_t token, uint64_t packets, uint64_t bytes, uint32_t last_ack,
-                 Nanos now) override;
+  void OnCarried(uint64_t token, const transport::Carried& carried, Nanos now) override;
   void EndCarried(UdpSession& s, Nanos now);
   template <class Wanted>
   void EndCarriedOf(Wanted&& wanted, Nanos now);

@@ -77,7 +77,8 @@ class Tier {
  private:
   static void Tell(const Carried& c, Nanos now) {
     if (c.packets == 0) return;
-    c.relayed.user->OnCarried(c.relayed.token, c.packets, c.packets * kSize, 0, now);
+    c.relayed.user->OnCarried(c.relayed.token, {.packets = c.packets, .bytes = c.packets * kSize},
+                              now);
   }
 
   ServiceRig& rig_;

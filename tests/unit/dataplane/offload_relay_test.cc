@@ -25,17 +25,17 @@ struct Told {
   uint64_t token;
   uint64_t packets;
   uint64_t bytes;
-  uint32_t last_ack;
+  uint32_t end = 0;
+  uint32_t ack = 0;
   bool operator==(const Told&) const = default;
 };
 
 // A client on the LAN has a connection to 10.0.0.1 port 53, we one to 203.0.113.9 port 5353.
 class OffloadRelayTest : public OffloadTest, public transport::RelayUser {
  protected:
-  void OnCarried(uint64_t token, uint64_t packets, uint64_t bytes, uint32_t last_ack,
-                 Nanos) override {
+  void OnCarried(uint64_t token, const transport::Carried& c, Nanos) override {
     EXPECT_FALSE(sending) << "the stack is in the middle of something";
-    told.push_back({token, packets, bytes, last_ack});
+    told.push_back({token, c.packets, c.bytes, c.end, c.ack});
   }
   static transport::Endpoint At(const char* address, uint16_t port) {
     return {*ParseIpAddress(address), port};
@@ -81,16 +81,21 @@ class OffloadRelayTest : public OffloadTest, public transport::RelayUser {
     const std::string from = ToString(r.leaves.local.address);
     const std::string to = ToString(r.leaves.remote.address);
     builder.Ethernet(Mac{}, Mac{});
-    (v4 ? builder.Ipv4(from, to) : builder.Ipv6(from, to))
-        .Udp(r.leaves.local.port, r.leaves.remote.port)
-        .Payload(30);
+    v4 ? builder.Ipv4(from, to) : builder.Ipv6(from, to);
+    if (r.splice == nullptr) {
+      builder.Udp(r.leaves.local.port, r.leaves.remote.port);
+    } else {
+      builder.Tcp(r.leaves.local.port, r.leaves.remote.port, kAck)
+          .Sequence(sequence + splice.seq, acknowledgment + splice.ack);
+    }
+    builder.Payload(30);
     const Bytes bytes = builder.Build();
     for (uint32_t i = 0; i < n; ++i) {
       packet::Packet p = world.Receive(bytes);
       p.in = IfaceSlot::None();
       p.l3_offset = 14;
       p.l4_offset = static_cast<uint16_t>(14 + (v4 ? 20 : 40));
-      p.l4_protocol = wire::kProtocolUdp;
+      p.l4_protocol = r.protocol;
       pipeline->BeginTick(now);
       pipeline->SeeSnapshot(world.snapshot, now);
       sending = true;
@@ -107,12 +112,19 @@ class OffloadRelayTest : public OffloadTest, public transport::RelayUser {
   }
   void End(transport::RelayHandle& handle) { pipeline->sockets().EndRelayed(handle, now); }
   // XDP on that CPU has carried a segment of a splice.
-  void CarrySegment(const OffloadChange& order, uint32_t ack, uint32_t cpu = 0) {
+  void CarrySegment(const OffloadChange& order, uint32_t end, uint32_t ack, uint32_t cpu = 0) {
     Carry(order, 1, 52, cpu);
-    cells[size_t{cpu} * kIds + order.action().id].last_ack = ack;
+    sluice_offload_cell& cell = cells[size_t{cpu} * kIds + order.action().id];
+    const auto note = [](uint32_t& latest, uint32_t value) {
+      if (static_cast<int32_t>(value - latest) > 0) latest = value;
+    };
+    note(cell.last_end, end);
+    note(cell.last_ack, ack);
   }
 
   transport::RelayHandle up, down;
+  uint32_t sequence = 0xffff'0000;  // of segments, as they came
+  uint32_t acknowledgment = 0x1000'0000;
   sluice_splice splice{.seq = 1, .ack = 2, .tsval = 3, .tsecr = 4, .window_right = 2};
   std::vector<Told> told;
   bool sending = false;
@@ -186,7 +198,7 @@ TEST_F(OffloadRelayTest, CountsComeBackToTheUserAndTheInterfaces) {
   Carry(*last, 20, 1160, 1);
   EXPECT_THAT(told, IsEmpty());
   RunTimersFor(Millis(150));
-  EXPECT_THAT(told, ElementsAre(Told{kToken, 120, 6960, 0}));
+  EXPECT_THAT(told, ElementsAre(Told{kToken, 120, 6960}));
   const InterfaceCounters& lan = counters->of(kLan);
   EXPECT_EQ(lan.received_packets.Read(), 120u);
   EXPECT_EQ(lan.received_bytes.Read(), 6960u + 120 * 14);
@@ -206,7 +218,7 @@ TEST_F(OffloadRelayTest, ItsEndTellsWhatIsLeft) {
   const OffloadChange entry = *last;
   Carry(entry, 3, 174);
   End(up);
-  EXPECT_THAT(told, ElementsAre(Told{kToken, 3, 174, 0}));
+  EXPECT_THAT(told, ElementsAre(Told{kToken, 3, 174}));
   EXPECT_EQ(up.entry, 0u);
   EXPECT_EQ(up.packets, 0u);
   EXPECT_EQ(EntriesInForce(), 0u);
@@ -258,7 +270,7 @@ TEST_F(OffloadRelayTest, AStaleOneIsMadeAnewUnderItsId) {
   EXPECT_NE(last->action().epoch, before.action().epoch);
   Carry(*last, 1, 60);
   RunTimersFor(Millis(150));
-  EXPECT_THAT(told, ElementsAre(Told{kToken, 5, 300, 0}));
+  EXPECT_THAT(told, ElementsAre(Told{kToken, 5, 300}));
   // The route by which the packets are for this machine.
   tables::BumpRoute(memory, *ParseIpv4Prefix("10.0.0.0/16"));
   EXPECT_EQ(EntriesInForce(), 0u);
@@ -285,7 +297,7 @@ TEST_F(OffloadRelayTest, PacketsThatComeByAnotherInterfaceFromNowOn) {
   EXPECT_FALSE(InForce(before));
   EXPECT_EQ(Drain(), 0u);
   RunTimersFor(Millis(150));
-  EXPECT_THAT(told, ElementsAre(Told{kToken, 2, 120, 0}));
+  EXPECT_THAT(told, ElementsAre(Told{kToken, 2, 120}));
   EXPECT_EQ(up.entry, 0u);
   Drain();
   EXPECT_TRUE(entries.empty());
@@ -315,20 +327,51 @@ TEST_F(OffloadRelayTest, OfASpliceTheHeaderIsWrittenFirst) {
   EXPECT_EQ(splices[last->action().id].seq, 9u);
 }
 
-TEST_F(OffloadRelayTest, TheLastAcknowledgmentIsThatOfTheCpuThatHasCarried) {
-  for (sluice_offload_cell& cell : cells) cell.last_ack = 0x7000'0000;  // who had the id before
+TEST_F(OffloadRelayTest, OfTcpTheLatestNumbersOfAllCpusCount) {
+  for (sluice_offload_cell& cell : cells) {  // who had the id before
+    cell.last_ack = 0x7000'0000;
+    cell.last_end = 0x0000'1000;
+  }
   Promote(Spliced());
-  CarrySegment(*last, 0xffff'ff00, 0);
+  const uint32_t end = sequence + 30;
+  const uint32_t ack = acknowledgment;
+  CarrySegment(*last, end - 1000, ack - 1000, 1);  // sent again: nothing new
   RunTimersFor(Millis(150));
-  CarrySegment(*last, 0xffff'ff80, 0);
-  CarrySegment(*last, 100, 1);  // later, modulo 2^32
+  CarrySegment(*last, end + 0x2'0000, ack, 0);  // later, modulo 2^32
+  CarrySegment(*last, end + 100, ack + 50, 1);
   RunTimersFor(Millis(150));
-  CarrySegment(*last, 90, 0);
-  RunTimersFor(Millis(150));
-  CarrySegment(*last, 200, 1);
+  CarrySegment(*last, end + 200, ack + 20, 1);
   End(up);
-  EXPECT_THAT(told, ElementsAre(Told{kToken, 1, 52, 0xffff'ff00}, Told{kToken, 2, 104, 100},
-                                Told{kToken, 1, 52, 90}, Told{kToken, 1, 52, 200}));
+  EXPECT_THAT(told, ElementsAre(Told{kToken, 1, 52, end, ack},
+                                Told{kToken, 2, 104, end + 0x2'0000, ack + 50},
+                                Told{kToken, 1, 52, end + 0x2'0000, ack + 50}));
+}
+
+// More than half of all sequence numbers by one CPU, and then by the other one.
+TEST_F(OffloadRelayTest, ACpuThatHasCarriedNothingForLong) {
+  Promote(Spliced());
+  uint32_t end = sequence + 30;
+  uint32_t ack = acknowledgment;
+  for (int i = 0; i < 12; ++i) {
+    end += 0x2000'0000;
+    ack += 0x1000'0000;
+    CarrySegment(*last, end, ack, 0);
+    RunTimersFor(Millis(100));
+    ASSERT_EQ(told.back(), (Told{kToken, 1, 52, end, ack})) << i;
+  }
+  end += 100;
+  ack += 100;
+  CarrySegment(*last, end, ack, 1);
+  RunTimersFor(Millis(100));
+  EXPECT_EQ(told.back(), (Told{kToken, 1, 52, end, ack}));
+  // The same by the worker, meanwhile.
+  tables::BumpRoute(memory, *ParseIpv4Prefix("203.0.113.0/24"));
+  sequence = end + 0x6000'0000;
+  acknowledgment = ack + 0x6000'0000;
+  Promote(Spliced());
+  CarrySegment(*last, sequence + 0x6000'0000, acknowledgment, 1);
+  RunTimersFor(Millis(100));
+  EXPECT_EQ(told.back(), (Told{kToken, 1, 52, sequence + 0x6000'0000, acknowledgment}));
 }
 
 TEST_F(OffloadRelayTest, WithRulesThereAreNone) {
@@ -342,7 +385,7 @@ TEST_F(OffloadRelayTest, WithRulesThereAreNone) {
   LetPass(Seconds(4));
   EXPECT_EQ(up.entry, 0u) << "a stale one does not stay";
   EXPECT_EQ(counters->offload.ended_stale.Read(), 1u);
-  EXPECT_THAT(told, ElementsAre(Told{kToken, 2, 120, 0}));
+  EXPECT_THAT(told, ElementsAre(Told{kToken, 2, 120}));
   Relay(Up(), 20);
   Drain();
   EXPECT_TRUE(entries.empty());
@@ -458,7 +501,7 @@ TEST_F(OffloadRelayTest, FromTheWireToTheEntry) {
   EXPECT_EQ(__builtin_bswap32(last->entry4.destination), LoadBe32(&sent[0].bytes[30]));
   Carry(*last, 2, 58);
   RunTimersFor(Millis(150));
-  EXPECT_THAT(told, ElementsAre(Told{0, 2, 58, 0}));
+  EXPECT_THAT(told, ElementsAre(Told{0, 2, 58}));
   End(forwarder.handle);
 }
 
