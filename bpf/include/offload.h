@@ -51,10 +51,11 @@ struct sluice_offload_packet {
   __u32 ip_bytes;
   __u32 frame_bytes; /* without the padding */
   __u32 l4_bytes;
-  __u32 ack; /* of a splice: as it came, in host order */
+  __u32 ack; /* of a splice, as they came, in host order */
+  __u32 end; /* of the data */
   __u8 protocol;
   __u8 partial; /* its TCP or UDP checksum */
-  __u8 reserved[6];
+  __u8 reserved[2];
 };
 
 /* Loads that need no alignment. The verifier, and the machines with BPF that have 64 bits, allow
@@ -156,6 +157,7 @@ SLUICE_INLINE int sluice_offload_find_splice(const __u8* l4, const __u8* end, __
     return 0;
   }
   p->ack = __builtin_bswap32(sluice_load32(l4 + 8));
+  p->end = __builtin_bswap32(sluice_load32(l4 + 4)) + p->l4_bytes - (copy->timestamps ? 32 : 20);
   splice = copy;
   SLUICE_OFFLOAD_OPAQUE(splice);
   p->splice = splice;
@@ -442,7 +444,9 @@ SLUICE_INLINE void sluice_offload_count(const struct sluice_offload_packet* p) {
   ++p->cell->packets;
   p->cell->bytes += p->ip_bytes;
   if (p->partial) ++p->cell->completed;
-  if (p->splice) p->cell->last_ack = p->ack;
+  if (!p->splice) return;
+  if ((__s32)(p->ack - p->cell->last_ack) > 0) p->cell->last_ack = p->ack;
+  if ((__s32)(p->end - p->cell->last_end) > 0) p->cell->last_end = p->end;
 }
 
 #endif /* SLUICE_BPF_INCLUDE_OFFLOAD_H_ */

@@ -184,19 +184,34 @@ class OffloadRelayRandomTest : public ::testing::TestWithParam<bool> {
   void Poison(uint32_t id, uint32_t value) {
     for (uint32_t cpu = 0; cpu < rig_->memory().cpus; ++cpu) {
       rig_->memory().cell(cpu, id).last_ack = value;
+      rig_->memory().cell(cpu, id).last_end = value;
     }
   }
-  // The acknowledgment number is noted on one CPU, and only of a splice.
-  void CheckAck(const Relay& relay, const Bytes& frame, uint32_t poison) {
-    uint32_t noted = 0;
-    const uint32_t ack = relay.splice ? LoadBe32(&frame[test::L4Of(frame) + 8]) : poison;
-    for (uint32_t cpu = 0; cpu < rig_->memory().cpus; ++cpu) {
-      const uint32_t last = rig_->memory().cell(cpu, relay.flow.id).last_ack;
-      if (last == poison) continue;
-      ++noted;
-      ASSERT_EQ(last, ack);
+  // The segment's numbers are noted on one CPU, if they are later, and only of a splice.
+  void CheckNumbers(const Relay& relay, const Bytes& frame, uint32_t poison) {
+    uint32_t ack = poison;
+    uint32_t end = poison;
+    if (relay.splice) {
+      const size_t tcp = test::L4Of(frame);
+      const auto header = static_cast<uint32_t>(frame[tcp + 12] >> 4) * 4;
+      const auto bytes = static_cast<uint32_t>(14 + test::IpBytes(frame) - tcp);
+      const auto later = [](uint32_t& latest, uint32_t value) {
+        if (static_cast<int32_t>(value - latest) > 0) latest = value;
+      };
+      later(ack, LoadBe32(&frame[tcp + 8]));
+      later(end, LoadBe32(&frame[tcp + 4]) + bytes - header);
     }
-    ASSERT_EQ(noted, ack == poison ? 0u : 1u);
+    uint32_t acks = 0;
+    uint32_t ends = 0;
+    for (uint32_t cpu = 0; cpu < rig_->memory().cpus; ++cpu) {
+      const sluice_offload_cell& cell = rig_->memory().cell(cpu, relay.flow.id);
+      ASSERT_TRUE(cell.last_ack == poison || cell.last_ack == ack) << cell.last_ack;
+      ASSERT_TRUE(cell.last_end == poison || cell.last_end == end) << cell.last_end;
+      acks += cell.last_ack != poison;
+      ends += cell.last_end != poison;
+    }
+    ASSERT_EQ(acks, ack == poison ? 0u : 1u);
+    ASSERT_EQ(ends, end == poison ? 0u : 1u);
   }
 
   template <class Forwards>
@@ -220,7 +235,7 @@ class OffloadRelayRandomTest : public ::testing::TestWithParam<bool> {
     ASSERT_TRUE(forwards(out)) << test::ToHex(frame);
     ASSERT_EQ(test::ToHex(out), test::ToHex(expected)) << "of " << test::ToHex(frame);
     ASSERT_EQ(rig_->Cell(relay->flow.id), counts);
-    ASSERT_NO_FATAL_FAILURE(CheckAck(*relay, frame, poison));
+    ASSERT_NO_FATAL_FAILURE(CheckNumbers(*relay, frame, poison));
     ++(relay->splice ? spliced_ : plain_);
     completed_ += completed;
   }

@@ -258,27 +258,43 @@ TEST_F(OffloadRelayTest, SourcesThatAreOddForARouteAreForARelay) {
 }
 
 TEST_F(OffloadRelayTest, Counts) {
-  const auto last_acks = [&](uint32_t id) {
-    uint32_t sum = 0;
+  // The CPUs' latest: of those that have not carried any, what it began with.
+  const auto last = [&](uint32_t id) {
+    std::pair<uint32_t, uint32_t> numbers{0, 0};
+    const auto later = [](uint32_t& latest, uint32_t value) {
+      if (static_cast<int32_t>(value - latest) > 0) latest = value;
+    };
     for (uint32_t cpu = 0; cpu < rig_->memory().cpus; ++cpu) {
-      sum += std::exchange(rig_->memory().cell(cpu, id).last_ack, 0);
+      const sluice_offload_cell& cell = rig_->memory().cell(cpu, id);
+      later(numbers.first, cell.last_ack);
+      later(numbers.second, cell.last_end);
     }
-    return sum;
+    return numbers;
   };
+  const auto begin = [&](uint32_t id, uint32_t ack, uint32_t end) {
+    for (uint32_t cpu = 0; cpu < rig_->memory().cpus; ++cpu) {
+      rig_->memory().cell(cpu, id).last_ack = ack;
+      rig_->memory().cell(cpu, id).last_end = end;
+    }
+  };
+  using Numbers = std::pair<uint32_t, uint32_t>;
   Segment s = Plain4();
   s.payload = 100;
+  begin(1, s.ack - 1, s.seq);
   EXPECT_TRUE(rig_->Forwards(In4(s).Build()));
-  EXPECT_EQ(last_acks(1), 2000u);
-  s.ack = 0xfffffff0;
+  EXPECT_EQ(last(1), (Numbers{s.ack, s.seq + 100}));
+  // Sent again, or overtaken: neither goes back.
+  s.seq -= 500;
+  s.ack -= 500;
   EXPECT_TRUE(rig_->Forwards(In4(s).PartialChecksum().PadTo(200).Build()));
-  EXPECT_EQ(last_acks(1), 0xfffffff0u);
+  EXPECT_EQ(last(1), (Numbers{s.ack + 500, s.seq + 600}));
   EXPECT_EQ(rig_->Cell(1), (OffloadRig::Counted{2, 2 * 152, 1}));
   EXPECT_TRUE(rig_->Forwards(In6({.ack = 77, .payload = 1}).Build()));
-  EXPECT_EQ(last_acks(2), 77u);
+  EXPECT_EQ(last(2).first, 77u);
   EXPECT_EQ(rig_->Cell(2), (OffloadRig::Counted{1, 61, 0}));
   // Without a splice there is no such number.
   EXPECT_TRUE(rig_->Forwards(Udp(test::FromHost(), udp4_.flow.in).Payload(30).Build()));
-  EXPECT_EQ(last_acks(3), 0u);
+  EXPECT_EQ(last(3), (Numbers{0, 0}));
   EXPECT_EQ(rig_->Cell(3), (OffloadRig::Counted{1, 58, 0}));
 }
 
