@@ -439,14 +439,23 @@ SLUICE_INLINE int sluice_offload_rewrite6(__u8* data, const __u8* end, __u32 sum
   return 1;
 }
 
+/* What the segment's numbers say of how far a splice has come. Nobody has looked at windows: where one
+ * of both is far from what was there, it is a stranger's, or damaged. */
+SLUICE_INLINE void sluice_offload_note(const struct sluice_offload_packet* p) {
+  const __u32 end = p->end - p->cell->last_end;
+  const __u32 ack = p->ack - p->cell->last_ack;
+  if (end + SLUICE_SPLICE_NEAR > 2 * SLUICE_SPLICE_NEAR) return;
+  if (ack + SLUICE_SPLICE_NEAR > 2 * SLUICE_SPLICE_NEAR) return;
+  if ((__s32)end > 0) p->cell->last_end = p->end;
+  if ((__s32)ack > 0) p->cell->last_ack = p->ack;
+}
+
 /* Counts the packet, which is on its way. */
 SLUICE_INLINE void sluice_offload_count(const struct sluice_offload_packet* p) {
   ++p->cell->packets;
   p->cell->bytes += p->ip_bytes;
   if (p->partial) ++p->cell->completed;
-  if (!p->splice) return;
-  if ((__s32)(p->ack - p->cell->last_ack) > 0) p->cell->last_ack = p->ack;
-  if ((__s32)(p->end - p->cell->last_end) > 0) p->cell->last_end = p->end;
+  if (p->splice) sluice_offload_note(p);
 }
 
 #endif /* SLUICE_BPF_INCLUDE_OFFLOAD_H_ */

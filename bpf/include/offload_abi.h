@@ -83,6 +83,8 @@ enum {
 };
 #define SLUICE_OFFLOAD_RELAY_TTL 64u
 
+#define SLUICE_SPLICE_NEAR (16u << 20) /* bytes; no window of ours or Linux' is larger by default */
+
 /* Two TCP connections of ours that are relayed into each other: what changes in the segments of one
  * direction. Numbers are in host order, and are added modulo 2^32. Written before the entry is ordered,
  * and not again while its id is in use.
@@ -142,8 +144,9 @@ struct sluice_offload_cell {
   __u64 bytes;      /* IP length */
   __u32 epoch;      /* 0: no entry lives with this id */
   __u32 completed;  /* of `packets`: partial checksums completed (modulo 2^32) */
-  /* Of a splice, in host order, the latest of each (modulo 2^32; user space writes what it starts
-   * from before an entry lives): acknowledgment numbers, and ends of the data, as they came. */
+  /* Of a splice, in host order, the latest of each (modulo 2^32): acknowledgment numbers, and ends of
+   * the data, as they came. User space writes what they begin with before an entry lives, and what
+   * others have come to where a CPU is far behind. */
   __u32 last_ack;
   __u32 last_end;
 };

@@ -91,15 +91,14 @@ void TransportHost::Output(packet::Packet& p, Nanos now) {
   packet::FreePacket(pool_, p);
 }
 
-void TransportHost::OutputRelayed(packet::Packet& p, const transport::Relayed& relayed,
-                                  Nanos now) {
+void TransportHost::OutputRelayed(packet::Packet& p, const transport::Relayed& relayed, Nanos now) {
   if (on_relayed) on_relayed(relayed);
   transport::RelayHandle& handle = *relayed.handle;
-  if (options_.carry_after != 0 && handle.entry == 0 && ++handle.packets >= options_.carry_after) {
+  const bool may_carry = options_.carry_after != 0 && relayed.splice != nullptr;
+  if (may_carry && handle.entry == 0 && ++handle.packets >= options_.carry_after) {
     // Numbers begin where this segment ends, as it has arrived.
     const wire::TcpView tcp(p.l4());
-    const uint32_t payload =
-        p.length - p.l4_offset - static_cast<uint32_t>(tcp.header_length());
+    const uint32_t payload = p.length - p.l4_offset - static_cast<uint32_t>(tcp.header_length());
     carriers_.push_back({.relayed = relayed,
                          .carried = {.end = tcp.sequence() - relayed.splice->seq + payload,
                                      .ack = tcp.acknowledgment() - relayed.splice->ack}});
@@ -140,18 +139,26 @@ bool TransportHost::Carry(packet::Packet& p, Nanos now) {
     if (c.relayed.arrives != tuple) continue;
     constexpr std::array<uint8_t, 4> kTimestampsOnly = {1, 1, 8, 10};
     const auto options = tcp->options();
-    const bool plain = c.relayed.splice->timestamps != 0
-                           ? options.size() == 12 && std::equal(kTimestampsOnly.begin(),
-                                                                kTimestampsOnly.end(), options.begin())
-                           : options.empty();
+    const bool plain =
+        c.relayed.splice->timestamps != 0
+            ? options.size() == 12 &&
+                  std::equal(kTimestampsOnly.begin(), kTimestampsOnly.end(), options.begin())
+            : options.empty();
     if (!plain) return false;
-    const auto payload =
-        static_cast<uint32_t>(p.length - p.l4_offset - tcp->header_length());
-    const auto later = [](uint32_t& latest, uint32_t value) {
-      if (static_cast<int32_t>(value - latest) > 0) latest = value;
+    const auto payload = static_cast<uint32_t>(p.length - p.l4_offset - tcp->header_length());
+    // What is far from the last one is a stranger's, or damaged.
+    const uint32_t end = tcp->sequence() + payload;
+    const uint32_t ack = tcp->acknowledgment();
+    const auto ahead = [](uint32_t value, uint32_t latest) {
+      return static_cast<int32_t>(value - latest);
     };
-    later(c.carried.end, tcp->sequence() + payload);
-    later(c.carried.ack, tcp->acknowledgment());
+    constexpr int32_t kNear = 16 << 20;
+    const int32_t end_ahead = ahead(end, c.carried.end);
+    const int32_t ack_ahead = ahead(ack, c.carried.ack);
+    if (std::abs(end_ahead) < kNear && std::abs(ack_ahead) < kNear) {
+      if (end_ahead > 0) c.carried.end = end;
+      if (ack_ahead > 0) c.carried.ack = ack;
+    }
     ++c.carried.packets;
     c.carried.bytes += p.l3_length();
     ++carried_;
@@ -172,8 +179,8 @@ bool TransportHost::FindPath(const IpAddress& remote, Path& path) {
 
 bool TransportHost::FramesBalance() const {
   const transport::TcpUsage usage = stack_->tcp().usage();
-  return pool_.size() + usage.receive_frames + usage.send_frames +
-             stack_->udp().frames_waiting() == options_.frames;
+  return pool_.size() + usage.receive_frames + usage.send_frames + stack_->udp().frames_waiting() ==
+         options_.frames;
 }
 
 }  // namespace sluice::test

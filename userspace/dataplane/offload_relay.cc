@@ -41,8 +41,9 @@ bool SameKey(const OffloadChange& a, const OffloadChange& b) {
 uint32_t Later(uint32_t a, uint32_t b) { return static_cast<int32_t>(b - a) > 0 ? b : a; }
 
 void BringAfter(uint32_t& number, uint32_t latest) {
-  constexpr uint32_t kLong = 1u << 30;
-  if (latest - __atomic_load_n(&number, __ATOMIC_RELAXED) > kLong) {
+  constexpr int32_t kFar = SLUICE_SPLICE_NEAR / 4;
+  const uint32_t now = __atomic_load_n(&number, __ATOMIC_RELAXED);
+  if (static_cast<int32_t>(latest - now) > kFar) {
     __atomic_store_n(&number, latest, __ATOMIC_RELAXED);
   }
 }
@@ -148,8 +149,8 @@ void Offload::BeginNumbers(Entry& e, const TcpNumbers& begin) {
   }
 }
 
-// Those of all CPUs that are furthest on. A CPU that has carried nothing for long is brought after, before
-// what it has looks later than what it gets: half of all numbers further on.
+// Those of all CPUs that are furthest on. A CPU that is far behind is brought after: XDP there would not
+// believe what it gets next.
 void Offload::SeeNumbers(Entry& e) {
   if ((e.order.action().flags & SLUICE_OFFLOAD_SPLICE) == 0) return;
   for (uint32_t cpu = 0; cpu < memory_.cpus; ++cpu) {

@@ -37,8 +37,8 @@ class TcpHandler {
   virtual void OnWritable(TcpSocket, Nanos) {}   // there is room again
   // The connection is gone; its data can still be read, and the socket is to be closed.
   virtual void OnError(TcpSocket, SocketError, Nanos) {}
-  // Spliced connections (Tcp::Join): so many bytes have passed that came on this one, to be counted, and
-  // no call of the stack's is allowed in it; and both ends have finished: close both sockets.
+  // Spliced connections (Tcp::Join): data has passed that came on this one, of which so many bytes had not
+  // come before, and no call of the stack's is allowed in it; and both ends have finished: close both sockets.
   virtual void OnRelayed(TcpSocket, uint32_t, Nanos) {}
   virtual void OnSpliceEnded(TcpSocket, Nanos) {}
   virtual void OnAcceptable(TcpListenerId, Nanos) {}  // Accept would succeed

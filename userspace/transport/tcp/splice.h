@@ -37,6 +37,7 @@ struct Splice {
   };
   std::array<Side, 2> sides;
   bool second_fin_of_1 = false;  // side 1 has finished after side 0 had
+  bool fins_crossed = false;     // ... or before it knew
 };
 
 // The segment as it leaves: in place, with the least IP header, and all checksums updated, not computed

@@ -357,6 +357,9 @@ class Tcp final : private RelayUser {
   packet::Verdict PassOn(Tcb& t, packet::Packet& p, Nanos now);
   void Forward(packet::Packet& p, const Relayed& relayed, bool may_carry, Nanos now);
   static uint32_t Note(Splice::Side& side, TcpSeq end, TcpSeq ack);
+  static void NoteTimestamp(Splice::Side& side, const wire::TcpView& tcp);
+  static void NoteFin(Splice& splice, size_t from, TcpSeq end);
+  static void NoteFinAck(Splice& splice, size_t from, TcpSeq ack);
   static TcpSeq PeersNext(const Splice& splice, size_t side);
   void TellRelayed(const Tcb& t, uint32_t bytes, Nanos now);
   void OnCarried(uint64_t token, const Carried& carried, Nanos now) override;

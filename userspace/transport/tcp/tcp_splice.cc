@@ -1,12 +1,14 @@
-// Two connections that become one (splice.h): when that may begin, what is passed on, and how it ends.
+// Two connections that become one (splice.h): when that may begin, what is passed on, and how it
+// ends.
 //
-// It begins with a segment that brings data and finds both connections at rest: established, with nothing
-// received that has not been read, nothing written that has not been acknowledged (by this segment at the
-// latest), and options, segment sizes and the other end's window such that the peers can go on with each
-// other. From then on the state of both, as their control blocks have it, is frozen.
+// It begins with a segment that brings data and finds both connections at rest: established, with
+// nothing received that has not been read, nothing written that has not been acknowledged (by this
+// segment at the latest), and options, segment sizes and the other end's window such that the peers
+// can go on with each other. From then on the state of both, as their control blocks have it, is
+// frozen.
 //
-// It ends when both FINs have been acknowledged, with a reset that the other peer must believe, or when
-// the program aborts.
+// It ends when both FINs have been acknowledged, with a reset that the other peer must believe, or
+// when the program aborts.
 #include <algorithm>
 
 #include "base/byte_order.h"
@@ -21,9 +23,9 @@ using packet::Verdict;
 
 namespace {
 
-// A quoted segment must be about so many bytes before or behind the last that came by, to be believed to be
-// a peer's; no window of ours or Linux' is larger by default.
-constexpr uint32_t kPlausible = 16u << 20;
+// A segment must be about so many bytes before or behind the last that came by, to be believed to
+// be a peer's; no window of ours or Linux' is larger by default.
+constexpr uint32_t kPlausible = SLUICE_SPLICE_NEAR;
 
 bool IsNear(wire::TcpSeq a, wire::TcpSeq b) {
   return a.AtOrAfter(b - kPlausible) && a.AtOrBefore(b + kPlausible);
@@ -31,8 +33,8 @@ bool IsNear(wire::TcpSeq a, wire::TcpSeq b) {
 
 // What segments to this peer may carry, TCP options included.
 uint32_t LargestPayload(const Tcb& t) {
-  const auto headers = static_cast<uint32_t>(IpHeaderSize(t.tuple.is_v4()) +
-                                             wire::TcpView::kMinSize);
+  const auto headers =
+      static_cast<uint32_t>(IpHeaderSize(t.tuple.is_v4()) + wire::TcpView::kMinSize);
   return std::min<uint32_t>(t.peer_mss, t.path_mtu - headers);
 }
 
@@ -87,14 +89,17 @@ void Tcp::BeginSplice(Tcb& t, const Segment& s, Nanos now) {
     ClearTimers(*c);
     c->sending.Enter(Sending::kIdle, now);
   }
-  // Clocks go on from where they are, and never back: what u's peer has said last counts as said now.
+  // Clocks go on from where they are, and never back: what u's peer has said last counts as said
+  // now.
   const uint32_t to_u = TsNow(u, now) - s.options.ts_value;
   const uint32_t to_t = TsNow(t, now) - u.ts_recent;
   const auto set = [](Splice::Side& side, const Tcb& from, const Tcb& to) {
     side.map.window_left = from.snd_wnd_shift > to.rcv_wnd_shift
-                               ? static_cast<uint8_t>(from.snd_wnd_shift - to.rcv_wnd_shift) : 0;
+                               ? static_cast<uint8_t>(from.snd_wnd_shift - to.rcv_wnd_shift)
+                               : 0;
     side.map.window_right = to.rcv_wnd_shift > from.snd_wnd_shift
-                                ? static_cast<uint8_t>(to.rcv_wnd_shift - from.snd_wnd_shift) : 0;
+                                ? static_cast<uint8_t>(to.rcv_wnd_shift - from.snd_wnd_shift)
+                                : 0;
     side.map.timestamps = from.ts_enabled ? 1 : 0;
     side.map.seq = to.snd_nxt - from.rcv_nxt;
     side.map.ack = to.rcv_nxt - from.snd_nxt;
@@ -155,34 +160,62 @@ Verdict Tcp::PassOn(Tcb& t, packet::Packet& p, Nanos now) {
     if (!in_burst_) Dispatch(now);
     return Verdict::Local();
   }
-  const uint32_t news = Note(side, seq + payload, TcpSeq(view->acknowledgment()));
-  if (side.map.timestamps != 0) {
-    const auto options = wire::ParseTcpOptions(view->options(), false);
-    if (options.has_timestamps) side.ts_value = options.ts_value;
+  const TcpSeq ack(view->acknowledgment());
+  const bool plausible = (flags & (wire::kTcpSyn | wire::kTcpAck)) == wire::kTcpAck &&
+                         IsNear(seq + payload, side.end) && IsNear(ack, side.ack);
+  uint32_t news = 0;
+  if (plausible) [[likely]] {
+    NoteTimestamp(side, *view);
+    news = Note(side, seq + payload, ack);
+    if ((flags & wire::kTcpFin) != 0) NoteFin(splice, from, seq + payload + 1);
   }
-  if ((flags & wire::kTcpFin) != 0 && !side.fin) {
-    side.fin = true;
-    side.fin_end = seq + payload + 1;
-    splice.second_fin_of_1 = from == 1 && splice.sides[0].fin;
+  const bool closing = side.fin || splice.sides[1 - from].fin;
+  Forward(p, relayed, plausible && !closing, now);
+  if (payload > 0 || news > 0) TellRelayed(t, news, now);
+  if (closing) [[unlikely]] {
+    if (plausible) NoteFinAck(splice, from, ack);
+    if (splice.sides[0].fin_acked && splice.sides[1].fin_acked) CloseSplice(splice, now);
   }
-  Splice::Side& other = splice.sides[1 - from];
-  if (other.fin && side.ack.AtOrAfter(other.fin_end + other.map.seq)) other.fin_acked = true;
-  const bool closing = side.fin || other.fin;
-  Forward(p, relayed, !closing, now);
-  TellRelayed(t, news, now);
-  if (side.fin_acked && other.fin_acked) CloseSplice(splice, now);
   if (!in_burst_) Dispatch(now);
   return Verdict::Local();
 }
 
-// What is new of it, in bytes. Nobody has looked at windows: what is far off is a stranger's.
+// What is new of it, in bytes.
 uint32_t Tcp::Note(Splice::Side& side, TcpSeq end, TcpSeq ack) {
-  if (ack.After(side.ack) && IsNear(ack, side.ack)) side.ack = ack;
+  if (ack.After(side.ack)) side.ack = ack;
   if (side.fin) end = Earlier(end, side.fin_end - 1);
-  if (!end.After(side.end) || !IsNear(end, side.end)) return 0;
+  if (!end.After(side.end)) return 0;
   const uint32_t news = end - side.end;
   side.end = end;
   return news;
+}
+
+void Tcp::NoteTimestamp(Splice::Side& side, const wire::TcpView& tcp) {
+  if (side.map.timestamps == 0) return;
+  const auto options = wire::ParseTcpOptions(tcp.options(), false);
+  if (!options.has_timestamps) return;
+  if (static_cast<int32_t>(options.ts_value - side.ts_value) > 0) side.ts_value = options.ts_value;
+}
+
+// It is the peer's if the other one acknowledges it; until then a later one may be (RFC 5961 wants
+// as much of a reset: a stranger would have to name that number exactly).
+void Tcp::NoteFin(Splice& splice, size_t from, TcpSeq end) {
+  Splice::Side& side = splice.sides[from];
+  if (side.fin_acked) return;
+  if (!side.fin) {
+    const Splice::Side& other = splice.sides[1 - from];
+    splice.second_fin_of_1 = from == 1 && other.fin;
+    splice.fins_crossed = other.fin && side.ack != other.fin_end + other.map.seq;
+  }
+  side.fin = true;
+  side.fin_end = end;
+}
+
+void Tcp::NoteFinAck(Splice& splice, size_t from, TcpSeq ack) {
+  Splice::Side& other = splice.sides[1 - from];
+  if (!other.fin || ack != other.fin_end + other.map.seq) return;
+  other.fin_acked = true;
+  splice.sides[from].ack = ack;
 }
 
 // What the peer of this side expects next, in the numbers of the other one.
@@ -207,17 +240,21 @@ void Tcp::Forward(packet::Packet& p, const Relayed& relayed, bool may_carry, Nan
 }
 
 void Tcp::TellRelayed(const Tcb& t, uint32_t bytes, Nanos now) {
-  if (bytes > 0 && t.handler != nullptr) t.handler->OnRelayed(IdOf(t), bytes, now);
+  if (t.handler != nullptr) t.handler->OnRelayed(IdOf(t), bytes, now);
 }
 
 void Tcp::OnCarried(uint64_t token, const Carried& carried, Nanos now) {
   const Tcb& t = tcbs_[static_cast<uint32_t>(token)];
   Splice& splice = splices_[t.splice];
   Splice::Side& side = splice.sides[splice.sides[0].connection == token ? 0 : 1];
+  // The layer below has judged each segment by the one before it; all together may have come far.
+  const uint32_t news = Note(side, TcpSeq(carried.end), TcpSeq(carried.ack));
+  const uint64_t headers =
+      IpHeaderSize(t.tuple.is_v4()) + wire::TcpView::kMinSize + (side.map.timestamps != 0 ? 12 : 0);
   counters_.segments_received.Add(carried.packets);
   counters_.segments_sent.Add(carried.packets);
   counters_.segments_spliced.Add(carried.packets);
-  TellRelayed(t, Note(side, TcpSeq(carried.end), TcpSeq(carried.ack)), now);
+  if (news > 0 || carried.bytes > carried.packets * headers) TellRelayed(t, news, now);
 }
 
 // Nothing is left of it but two connections without a peer.
@@ -230,7 +267,7 @@ void Tcp::DissolveSplice(Splice& splice, Nanos now) {
     t.rcv_nxt = side.fin ? side.fin_end : side.end;
     t.snd_una = t.snd_nxt = side.ack;
     t.ts_recent = side.ts_value;
-    t.ts_recent_time = now;
+    t.ts_recent_time = t.last_received = now;
   }
   for (size_t i = 0; i < 2; ++i) {
     // Our clock goes on behind what the other peer's has said.
@@ -242,17 +279,22 @@ void Tcp::DissolveSplice(Splice& splice, Nanos now) {
 }
 
 // Both have finished, and know that of each other. Who was the second waits for an acknowledgment
-// that may be lost: TIME-WAIT is there for that.
+// that may be lost: TIME-WAIT is there for that. Where the FINs have crossed, either may wait.
 void Tcp::CloseSplice(Splice& splice, Nanos now) {
   Tcb& second = tcbs_[splice.sides[splice.second_fin_of_1 ? 1 : 0].connection];
   Tcb& first = tcbs_[splice.sides[splice.second_fin_of_1 ? 0 : 1].connection];
+  const bool crossed = splice.fins_crossed;
   DissolveSplice(splice, now);
   for (Tcb* const t : {&first, &second}) {
     t->fin_known = t->fin_received = t->fin_queued = t->fin_sent = true;
     Raise(*t, kEventSpliceEnded);
   }
   EnterTimeWait(second, now);
-  Finish(first);
+  if (crossed) {
+    EnterTimeWait(first, now);
+  } else {
+    Finish(first);
+  }
 }
 
 // The peer of `t` has reset the connection, and the other one knows.
@@ -266,7 +308,8 @@ void Tcp::BreakSplice(Tcb& t, Nanos now) {
 // Rules have reset t's peer; the other one is the program's to reset.
 void Tcp::SeverSplice(Tcb& t, TcpSeq sequence, Nanos now) {
   Splice& splice = splices_[t.splice];
-  const Splice::Side& side = splice.sides[splice.sides[0].connection == tcbs_.IndexOf(t) ? 0 : 1];
+  Splice::Side& side = splice.sides[splice.sides[0].connection == tcbs_.IndexOf(t) ? 0 : 1];
+  ip_.EndRelayed(side.handle, now);  // which tells where its numbers are
   if (!IsNear(sequence, side.end)) return;
   DissolveSplice(splice, now);
   Fail(t, SocketError::kReset);
@@ -282,8 +325,9 @@ void Tcp::AbortSplice(Tcb& t, Nanos now) {
   }
 }
 
-// A segment that we have passed on to t's peer is too large for its way; so whose it was is told as a
-// router would tell it (RFC 1191, RFC 8201), by what the quotation has: eight bytes behind the IP header.
+// A segment that we have passed on to t's peer is too large for its way; so whose it was is told as
+// a router would tell it (RFC 1191, RFC 8201), by what the quotation has: eight bytes behind the IP
+// header.
 void Tcp::PassOnTooBig(const Tcb& t, TcpSeq sequence, uint32_t mtu, Nanos now) {
   const Tcb& u = tcbs_[t.partner];
   const Splice& splice = splices_[t.splice];

@@ -1,0 +1,274 @@
+// Spliced relays against strangers who know addresses and ports but no numbers (RFC 5961), and in
+// corners: much carried at once, a close from both ends at once, a port that is wanted again.
+#include <gtest/gtest.h>
+
+#include <array>
+#include <memory>
+#include <string>
+
+#include "support/packet_builder.h"
+#include "support/proxy_worlds.h"
+#include "support/service_rig.h"
+#include "wire/tcp.h"
+
+namespace sluice::test {
+namespace {
+
+using services::ServiceFailure;
+using tables::ServiceConfig;
+using transport::SocketError;
+
+constexpr uint32_t kMiB = 1 << 20;
+
+ServiceConfig IdleAfter(Nanos time) {
+  ServiceConfig config = TcpProxyTo({8080});
+  config.idle_timeout = time;
+  return config;
+}
+
+// A client that has had an answer, so that its relay is spliced.
+struct HostileWorld {
+  explicit HostileWorld(const ServiceRig::Options& options = {},
+                        ServiceConfig config = TcpProxyTo({8080}))
+      : rig(options), server(rig, ServiceRig::Backend(8080), "s") {
+    rig.Apply({std::move(config)});
+    client = std::make_unique<TextClient>(rig, ServiceRig::Proxy(80), "x");
+    EXPECT_TRUE(rig.RunUntil([&] { return client->got == "s:x"; }, Seconds(30)));
+  }
+  transport::Tcp& proxy() { return rig.link().host(1).tcp(); }
+  uint32_t spliced() { return proxy().usage().splices; }
+  bool Says(const std::string& text) {
+    client->Say(text);
+    const std::string all = client->got + text;
+    return rig.RunUntil([&] { return client->got == all; }, Seconds(30));
+  }
+  // The peers' own ends: of the client, of the backend.
+  const transport::Tcb& EndOf(bool backend) {
+    const transport::Tcb* found = nullptr;
+    rig.tcp().ForEachConnection([&](const transport::Tcb& t) {
+      if ((backend ? t.tuple.local.port == 8080 : t.tuple.remote.port == 80)) found = &t;
+    });
+    EXPECT_NE(found, nullptr);
+    return *found;
+  }
+  // In the name of that peer, with numbers so far from its own.
+  void Forge(bool backend, uint8_t flags, uint32_t seq_off, uint32_t ack_off, size_t payload) {
+    const transport::Tcb& t = EndOf(backend);
+    rig.link().Inject(1, PacketBuilder()
+                             .Ipv4(t.tuple.local.address.v4(), t.tuple.remote.address.v4())
+                             .Tcp(t.tuple.local.port, t.tuple.remote.port, flags)
+                             .Sequence((t.snd_nxt + seq_off).value(), (t.rcv_nxt + ack_off).value())
+                             .Payload(Bytes(payload, 'z'))
+                             .Build());
+    rig.Run(Millis(100));
+  }
+
+  ServiceRig rig;
+  NamedServer server;
+  std::unique_ptr<TextClient> client;
+};
+
+// Answers the first byte, and takes what comes after it; finishes when its client does.
+struct Sink : transport::TcpHandler {
+  explicit Sink(ServiceRig& r) : rig(r) {
+    EXPECT_EQ(rig.tcp().Listen(EndpointOf(ServiceRig::Backend(8080)), {}, 16, this, listener),
+              SocketError::kNone);
+  }
+  ~Sink() override { rig.tcp().CloseListener(listener, rig.now()); }
+  void OnAcceptable(transport::TcpListenerId id, Nanos now) override {
+    transport::TcpSocket s;
+    while (rig.tcp().Accept(id, this, s) == SocketError::kNone) OnReadable(s, now);
+  }
+  void OnReadable(transport::TcpSocket s, Nanos now) override {
+    static std::array<uint8_t, 65536> data;
+    transport::IoResult result;
+    while ((result = rig.tcp().Receive(s, data, now)).ok()) {
+      if (received == 0) rig.tcp().Send(s, BytesOf("s"), now);
+      received += result.bytes;
+    }
+    if (result.error == SocketError::kEndOfData) rig.tcp().Close(s, now);
+  }
+  void OnError(transport::TcpSocket s, SocketError, Nanos now) override { rig.tcp().Close(s, now); }
+
+  ServiceRig& rig;
+  transport::TcpListenerId listener;
+  uint64_t received = 0;
+};
+
+struct SinkWorld {
+  explicit SinkWorld(const ServiceRig::Options& options) : rig(options), sink(rig) {
+    rig.Apply({TcpProxyTo({8080})});
+    client = std::make_unique<TextClient>(rig, ServiceRig::Proxy(80), "x");
+    EXPECT_TRUE(rig.RunUntil([&] { return client->got == "s"; }, Seconds(30)));
+  }
+  transport::Tcp& proxy() { return rig.link().host(1).tcp(); }
+
+  ServiceRig rig;
+  Sink sink;
+  std::unique_ptr<TextClient> client;
+};
+
+ServiceRig::Options Carrying(uint32_t after) {
+  ServiceRig::Options options;
+  options.link.hosts[1].carry_after = after;
+  return options;
+}
+
+// A FIN counts when its receiver has acknowledged it, not because somebody has sent one.
+TEST(Rfc5961, SpliceSurvivesBlindFins) {
+  // One of both numbers may be right.
+  constexpr uint32_t kFar = 1000 * kMiB;
+  const std::array<std::array<uint32_t, 2>, 6> forged = {{{kFar, 0},
+                                                          {1u << 31, 0},
+                                                          {0u - kFar, 0},
+                                                          {0, kFar},
+                                                          {1000, 0u - kFar},
+                                                          {0u - 10, 1u << 31}}};
+  for (const auto& [off, ack_off] : forged) {
+    HostileWorld world;
+    for (const bool backend : {false, true}) {
+      world.Forge(backend, wire::kTcpFin | wire::kTcpAck, off, ack_off, 0);
+    }
+    EXPECT_EQ(world.spliced(), 1u) << off;
+    EXPECT_TRUE(world.Says("y")) << off;
+    EXPECT_EQ(world.client->error, SocketError::kNone);
+    // Nor does it keep the relay from ending.
+    world.client->Finish();
+    EXPECT_TRUE(world.rig.RunUntil([&] { return world.client->closed; }, Seconds(10))) << off;
+    EXPECT_TRUE(world.rig.RunUntil([&] { return world.spliced() == 0; }, Seconds(1))) << off;
+    EXPECT_EQ(world.rig.failed("web", ServiceFailure::kIdleTimeout), 0u);
+  }
+}
+
+// One with which the client's half has ended, and what the server sends then ends it all.
+TEST(Rfc5961, BlindFinDoesNotEndAHalf) {
+  HostileWorld world;
+  world.Forge(false, wire::kTcpFin | wire::kTcpAck, 0u - 100u * kMiB, 0, 0);
+  ASSERT_EQ(world.server.open.size(), 1u);
+  ASSERT_EQ(world.rig.tcp().Shutdown(world.server.open[0], world.rig.now()), SocketError::kNone);
+  ASSERT_TRUE(world.rig.RunUntil([&] { return world.client->ended; }, Seconds(5)));
+  world.rig.Run(Seconds(1));
+  EXPECT_EQ(world.spliced(), 1u);
+}
+
+// What a stranger sends does not count as the client's data, and the client's counts after it.
+TEST(Rfc5961, BlindDataDoesNotCount) {
+  for (const uint32_t off : {8 * kMiB, 1000 * kMiB}) {
+    HostileWorld world({}, IdleAfter(Seconds(10)));
+    world.Forge(false, wire::kTcpAck, off, 500 * kMiB, 10);
+    EXPECT_EQ(world.rig.stats("web").bytes_in.Read(), 1u) << off;
+    EXPECT_TRUE(world.Says("y"));
+    EXPECT_EQ(world.rig.stats("web").bytes_in.Read(), 2u) << off;
+  }
+}
+
+// Even one that has guessed well cannot make a relay look idle while data passes.
+TEST(Rfc5961, LuckyDataDoesNotMakeItIdle) {
+  for (const uint32_t carry : {0u, 3u}) {
+    HostileWorld world(Carrying(carry), IdleAfter(Seconds(10)));
+    world.Forge(false, wire::kTcpAck, 8 * kMiB, 0, 10);
+    world.Forge(true, wire::kTcpAck, 8 * kMiB, 0, 10);
+    for (int i = 0; i < 8; ++i) {
+      ASSERT_TRUE(world.Says("y")) << carry << i;
+      world.rig.Run(Seconds(4));
+    }
+    EXPECT_EQ(world.rig.failed("web", ServiceFailure::kIdleTimeout), 0u) << carry;
+    // ACKs and probes alone are no use of it.
+    world.rig.Run(Seconds(15));
+    EXPECT_EQ(world.rig.failed("web", ServiceFailure::kIdleTimeout), 1u) << carry;
+  }
+}
+
+// A segment without an acknowledgment has nothing in that field.
+TEST(TcpSplice, NumbersOfSynsDoNotCount) {
+  HostileWorld world;
+  // As far as the relay knows, the client has acknowledged all that the server will say.
+  world.Forge(false, wire::kTcpSyn, 0, kMiB, 0);
+  EXPECT_EQ(world.spliced(), 1u);
+  ASSERT_TRUE(world.Says("y"));
+  // Who aborts does so with numbers that the peers believe.
+  world.rig.Apply({});
+  ASSERT_TRUE(world.rig.RunUntil([&] { return world.client->closed; }, Seconds(40)));
+  EXPECT_EQ(world.client->error, SocketError::kReset);
+}
+
+// More than a window is carried between two times that the stack is told of it.
+TEST(TcpSplice, MuchIsCarriedAtOnce) {
+  ServiceRig::Options options = Carrying(3);
+  options.link.forward.delay = options.link.backward.delay = Micros(20);
+  for (const bool severed : {false, true}) {
+    SinkWorld world(options);
+    world.client->Say(std::string(60'000'000, 'y'));
+    if (!severed) {
+      world.client->Finish();
+      ASSERT_TRUE(world.rig.RunUntil([&] { return world.client->closed; }, Seconds(60)));
+      EXPECT_EQ(world.client->error, SocketError::kNone);
+      world.rig.Run(Seconds(1));
+      EXPECT_EQ(world.sink.received, 60'000'001u);
+      EXPECT_EQ(world.rig.stats("web").bytes_in.Read(), 60'000'001u);
+      EXPECT_GT(world.rig.link().host(1).carried(), 40'000u);
+      EXPECT_EQ(world.proxy().usage().splices, 0u);
+      EXPECT_EQ(world.rig.Leftovers(), "");
+      continue;
+    }
+    // Rules that reset the client name its latest number.
+    world.rig.RunUntil([&] { return world.sink.received > 50'000'000; }, Seconds(60));
+    const transport::Tcb* const client = world.rig.tcp().Find(world.client->socket);
+    ASSERT_NE(client, nullptr);
+    ASSERT_EQ(world.proxy().usage().splices, 1u);
+    world.proxy().OnSevered({client->tuple.remote, client->tuple.local}, client->snd_una,
+                            world.rig.now());
+    EXPECT_EQ(world.proxy().usage().splices, 0u);
+    EXPECT_EQ(world.rig.failed("web", ServiceFailure::kClientReset), 1u);
+    world.rig.Run(Seconds(1));
+  }
+}
+
+// Both FINs cross, and one's acknowledgment is lost: who sends its FIN again is told so, and not
+// reset.
+TEST(TcpSplice, ClosedFromBothEndsAtOnce) {
+  for (const bool to_backend : {false, true}) {
+    HostileWorld world;
+    ASSERT_EQ(world.server.open.size(), 1u);
+    world.rig.Run(Seconds(1));  // delayed ACKs
+    const uint16_t client_port = world.EndOf(false).tuple.local.port;
+    bool lost = false;
+    world.rig.link().filter = [=](int from, const ServiceRig::Bytes& packet) mutable {
+      const uint8_t* const tcp = packet.data() + 20;
+      const uint16_t to = to_backend ? 8080 : client_port;
+      if (from != 1 || LoadBe16(tcp + 2) != to || tcp[13] != wire::kTcpAck || lost) return true;
+      lost = true;
+      return false;
+    };
+    world.rig.tcp().Shutdown(world.server.open[0], world.rig.now());
+    world.rig.tcp().Shutdown(world.client->socket, world.rig.now());
+    world.rig.Run(Seconds(20));
+    EXPECT_EQ(world.spliced(), 0u);
+    EXPECT_EQ(world.rig.tcp().counters().resets_received.Read(), 0u) << to_backend;
+    EXPECT_EQ(world.server.errors, 0u);
+  }
+}
+
+// RFC 6191: a port in TIME-WAIT is not used again within a second of its last segment.
+TEST(TcpSplice, PortsInTimeWaitRestAsTheyDo) {
+  for (const bool splice : {false, true}) {
+    ServiceRig::Options options;
+    options.link.hosts[1].config.tcp.first_port = 40'000;
+    options.link.hosts[1].config.tcp.last_port = 40'000;
+    ServiceConfig config = TcpProxyTo({8080});
+    config.splice = splice;
+    HostileWorld world(options, config);
+    world.rig.Run(Seconds(5));
+    world.client->Finish();
+    ASSERT_TRUE(
+        world.rig.RunUntil([&] { return world.rig.set().usage().relays == 0; }, Seconds(5)));
+    world.rig.Run(Millis(100));
+    ASSERT_EQ(world.proxy().usage().time_wait, 1u) << splice;
+    TextClient again(world.rig, ServiceRig::Proxy(80), "x");
+    world.rig.Run(Millis(200));
+    EXPECT_EQ(world.rig.failed("web", ServiceFailure::kLimit), 1u) << splice;
+  }
+}
+
+}  // namespace
+}  // namespace sluice::test
