@@ -54,12 +54,14 @@ struct HostileWorld {
   // In the name of that peer, with numbers so far from its own.
   void Forge(bool backend, uint8_t flags, uint32_t seq_off, uint32_t ack_off, size_t payload) {
     const transport::Tcb& t = EndOf(backend);
-    rig.link().Inject(1, PacketBuilder()
-                             .Ipv4(t.tuple.local.address.v4(), t.tuple.remote.address.v4())
-                             .Tcp(t.tuple.local.port, t.tuple.remote.port, flags)
-                             .Sequence((t.snd_nxt + seq_off).value(), (t.rcv_nxt + ack_off).value())
-                             .Payload(Bytes(payload, 'z'))
-                             .Build());
+    rig.link().Inject(1,
+                      PacketBuilder()
+                          .Ipv4(t.tuple.local.address.v4(), t.tuple.remote.address.v4())
+                          .Tcp(t.tuple.local.port, t.tuple.remote.port, flags)
+                          .Options({1, 1, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0})  // so that it is carried
+                          .Sequence((t.snd_nxt + seq_off).value(), (t.rcv_nxt + ack_off).value())
+                          .Payload(Bytes(payload, 'z'))
+                          .Build());
     rig.Run(Millis(100));
   }
 
@@ -177,6 +179,34 @@ TEST(Rfc5961, LuckyDataDoesNotMakeItIdle) {
     world.rig.Run(Seconds(15));
     EXPECT_EQ(world.rig.failed("web", ServiceFailure::kIdleTimeout), 1u) << carry;
   }
+}
+
+// Carried below the stack, a stranger's segments count no more than above it.
+TEST(Rfc5961, BlindDataThatIsCarriedDoesNotCount) {
+  for (const uint32_t off : {100 * kMiB, 1000 * kMiB, 0u - 1000 * kMiB}) {
+    HostileWorld world(Carrying(3));
+    for (int i = 0; i < 5; ++i) ASSERT_TRUE(world.Says("y"));
+    const uint64_t carried = world.rig.link().host(1).carried();
+    for (const bool backend : {false, true}) {
+      for (int i = 0; i < 3; ++i) world.Forge(backend, wire::kTcpAck, off, 0u - off, 10);
+    }
+    ASSERT_TRUE(world.Says("y"));
+    EXPECT_GE(world.rig.link().host(1).carried(), carried + 8);
+    world.client->Finish();
+    EXPECT_TRUE(world.rig.RunUntil([&] { return world.client->closed; }, Seconds(10))) << off;
+    EXPECT_TRUE(world.rig.RunUntil([&] { return world.spliced() == 0; }, Seconds(1))) << off;
+    EXPECT_EQ(world.rig.stats("web").bytes_in.Read(), 7u) << off;
+  }
+}
+
+// Nobody acknowledges what has not been sent, so it does not decide which number a reset has.
+TEST(Rfc5961, AcksOfTheUnsentDoNotCount) {
+  HostileWorld world;
+  for (const bool backend : {false, true}) world.Forge(backend, wire::kTcpAck, 0u - 1, kMiB, 0);
+  world.rig.Apply({});
+  ASSERT_TRUE(world.rig.RunUntil([&] { return world.client->closed; }, Seconds(40)));
+  EXPECT_EQ(world.client->error, SocketError::kReset);
+  EXPECT_TRUE(world.rig.RunUntil([&] { return world.server.errors == 1; }, Seconds(1)));
 }
 
 // A segment without an acknowledgment has nothing in that field.
