@@ -300,5 +300,86 @@ TEST(TcpSplice, PortsInTimeWaitRestAsTheyDo) {
   }
 }
 
+// Windows smaller than the other connection's unit would be told as closed ones.
+TEST(TcpSplice, SmallWindows) {
+  for (const bool splice : {false, true}) {
+    ServiceRig rig;
+    NamedServer server(rig, ServiceRig::Backend(8080), "s");
+    ServiceConfig config = TcpProxyTo({8080});
+    config.splice = splice;
+    rig.Apply({config});
+    TextClient client(rig, ServiceRig::Proxy(80), "x", false, {.receive_buffer_max = 100});
+    ASSERT_TRUE(rig.RunUntil([&] { return client.got == "s:x"; }, Seconds(30))) << splice;
+    client.Say(std::string(1000, 'y'));
+    EXPECT_TRUE(rig.RunUntil([&] { return client.got.size() == 1003; }, Seconds(300)))
+        << splice << " " << client.got.size();
+  }
+}
+
+// Who probes is answered by the other peer, and learns when that has gone.
+TEST(TcpSplice, KeepalivesGoThrough) {
+  ServiceRig rig;
+  NamedServer server(rig, ServiceRig::Backend(8080), "s");
+  rig.Apply({TcpProxyTo({8080})});
+  TextClient client(rig, ServiceRig::Proxy(80), "x", false,
+                    {.keepalive = true,
+                     .keepalive_probes = 3,
+                     .keepalive_idle = Seconds(5),
+                     .keepalive_interval = Seconds(1)});
+  ASSERT_TRUE(rig.RunUntil([&] { return client.got == "s:x"; }, Seconds(30)));
+  rig.Run(Seconds(60));
+  EXPECT_GE(rig.tcp().counters().keepalive_probes.Read(), 10u);
+  EXPECT_FALSE(client.closed);
+  rig.Vanish(8080);
+  rig.Run(Seconds(20));
+  EXPECT_EQ(client.error, SocketError::kTimedOut);
+  rig.Reappear();
+}
+
+// The peers probe each other's closed windows.
+TEST(TcpSplice, ClosedWindows) {
+  for (const uint32_t carry : {0u, 3u}) {
+    HostileWorld world(Carrying(carry), IdleAfter(Seconds(1000)));
+    world.client->reading = false;
+    // More than buffers hold, so the server stops.
+    world.client->Say(std::string(2'000'000, 'y'));
+    world.rig.Run(Seconds(200));
+    EXPECT_FALSE(world.client->closed) << carry;
+    EXPECT_EQ(world.spliced(), 1u);
+    const size_t had = world.client->got.size();
+    world.client->reading = true;
+    world.client->OnReadable(world.client->socket, world.rig.now());
+    world.rig.Run(Seconds(200));
+    EXPECT_GT(world.client->got.size(), had) << carry;
+  }
+}
+
+// A client that has forgotten all, and begins anew with the same port.
+TEST(TcpSplice, ClientsThatBeginAnew) {
+  for (const bool splice : {false, true}) {
+    ServiceConfig config = TcpProxyTo({8080});
+    config.splice = splice;
+    HostileWorld world({}, config);
+    const transport::Tuple tuple = world.EndOf(false).tuple;
+    world.rig.Run(Seconds(5));
+    const auto filter = world.rig.link().filter;
+    world.rig.link().filter = [](int, const ServiceRig::Bytes&) { return false; };
+    world.client->Abort();
+    world.rig.link().filter = filter;
+    struct : transport::TcpHandler {
+      void OnConnected(transport::TcpSocket, Nanos) override { connected = true; }
+      bool connected = false;
+    } again;
+    transport::TcpSocket socket;
+    ASSERT_EQ(
+        world.rig.tcp().Connect(tuple.local, tuple.remote, {}, &again, world.rig.now(), socket),
+        SocketError::kNone);
+    EXPECT_TRUE(world.rig.RunUntil([&] { return again.connected; }, Seconds(10))) << splice;
+    world.rig.Run(Seconds(2));
+    EXPECT_EQ(world.server.errors, 1u) << splice;
+    EXPECT_EQ(world.rig.set().usage().relays, 1u) << splice;
+  }
+}
+
 }  // namespace
 }  // namespace sluice::test

@@ -44,6 +44,12 @@ bool IsAtRest(const Tcb& t) {
          !t.waits_for_end && !t.unfinished && t.owned && !t.ecn_enabled;
 }
 
+// Windows of `from`'s peer are told in the unit that `to`'s peer knows, and are not to vanish in
+// it.
+bool TellsWindows(const Tcb& from, const Tcb& to) {
+  return from.snd_wnd_shift >= to.rcv_wnd_shift || from.max_snd_wnd >= 4u << to.rcv_wnd_shift;
+}
+
 }  // namespace
 
 SocketError Tcp::Join(TcpSocket a, TcpSocket b) {
@@ -70,6 +76,7 @@ bool Tcp::MaySplice(const Tcb& t, const Segment& s, Nanos now) const {
   if (!IsAtRest(t) || !IsAtRest(u) || !u.EverythingAcked()) return false;
   if (t.ts_enabled != u.ts_enabled || t.sack_enabled != u.sack_enabled) return false;
   if (t.ts_enabled && (!s.options.has_timestamps || PawsRejects(t, s, now))) return false;
+  if (!TellsWindows(t, u) || !TellsWindows(u, t)) return false;
   return s.payload <= u.snd_wnd && t.advertised_mss <= LargestPayload(u) &&
          u.advertised_mss <= LargestPayload(t) && splices_.used() < splices_.capacity();
 }
