@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <map>
 #include <memory>
 #include <string>
 
+#include "base/byte_order.h"
 #include "support/packet_builder.h"
 #include "support/proxy_worlds.h"
 #include "support/service_rig.h"
@@ -72,8 +74,9 @@ struct HostileWorld {
 
 // Answers the first byte, and takes what comes after it; finishes when its client does.
 struct Sink : transport::TcpHandler {
-  explicit Sink(ServiceRig& r) : rig(r) {
-    EXPECT_EQ(rig.tcp().Listen(EndpointOf(ServiceRig::Backend(8080)), {}, 16, this, listener),
+  explicit Sink(ServiceRig& r, uint32_t buffer = 0) : rig(r) {
+    EXPECT_EQ(rig.tcp().Listen(EndpointOf(ServiceRig::Backend(8080)),
+                               {.receive_buffer_max = buffer}, 16, this, listener),
               SocketError::kNone);
   }
   ~Sink() override { rig.tcp().CloseListener(listener, rig.now()); }
@@ -98,8 +101,10 @@ struct Sink : transport::TcpHandler {
 };
 
 struct SinkWorld {
-  explicit SinkWorld(const ServiceRig::Options& options) : rig(options), sink(rig) {
-    rig.Apply({TcpProxyTo({8080})});
+  explicit SinkWorld(const ServiceRig::Options& options, uint32_t buffer = 0,
+                     const ServiceConfig& config = TcpProxyTo({8080}))
+      : rig(options), sink(rig, buffer) {
+    rig.Apply({config});
     client = std::make_unique<TextClient>(rig, ServiceRig::Proxy(80), "x");
     EXPECT_TRUE(rig.RunUntil([&] { return client->got == "s"; }, Seconds(30)));
   }
@@ -378,6 +383,81 @@ TEST(TcpSplice, ClientsThatBeginAnew) {
     world.rig.Run(Seconds(2));
     EXPECT_EQ(world.server.errors, 1u) << splice;
     EXPECT_EQ(world.rig.set().usage().relays, 1u) << splice;
+  }
+}
+
+// The far end's window is smaller than what the proxy has offered, and data for that is on its way.
+TEST(TcpSplice, WindowsShrink) {
+  for (const bool splice : {false, true}) {
+    ServiceConfig config = TcpProxyTo({8080});
+    config.splice = splice;
+    SinkWorld world({}, 4000, config);
+    world.client->Say(std::string(300'000, 'y'));
+    world.client->Finish();
+    EXPECT_TRUE(world.rig.RunUntil([&] { return world.client->closed; }, Seconds(60)))
+        << splice << " " << world.sink.received;
+    EXPECT_EQ(world.client->error, SocketError::kNone);
+    EXPECT_EQ(world.sink.received, 300'001u);
+    EXPECT_EQ(world.rig.Leftovers(), "");
+  }
+}
+
+// RFC 7323: to each peer the proxy's clock does not go back, when a splice begins or ends, and what
+// it echoes the peer has said.
+TEST(Rfc7323, ClocksOfASplice) {
+  for (const uint32_t carry : {0u, 3u}) {
+    for (const bool drained : {false, true}) {
+      HostileWorld world(Carrying(carry));
+      struct Clock {
+        uint32_t said = 0;
+        uint32_t of_peer = 0;
+        bool known = false;
+      };
+      std::map<uint32_t, Clock> clocks;  // by ports, the peer's first
+      size_t seen = 0;
+      world.rig.link().filter = [&](int from, const ServiceRig::Bytes& packet) {
+        const uint8_t* const tcp = packet.data() + 20;
+        if (packet[9] != 6 || (tcp[13] & (wire::kTcpSyn | wire::kTcpRst)) != 0) return true;
+        if (tcp[12] >> 4 != 8 || LoadBe32(tcp + 20) != 0x0101080a) return true;
+        const uint32_t value = LoadBe32(tcp + 24);
+        const uint32_t echo = LoadBe32(tcp + 28);
+        const uint32_t ports = LoadBe32(tcp);
+        Clock& clock = clocks[from == 0 ? ports : ports << 16 | ports >> 16];
+        if (from == 0) {
+          clock.of_peer = value;
+          clock.known = true;
+          return true;
+        }
+        if (clock.said != 0) {
+          EXPECT_GE(static_cast<int32_t>(value - clock.said), 0);
+        }
+        if (clock.known) {
+          EXPECT_LE(static_cast<int32_t>(echo - clock.of_peer), 0);
+        }
+        clock.said = value;
+        ++seen;
+        return true;
+      };
+      TextClient second(world.rig, ServiceRig::Proxy(80), "z");
+      for (int i = 0; i < 10; ++i) {
+        world.rig.Run(Millis(i * 700));
+        ASSERT_TRUE(world.Says("y"));
+        second.Say("z");
+      }
+      world.rig.Run(Seconds(1));
+      EXPECT_EQ(world.spliced(), 2u);
+      if (drained) {
+        world.rig.Apply({});
+        world.rig.Run(Seconds(40));
+      } else {
+        world.client->Finish();
+        second.Finish();
+        world.rig.Run(Seconds(2));
+      }
+      EXPECT_TRUE(world.client->closed);
+      EXPECT_EQ(world.spliced(), 0u);
+      EXPECT_GT(seen, 30u);
+    }
   }
 }
 
