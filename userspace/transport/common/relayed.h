@@ -16,8 +16,8 @@ namespace sluice::transport {
 struct Carried {
   uint64_t packets = 0;
   uint64_t bytes = 0;  // with their IP headers
-  // Of the last TCP segment, as it came: the end of its data, and its acknowledgment. Nobody has judged
-  // them; the next ones set right what a stranger's has told, so they may go back.
+  // Of TCP, as it came: the end of the data that came last or farthest, and the acknowledgment. They may go
+  // back; a user judges them, since a stranger's segment may have told them, by `bytes` and the like.
   uint32_t end = 0;
   uint32_t ack = 0;
 };
