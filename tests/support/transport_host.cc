@@ -114,6 +114,12 @@ void TransportHost::Tell(Carrier& c, Nanos now) {
   c.told = now;
 }
 
+void TransportHost::TellRelayed(transport::RelayHandle& handle, Nanos now) {
+  for (Carrier& c : carriers_) {
+    if (c.relayed.handle == &handle) Tell(c, now);
+  }
+}
+
 void TransportHost::EndRelayed(transport::RelayHandle& handle, Nanos now) {
   if (on_end_relayed) return on_end_relayed(handle, now);
   for (auto c = carriers_.begin(); c != carriers_.end();) {

@@ -65,6 +65,7 @@ class TransportHost : public transport::IpLayer {
   // transport::IpLayer.
   void Output(packet::Packet& p, Nanos now) override;
   void OutputRelayed(packet::Packet& p, const transport::Relayed& relayed, Nanos now) override;
+  void TellRelayed(transport::RelayHandle& handle, Nanos now) override;
   void EndRelayed(transport::RelayHandle& handle, Nanos now) override;
   bool FindPath(const IpAddress& remote, Path& path) override;
 

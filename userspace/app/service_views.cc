@@ -48,7 +48,7 @@ SocketView ViewOf(const transport::Tcb& t, Nanos now) {
   v.mss = t.mss;
   v.path_mtu = t.path_mtu;
   v.retransmits = t.retransmitted;
-  if (t.splice != transport::kNoIndex) {  // windows, times and losses are the peers'
+  if (t.spliced) {  // windows, times and losses are the peers'
     v.congestion_state = "spliced";
     return v;
   }

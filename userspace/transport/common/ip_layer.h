@@ -37,7 +37,9 @@ class IpLayer {
   // As Output, of a packet that goes out as it has come in but for its headers: further ones of its kind
   // may be carried below, without coming up. The default: they are not.
   virtual void OutputRelayed(packet::Packet& p, const Relayed&, Nanos now) { Output(p, now); }
-  // ... not any longer. What has been carried is told before this returns.
+  // What has been carried so far is told before this returns.
+  virtual void TellRelayed(RelayHandle&, Nanos) {}
+  // ... and nothing more will be.
   virtual void EndRelayed(RelayHandle&, Nanos) {}
 
   // The way to `remote`; false when there is none.

@@ -21,6 +21,7 @@
 #include "transport/tcp/scoreboard.h"
 #include "transport/tcp/send_buffer.h"
 #include "transport/tcp/sending_times.h"
+#include "transport/tcp/splice.h"
 #include "transport/tcp/state.h"
 #include "wire/tcp_options.h"
 #include "wire/tcp_sequence.h"
@@ -86,7 +87,7 @@ struct Tcb {
   ListLinks of_listener;              // likewise: all that it has
   ListLinks in_list;                  // one of: half-open, accept queue, TIME-WAIT, orphans
   uint32_t partner = kNoIndex;        // Tcp::Join: the other connection
-  uint32_t splice = kNoIndex;         // the two are one: everything else stays as it was
+  bool spliced = false;               // the two are one: everything else stays as it was
   SocketError error = SocketError::kNone;
   uint8_t events = 0;                 // TcbEvent, to be told
   bool queued_for_events = false;
@@ -167,7 +168,10 @@ struct Tcb {
 
   // Loss and congestion.
   RttEstimator rtt;
-  CongestionControl congestion;
+  union {  // congestion is controlled by the peers where it is spliced
+    CongestionControl congestion = CongestionControl();
+    SpliceSide side;
+  };
   Rack rack;
   Prr prr;
   TcpSeq recovery_point;    // SND.NXT when the reduction began

@@ -356,16 +356,15 @@ class Tcp final : private RelayUser {
   void BeginSplice(Tcb& t, const Segment& s, Nanos now);
   packet::Verdict PassOn(Tcb& t, packet::Packet& p, Nanos now);
   void Forward(packet::Packet& p, const Relayed& relayed, bool may_carry, Nanos now);
-  static uint32_t Note(Splice::Side& side, TcpSeq end);
-  static void NoteAcks(Splice& splice);
-  static void NoteTimestamp(Splice::Side& side, const wire::TcpView& tcp);
-  static void NoteFin(Splice& splice, size_t from, TcpSeq end);
-  static void NoteFinAck(Splice& splice, size_t from, TcpSeq ack);
-  static TcpSeq PeersNext(const Splice& splice, size_t side);
+  static uint32_t Note(SpliceSide& side, TcpSeq end);
+  static void NoteAcks(SpliceSide& side, const SpliceSide& other);
+  static void NoteTimestamp(SpliceSide& side, const wire::TcpView& tcp);
+  void NoteFin(SpliceSide& side, SpliceSide& other, TcpSeq end, Nanos now);
+  static TcpSeq PeersNext(const SpliceSide& side);
   void TellRelayed(const Tcb& t, uint32_t bytes, Nanos now);
   void OnCarried(uint64_t token, const Carried& carried, Nanos now) override;
-  void DissolveSplice(Splice& splice, Nanos now);
-  void CloseSplice(Splice& splice, Nanos now);
+  void DissolveSplice(Tcb& t, Nanos now);
+  void CloseSplice(Tcb& t, Nanos now);
   void BreakSplice(Tcb& t, Nanos now);
   void SeverSplice(Tcb& t, TcpSeq sequence, Nanos now);
   void AbortSplice(Tcb& t, Nanos now);
@@ -427,7 +426,6 @@ class Tcp final : private RelayUser {
 
   Slab<Tcb> tcbs_;
   Slab<TcpListener> listeners_;
-  Slab<Splice> splices_;
   TupleTable table_;
   TupleTable listener_table_;
   TxSegments segments_;
@@ -435,6 +433,7 @@ class Tcp final : private RelayUser {
   ReceivePool receive_pool_;
   tables::TimerWheel timers_;
 
+  uint32_t spliced_ = 0;  // pairs
   uint32_t time_wait_head_ = kNoIndex;
   uint32_t time_wait_tail_ = kNoIndex;
   uint32_t time_wait_count_ = 0;

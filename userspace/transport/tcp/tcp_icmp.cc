@@ -19,7 +19,7 @@ bool Tcp::OnIcmpError(const TcpIcmpError& error, Nanos now) {
   const uint32_t index = FindConnection(error.tuple);
   if (index == kNoIndex) return false;
   Tcb& t = tcbs_[index];
-  if (t.splice != kNoIndex) {
+  if (t.spliced) {
     if (error.kind == TcpIcmpError::Kind::kTooBig && error.mtu != 0) {
       PassOnTooBig(t, error.sequence, std::max(error.mtu, LeastPathMtu(t.tuple.is_v4())), now);
     }
@@ -79,7 +79,7 @@ void Tcp::OnSevered(const Tuple& tuple, wire::TcpSeq sequence, Nanos now) {
   const uint32_t index = FindConnection(tuple);
   if (index == kNoIndex) return;
   Tcb& t = tcbs_[index];
-  if (t.splice != kNoIndex) {
+  if (t.spliced) {
     SeverSplice(t, sequence, now);
     return Dispatch(now);
   }

@@ -30,7 +30,7 @@ Verdict Tcp::Receive(packet::Packet& p, Nanos now) {
   s.tuple = {{ends.destination, ports->destination_port()}, {ends.source, ports->source_port()}};
   s.ecn = ends.ecn;
   const uint32_t index = FindConnection(s.tuple);
-  if (index != kNoIndex && tcbs_[index].splice != kNoIndex) return PassOn(tcbs_[index], p, now);
+  if (index != kNoIndex && tcbs_[index].spliced) return PassOn(tcbs_[index], p, now);
   const uint32_t listener = index == kNoIndex ? FindListener(s.tuple.local) : kNoIndex;
   if (index == kNoIndex && listener == kNoIndex) return Verdict::Continue();
   if (!TakeApart(p, s)) return Verdict::Drop(DropReason::kTcpHeader);

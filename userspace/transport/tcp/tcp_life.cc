@@ -23,7 +23,6 @@ Tcp::Tcp(const TcpConfig& config, const HashKey& key, packet::FramePool& frames,
       rng_(SecretHash(key, {0})),
       tcbs_(config.limits.connections),
       listeners_(config.limits.listeners),
-      splices_(config.limits.connections / 2),
       table_(config.limits.connections, {key.k1, key.k0}),
       listener_table_(config.limits.listeners, {key.k1, key.k0}),
       segments_(config.limits.segments),
@@ -342,7 +341,7 @@ TcpUsage Tcp::usage() const {
           .receive_frames = config_.limits.receive_frames - receive_pool_.frames_left,
           .ranges = receive_pool_.ranges.used(),
           .timers = static_cast<uint32_t>(timers_.size()),
-          .splices = splices_.used()};
+          .splices = spliced_};
 }
 
 }  // namespace sluice::transport

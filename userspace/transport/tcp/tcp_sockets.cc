@@ -209,7 +209,7 @@ SocketError Tcp::CheckSend(Tcb& t) const {
   if (t.error != SocketError::kNone) return t.error;
   if (t.fin_queued || t.state == TcpState::kClosed) return SocketError::kShutdown;
   if (!IsSynchronized(t.state)) return SocketError::kNotConnected;
-  return t.splice == kNoIndex ? SocketError::kNone : SocketError::kInvalid;
+  return !t.spliced ? SocketError::kNone : SocketError::kInvalid;
 }
 
 IoResult Tcp::Send(TcpSocket socket, std::span<const uint8_t> data, Nanos now) {
@@ -336,7 +336,7 @@ SocketError Tcp::ReceivePacket(TcpSocket socket, ReceivedData& out, Nanos now) {
 SocketError Tcp::Shutdown(TcpSocket socket, Nanos now) {
   Tcb* const t = Resolve(socket);
   if (t == nullptr) return SocketError::kBadSocket;
-  if (t->splice != kNoIndex) return SocketError::kInvalid;
+  if (t->spliced) return SocketError::kInvalid;
   if (t->fin_queued || t->state == TcpState::kClosed) return t->error;
   switch (t->state) {
     case TcpState::kEstablished:
@@ -361,7 +361,7 @@ SocketError Tcp::Close(TcpSocket socket, Nanos now) {
     ReleaseTcb(*t);
     return SocketError::kNone;
   }
-  if (t->splice != kNoIndex) return Abort(socket, now);
+  if (t->spliced) return Abort(socket, now);
   // Data that nobody has read would be lost without a word (RFC 9293 section 3.6.1).
   const bool unread = t->receive.bytes() > 0;
   if (!IsSynchronized(t->state) || unread || t->options.reset_on_close) return Abort(socket, now);
@@ -374,7 +374,7 @@ SocketError Tcp::Close(TcpSocket socket, Nanos now) {
 SocketError Tcp::Abort(TcpSocket socket, Nanos now) {
   Tcb* const t = Resolve(socket);
   if (t == nullptr) return SocketError::kBadSocket;
-  if (t->splice != kNoIndex) AbortSplice(*t, now);
+  if (t->spliced) AbortSplice(*t, now);
   ResetPeer(*t, now);
   ReleaseTcb(*t);
   return SocketError::kNone;
@@ -391,7 +391,7 @@ SocketError Tcp::SetOptions(TcpSocket socket, const TcpSocketOptions& options, N
   Tcb* const t = Resolve(socket);
   if (t == nullptr) return SocketError::kBadSocket;
   t->options = options;
-  if (IsSynchronized(t->state) && t->splice == kNoIndex) {
+  if (IsSynchronized(t->state) && !t->spliced) {
     StartKeepalive(*t, now);
     UpdateMss(*t);
     Output(*t, now);  // what Nagle holds back

@@ -10,6 +10,7 @@
 // It ends when both FINs have been acknowledged, with a reset that the other peer must believe, or
 // when the program aborts.
 #include <algorithm>
+#include <memory>
 
 #include "base/byte_order.h"
 #include "transport/common/datagram.h"
@@ -78,29 +79,28 @@ bool Tcp::MaySplice(const Tcb& t, const Segment& s, Nanos now) const {
   if (t.ts_enabled && (!s.options.has_timestamps || PawsRejects(t, s, now))) return false;
   if (!TellsWindows(t, u) || !TellsWindows(u, t)) return false;
   return s.payload <= u.snd_wnd && t.advertised_mss <= LargestPayload(u) &&
-         u.advertised_mss <= LargestPayload(t) && splices_.used() < splices_.capacity();
+         u.advertised_mss <= LargestPayload(t);
 }
 
 void Tcp::BeginSplice(Tcb& t, const Segment& s, Nanos now) {
   Tcb& u = tcbs_[t.partner];
-  const uint32_t index = splices_.Alloc();
-  Splice& splice = splices_[index];
-  splice = Splice{};
   // What has just been acknowledged.
   for (Tcb* const c : {&t, &u}) {
     c->snd_una = c->snd_nxt;
     c->scoreboard.Clear(segments_);
     c->send.Clear(send_pool_);
     c->ack_now = c->ack_pending = false;
-    c->splice = index;
     ClearTimers(*c);
     c->sending.Enter(Sending::kIdle, now);
+    c->spliced = true;
+    std::construct_at(&c->side);
   }
   // Clocks go on from where they are, and never back: what u's peer has said last counts as said
   // now.
   const uint32_t to_u = TsNow(u, now) - s.options.ts_value;
   const uint32_t to_t = TsNow(t, now) - u.ts_recent;
-  const auto set = [](Splice::Side& side, const Tcb& from, const Tcb& to) {
+  const auto set = [](Tcb& from, const Tcb& to) {
+    SpliceSide& side = from.side;
     side.map.window_left = from.snd_wnd_shift > to.rcv_wnd_shift
                                ? static_cast<uint8_t>(from.snd_wnd_shift - to.rcv_wnd_shift)
                                : 0;
@@ -114,16 +114,13 @@ void Tcp::BeginSplice(Tcb& t, const Segment& s, Nanos now) {
     side.ack = side.said = from.snd_nxt;
     side.ts_value = from.ts_recent;
   };
-  Splice::Side& from_t = splice.sides[0];
-  Splice::Side& from_u = splice.sides[1];
-  from_t.connection = tcbs_.IndexOf(t);
-  from_u.connection = tcbs_.IndexOf(u);
-  set(from_t, t, u);
-  set(from_u, u, t);
-  from_t.map.tsval = to_u;
-  from_t.map.tsecr = 0 - to_t;
-  from_u.map.tsval = to_t;
-  from_u.map.tsecr = 0 - to_u;
+  set(t, u);
+  set(u, t);
+  t.side.map.tsval = to_u;
+  t.side.map.tsecr = 0 - to_t;
+  u.side.map.tsval = to_t;
+  u.side.map.tsecr = 0 - to_u;
+  ++spliced_;
   counters_.splices.Add();
 }
 
@@ -134,11 +131,9 @@ Verdict Tcp::PassOn(Tcb& t, packet::Packet& p, Nanos now) {
   counters_.segments_received.Add();
   counters_.segments_sent.Add();
   counters_.segments_spliced.Add();
-  const uint32_t index = t.splice;
-  Splice& splice = splices_[index];
-  const size_t from = splice.sides[0].connection == tcbs_.IndexOf(t) ? 0 : 1;
-  Splice::Side& side = splice.sides[from];
-  Tcb& u = tcbs_[splice.sides[1 - from].connection];
+  Tcb& u = tcbs_[t.partner];
+  SpliceSide& side = t.side;
+  SpliceSide& other = u.side;
 
   constexpr uint8_t kOdd = wire::kTcpSyn | wire::kTcpFin | wire::kTcpRst;
   const uint8_t flags = view->flags();
@@ -147,7 +142,8 @@ Verdict Tcp::PassOn(Tcb& t, packet::Packet& p, Nanos now) {
   // Where the state may change, everything is to be known, and right.
   if ((flags & kOdd) != 0) [[unlikely]] {
     if (!L4ChecksumOf(frames_.arena(), p, EndsOf(p))) return Verdict::Drop(DropReason::kChecksum);
-    for (Splice::Side& each : splice.sides) ip_.EndRelayed(each.handle, now);
+    ip_.TellRelayed(side.handle, now);
+    ip_.TellRelayed(other.handle, now);
   }
   const Relayed relayed = {.in = p.in,
                            .arrives = t.tuple,
@@ -156,10 +152,10 @@ Verdict Tcp::PassOn(Tcb& t, packet::Packet& p, Nanos now) {
                            .splice = &side.map,
                            .handle = &side.handle,
                            .user = this,
-                           .token = side.connection};
+                           .token = tcbs_.IndexOf(t)};
   if ((flags & wire::kTcpRst) != 0) {
     const bool believed =
-        seq == PeersNext(splice, 1 - from) || seq == (side.fin ? side.fin_end : side.end);
+        seq == PeersNext(other) || seq == (side.fin ? side.fin_end : side.end);
     Forward(p, relayed, /*may_carry=*/false, now);
     if (!believed) return Verdict::Local();
     counters_.resets_received.Add();
@@ -175,22 +171,25 @@ Verdict Tcp::PassOn(Tcb& t, packet::Packet& p, Nanos now) {
     NoteTimestamp(side, *view);
     news = Note(side, seq + payload);
     side.said = ack;
-    NoteAcks(splice);
-    if ((flags & wire::kTcpFin) != 0) NoteFin(splice, from, seq + payload + 1);
+    NoteAcks(side, other);
+    NoteAcks(other, side);
+    if ((flags & wire::kTcpFin) != 0) NoteFin(side, other, seq + payload + 1, now);
+    if (other.fin && ack == other.fin_end + other.map.seq) {
+      other.fin_acked = true;
+      side.ack = ack;
+    }
   }
-  const bool closing = side.fin || splice.sides[1 - from].fin;
-  Forward(p, relayed, plausible && !closing, now);
+  // Half closed it may be carried; what acknowledges a FIN is to come by here.
+  const bool waits = side.fin != side.fin_acked || other.fin != other.fin_acked;
+  Forward(p, relayed, plausible && !waits && (flags & wire::kTcpFin) == 0, now);
   if (payload > 0 || news > 0) TellRelayed(t, news, now);
-  if (closing) [[unlikely]] {
-    if (plausible) NoteFinAck(splice, from, ack);
-    if (splice.sides[0].fin_acked && splice.sides[1].fin_acked) CloseSplice(splice, now);
-  }
+  if (side.fin_acked && other.fin_acked) CloseSplice(t, now);
   if (!in_burst_) Dispatch(now);
   return Verdict::Local();
 }
 
 // What is new of it, in bytes.
-uint32_t Tcp::Note(Splice::Side& side, TcpSeq end) {
+uint32_t Tcp::Note(SpliceSide& side, TcpSeq end) {
   if (side.fin) end = Earlier(end, side.fin_end - 1);
   if (!end.After(side.end)) return 0;
   const uint32_t news = end - side.end;
@@ -200,16 +199,12 @@ uint32_t Tcp::Note(Splice::Side& side, TcpSeq end) {
 
 // Nobody acknowledges what has not come by. What the layer below has carried of it may be told
 // later.
-void Tcp::NoteAcks(Splice& splice) {
-  for (size_t i = 0; i < 2; ++i) {
-    Splice::Side& side = splice.sides[i];
-    const Splice::Side& other = splice.sides[1 - i];
-    const TcpSeq most = (other.fin ? other.fin_end : other.end) + other.map.seq;
-    if (side.said.After(side.ack) && side.said.AtOrBefore(most)) side.ack = side.said;
-  }
+void Tcp::NoteAcks(SpliceSide& side, const SpliceSide& other) {
+  const TcpSeq most = (other.fin ? other.fin_end : other.end) + other.map.seq;
+  if (side.said.After(side.ack) && side.said.AtOrBefore(most)) side.ack = side.said;
 }
 
-void Tcp::NoteTimestamp(Splice::Side& side, const wire::TcpView& tcp) {
+void Tcp::NoteTimestamp(SpliceSide& side, const wire::TcpView& tcp) {
   if (side.map.timestamps == 0) return;
   const auto options = wire::ParseTcpOptions(tcp.options(), false);
   if (!options.has_timestamps) return;
@@ -218,29 +213,19 @@ void Tcp::NoteTimestamp(Splice::Side& side, const wire::TcpView& tcp) {
 
 // It is the peer's if the other one acknowledges it; until then a later one may be (RFC 5961 wants
 // as much of a reset: a stranger would have to name that number exactly).
-void Tcp::NoteFin(Splice& splice, size_t from, TcpSeq end) {
-  Splice::Side& side = splice.sides[from];
+void Tcp::NoteFin(SpliceSide& side, SpliceSide& other, TcpSeq end, Nanos now) {
   if (side.fin_acked) return;
+  for (SpliceSide* const each : {&side, &other}) ip_.EndRelayed(each->handle, now);
   if (!side.fin) {
-    const Splice::Side& other = splice.sides[1 - from];
-    splice.second_fin_of_1 = from == 1 && other.fin;
-    splice.fins_crossed = other.fin && side.ack != other.fin_end + other.map.seq;
+    side.second = other.fin;
+    side.crossed = other.fin && !other.fin_acked;
   }
   side.fin = true;
   side.fin_end = end;
 }
 
-void Tcp::NoteFinAck(Splice& splice, size_t from, TcpSeq ack) {
-  Splice::Side& other = splice.sides[1 - from];
-  if (!other.fin || ack != other.fin_end + other.map.seq) return;
-  other.fin_acked = true;
-  splice.sides[from].ack = ack;
-}
-
 // What the peer of this side expects next, in the numbers of the other one.
-wire::TcpSeq Tcp::PeersNext(const Splice& splice, size_t side) {
-  return splice.sides[side].ack + splice.sides[side].map.ack;
-}
+wire::TcpSeq Tcp::PeersNext(const SpliceSide& side) { return side.ack + side.map.ack; }
 
 void Tcp::Forward(packet::Packet& p, const Relayed& relayed, bool may_carry, Nanos now) {
   TranslateSegment(p, relayed.leaves, *relayed.splice, config_.ttl);
@@ -263,9 +248,9 @@ void Tcp::TellRelayed(const Tcb& t, uint32_t bytes, Nanos now) {
 }
 
 void Tcp::OnCarried(uint64_t token, const Carried& carried, Nanos now) {
-  const Tcb& t = tcbs_[static_cast<uint32_t>(token)];
-  Splice& splice = splices_[t.splice];
-  Splice::Side& side = splice.sides[splice.sides[0].connection == token ? 0 : 1];
+  Tcb& t = tcbs_[static_cast<uint32_t>(token)];
+  SpliceSide& side = t.side;
+  SpliceSide& other = tcbs_[t.partner].side;
   const uint64_t headers =
       IpHeaderSize(t.tuple.is_v4()) + wire::TcpView::kMinSize + (side.map.timestamps != 0 ? 12 : 0);
   const uint64_t payload = carried.bytes - std::min(carried.bytes, carried.packets * headers);
@@ -274,7 +259,8 @@ void Tcp::OnCarried(uint64_t token, const Carried& carried, Nanos now) {
   if (TcpSeq(carried.end) - side.end <= payload + kPlausible)
     news = Note(side, TcpSeq(carried.end));
   side.said = TcpSeq(carried.ack);
-  NoteAcks(splice);
+  NoteAcks(side, other);
+  NoteAcks(other, side);
   counters_.segments_received.Add(carried.packets);
   counters_.segments_sent.Add(carried.packets);
   counters_.segments_spliced.Add(carried.packets);
@@ -282,36 +268,39 @@ void Tcp::OnCarried(uint64_t token, const Carried& carried, Nanos now) {
 }
 
 // Nothing is left of it but two connections without a peer.
-void Tcp::DissolveSplice(Splice& splice, Nanos now) {
-  for (Splice::Side& side : splice.sides) ip_.EndRelayed(side.handle, now);
-  for (const Splice::Side& side : splice.sides) {
-    Tcb& t = tcbs_[side.connection];
-    t.splice = t.partner = kNoIndex;
+void Tcp::DissolveSplice(Tcb& t, Nanos now) {
+  Tcb& u = tcbs_[t.partner];
+  ip_.EndRelayed(t.side.handle, now);
+  ip_.EndRelayed(u.side.handle, now);
+  const SpliceSide sides[] = {t.side, u.side};
+  const auto restore = [&](Tcb& c, const SpliceSide& side, const SpliceSide& other) {
+    c.spliced = false;
+    c.partner = kNoIndex;
+    std::construct_at(&c.congestion);
     // Should anything more be sent: as the peer knows us.
-    t.rcv_nxt = side.fin ? side.fin_end : side.end;
-    t.snd_una = t.snd_nxt = side.ack;
-    t.ts_recent = side.ts_value;
-    t.ts_recent_time = t.last_received = now;
-  }
-  for (size_t i = 0; i < 2; ++i) {
+    c.rcv_nxt = side.fin ? side.fin_end : side.end;
+    c.snd_una = c.snd_nxt = side.ack;
+    c.ts_recent = side.ts_value;
+    c.ts_recent_time = c.last_received = now;
     // Our clock goes on behind what the other peer's has said.
-    const Splice::Side& other = splice.sides[1 - i];
-    Tcb& t = tcbs_[splice.sides[i].connection];
-    t.ts_offset += other.ts_value + other.map.tsval - TsNow(t, now);
-  }
-  splices_.Free(splices_.IndexOf(splice));
+    c.ts_offset += other.ts_value + other.map.tsval - TsNow(c, now);
+  };
+  restore(t, sides[0], sides[1]);
+  restore(u, sides[1], sides[0]);
+  --spliced_;
 }
 
 // Both have finished, and know that of each other. Who was the second waits for an acknowledgment
 // that may be lost: TIME-WAIT is there for that. Where the FINs have crossed, either may wait.
-void Tcp::CloseSplice(Splice& splice, Nanos now) {
-  Tcb& second = tcbs_[splice.sides[splice.second_fin_of_1 ? 1 : 0].connection];
-  Tcb& first = tcbs_[splice.sides[splice.second_fin_of_1 ? 0 : 1].connection];
-  const bool crossed = splice.fins_crossed;
-  DissolveSplice(splice, now);
-  for (Tcb* const t : {&first, &second}) {
-    t->fin_known = t->fin_received = t->fin_queued = t->fin_sent = true;
-    Raise(*t, kEventSpliceEnded);
+void Tcp::CloseSplice(Tcb& t, Nanos now) {
+  Tcb& u = tcbs_[t.partner];
+  Tcb& second = t.side.second ? t : u;
+  Tcb& first = t.side.second ? u : t;
+  const bool crossed = second.side.crossed;
+  DissolveSplice(t, now);
+  for (Tcb* const c : {&first, &second}) {
+    c->fin_known = c->fin_received = c->fin_queued = c->fin_sent = true;
+    Raise(*c, kEventSpliceEnded);
   }
   EnterTimeWait(second, now);
   if (crossed) {
@@ -324,25 +313,23 @@ void Tcp::CloseSplice(Splice& splice, Nanos now) {
 // The peer of `t` has reset the connection, and the other one knows.
 void Tcp::BreakSplice(Tcb& t, Nanos now) {
   Tcb& u = tcbs_[t.partner];
-  DissolveSplice(splices_[t.splice], now);
+  DissolveSplice(t, now);
   Finish(u);
   Fail(t, SocketError::kReset);
 }
 
 // Rules have reset t's peer; the other one is the program's to reset.
 void Tcp::SeverSplice(Tcb& t, TcpSeq sequence, Nanos now) {
-  Splice& splice = splices_[t.splice];
-  Splice::Side& side = splice.sides[splice.sides[0].connection == tcbs_.IndexOf(t) ? 0 : 1];
-  ip_.EndRelayed(side.handle, now);  // which tells where its numbers are
-  if (!IsNear(sequence, side.end)) return;
-  DissolveSplice(splice, now);
+  ip_.TellRelayed(t.side.handle, now);
+  if (!IsNear(sequence, t.side.end)) return;
+  DissolveSplice(t, now);
   Fail(t, SocketError::kReset);
 }
 
 // The program has enough: both peers are told, with the number that they expect.
 void Tcp::AbortSplice(Tcb& t, Nanos now) {
   Tcb& u = tcbs_[t.partner];
-  DissolveSplice(splices_[t.splice], now);
+  DissolveSplice(t, now);
   for (Tcb* const c : {&t, &u}) {
     ResetPeer(*c, now);
     Finish(*c);
@@ -353,11 +340,10 @@ void Tcp::AbortSplice(Tcb& t, Nanos now) {
 // a router would tell it (RFC 1191, RFC 8201), by what the quotation has: eight bytes behind the IP
 // header.
 void Tcp::PassOnTooBig(const Tcb& t, TcpSeq sequence, uint32_t mtu, Nanos now) {
-  const Tcb& u = tcbs_[t.partner];
-  const Splice& splice = splices_[t.splice];
-  const Splice::Side& side = splice.sides[splice.sides[0].connection == t.partner ? 0 : 1];
-  const TcpSeq original = sequence - side.map.seq;
-  if (!IsNear(original, side.end)) return;
+  Tcb& u = tcbs_[t.partner];
+  ip_.TellRelayed(u.side.handle, now);
+  const TcpSeq original = sequence - u.side.map.seq;
+  if (!IsNear(original, u.side.end)) return;
   constexpr uint32_t kQuoted = 8;
   const bool v4 = u.tuple.is_v4();
   const uint32_t ip_size = IpHeaderSize(v4);
