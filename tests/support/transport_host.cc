@@ -146,19 +146,8 @@ bool TransportHost::Carry(packet::Packet& p, Nanos now) {
             : options.empty();
     if (!plain) return false;
     const auto payload = static_cast<uint32_t>(p.length - p.l4_offset - tcp->header_length());
-    // What is far from the last one is a stranger's, or damaged.
-    const uint32_t end = tcp->sequence() + payload;
-    const uint32_t ack = tcp->acknowledgment();
-    const auto ahead = [](uint32_t value, uint32_t latest) {
-      return static_cast<int32_t>(value - latest);
-    };
-    constexpr int32_t kNear = 16 << 20;
-    const int32_t end_ahead = ahead(end, c.carried.end);
-    const int32_t ack_ahead = ahead(ack, c.carried.ack);
-    if (std::abs(end_ahead) < kNear && std::abs(ack_ahead) < kNear) {
-      if (end_ahead > 0) c.carried.end = end;
-      if (ack_ahead > 0) c.carried.ack = ack;
-    }
+    c.carried.end = tcp->sequence() + payload;
+    c.carried.ack = tcp->acknowledgment();
     ++c.carried.packets;
     c.carried.bytes += p.l3_length();
     ++carried_;

@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <map>
 #include <memory>
 #include <string>
 
+#include "base/byte_order.h"
 #include "support/packet_builder.h"
 #include "support/proxy_worlds.h"
 #include "support/service_rig.h"
@@ -54,12 +56,14 @@ struct HostileWorld {
   // In the name of that peer, with numbers so far from its own.
   void Forge(bool backend, uint8_t flags, uint32_t seq_off, uint32_t ack_off, size_t payload) {
     const transport::Tcb& t = EndOf(backend);
-    rig.link().Inject(1, PacketBuilder()
-                             .Ipv4(t.tuple.local.address.v4(), t.tuple.remote.address.v4())
-                             .Tcp(t.tuple.local.port, t.tuple.remote.port, flags)
-                             .Sequence((t.snd_nxt + seq_off).value(), (t.rcv_nxt + ack_off).value())
-                             .Payload(Bytes(payload, 'z'))
-                             .Build());
+    rig.link().Inject(1,
+                      PacketBuilder()
+                          .Ipv4(t.tuple.local.address.v4(), t.tuple.remote.address.v4())
+                          .Tcp(t.tuple.local.port, t.tuple.remote.port, flags)
+                          .Options({1, 1, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0})  // so that it is carried
+                          .Sequence((t.snd_nxt + seq_off).value(), (t.rcv_nxt + ack_off).value())
+                          .Payload(Bytes(payload, 'z'))
+                          .Build());
     rig.Run(Millis(100));
   }
 
@@ -70,8 +74,9 @@ struct HostileWorld {
 
 // Answers the first byte, and takes what comes after it; finishes when its client does.
 struct Sink : transport::TcpHandler {
-  explicit Sink(ServiceRig& r) : rig(r) {
-    EXPECT_EQ(rig.tcp().Listen(EndpointOf(ServiceRig::Backend(8080)), {}, 16, this, listener),
+  explicit Sink(ServiceRig& r, uint32_t buffer = 0) : rig(r) {
+    EXPECT_EQ(rig.tcp().Listen(EndpointOf(ServiceRig::Backend(8080)),
+                               {.receive_buffer_max = buffer}, 16, this, listener),
               SocketError::kNone);
   }
   ~Sink() override { rig.tcp().CloseListener(listener, rig.now()); }
@@ -96,8 +101,10 @@ struct Sink : transport::TcpHandler {
 };
 
 struct SinkWorld {
-  explicit SinkWorld(const ServiceRig::Options& options) : rig(options), sink(rig) {
-    rig.Apply({TcpProxyTo({8080})});
+  explicit SinkWorld(const ServiceRig::Options& options, uint32_t buffer = 0,
+                     const ServiceConfig& config = TcpProxyTo({8080}))
+      : rig(options), sink(rig, buffer) {
+    rig.Apply({config});
     client = std::make_unique<TextClient>(rig, ServiceRig::Proxy(80), "x");
     EXPECT_TRUE(rig.RunUntil([&] { return client->got == "s"; }, Seconds(30)));
   }
@@ -177,6 +184,34 @@ TEST(Rfc5961, LuckyDataDoesNotMakeItIdle) {
     world.rig.Run(Seconds(15));
     EXPECT_EQ(world.rig.failed("web", ServiceFailure::kIdleTimeout), 1u) << carry;
   }
+}
+
+// Carried below the stack, a stranger's segments count no more than above it.
+TEST(Rfc5961, BlindDataThatIsCarriedDoesNotCount) {
+  for (const uint32_t off : {100 * kMiB, 1000 * kMiB, 0u - 1000 * kMiB}) {
+    HostileWorld world(Carrying(3));
+    for (int i = 0; i < 5; ++i) ASSERT_TRUE(world.Says("y"));
+    const uint64_t carried = world.rig.link().host(1).carried();
+    for (const bool backend : {false, true}) {
+      for (int i = 0; i < 3; ++i) world.Forge(backend, wire::kTcpAck, off, 0u - off, 10);
+    }
+    ASSERT_TRUE(world.Says("y"));
+    EXPECT_GE(world.rig.link().host(1).carried(), carried + 8);
+    world.client->Finish();
+    EXPECT_TRUE(world.rig.RunUntil([&] { return world.client->closed; }, Seconds(10))) << off;
+    EXPECT_TRUE(world.rig.RunUntil([&] { return world.spliced() == 0; }, Seconds(1))) << off;
+    EXPECT_EQ(world.rig.stats("web").bytes_in.Read(), 7u) << off;
+  }
+}
+
+// Nobody acknowledges what has not been sent, so it does not decide which number a reset has.
+TEST(Rfc5961, AcksOfTheUnsentDoNotCount) {
+  HostileWorld world;
+  for (const bool backend : {false, true}) world.Forge(backend, wire::kTcpAck, 0u - 1, kMiB, 0);
+  world.rig.Apply({});
+  ASSERT_TRUE(world.rig.RunUntil([&] { return world.client->closed; }, Seconds(40)));
+  EXPECT_EQ(world.client->error, SocketError::kReset);
+  EXPECT_TRUE(world.rig.RunUntil([&] { return world.server.errors == 1; }, Seconds(1)));
 }
 
 // A segment without an acknowledgment has nothing in that field.
@@ -267,6 +302,162 @@ TEST(TcpSplice, PortsInTimeWaitRestAsTheyDo) {
     TextClient again(world.rig, ServiceRig::Proxy(80), "x");
     world.rig.Run(Millis(200));
     EXPECT_EQ(world.rig.failed("web", ServiceFailure::kLimit), 1u) << splice;
+  }
+}
+
+// Windows smaller than the other connection's unit would be told as closed ones.
+TEST(TcpSplice, SmallWindows) {
+  for (const bool splice : {false, true}) {
+    ServiceRig rig;
+    NamedServer server(rig, ServiceRig::Backend(8080), "s");
+    ServiceConfig config = TcpProxyTo({8080});
+    config.splice = splice;
+    rig.Apply({config});
+    TextClient client(rig, ServiceRig::Proxy(80), "x", false, {.receive_buffer_max = 100});
+    ASSERT_TRUE(rig.RunUntil([&] { return client.got == "s:x"; }, Seconds(30))) << splice;
+    client.Say(std::string(1000, 'y'));
+    EXPECT_TRUE(rig.RunUntil([&] { return client.got.size() == 1003; }, Seconds(300)))
+        << splice << " " << client.got.size();
+  }
+}
+
+// Who probes is answered by the other peer, and learns when that has gone.
+TEST(TcpSplice, KeepalivesGoThrough) {
+  ServiceRig rig;
+  NamedServer server(rig, ServiceRig::Backend(8080), "s");
+  rig.Apply({TcpProxyTo({8080})});
+  TextClient client(rig, ServiceRig::Proxy(80), "x", false,
+                    {.keepalive = true,
+                     .keepalive_probes = 3,
+                     .keepalive_idle = Seconds(5),
+                     .keepalive_interval = Seconds(1)});
+  ASSERT_TRUE(rig.RunUntil([&] { return client.got == "s:x"; }, Seconds(30)));
+  rig.Run(Seconds(60));
+  EXPECT_GE(rig.tcp().counters().keepalive_probes.Read(), 10u);
+  EXPECT_FALSE(client.closed);
+  rig.Vanish(8080);
+  rig.Run(Seconds(20));
+  EXPECT_EQ(client.error, SocketError::kTimedOut);
+  rig.Reappear();
+}
+
+// The peers probe each other's closed windows.
+TEST(TcpSplice, ClosedWindows) {
+  for (const uint32_t carry : {0u, 3u}) {
+    HostileWorld world(Carrying(carry), IdleAfter(Seconds(1000)));
+    world.client->reading = false;
+    // More than buffers hold, so the server stops.
+    world.client->Say(std::string(2'000'000, 'y'));
+    world.rig.Run(Seconds(200));
+    EXPECT_FALSE(world.client->closed) << carry;
+    EXPECT_EQ(world.spliced(), 1u);
+    const size_t had = world.client->got.size();
+    world.client->reading = true;
+    world.client->OnReadable(world.client->socket, world.rig.now());
+    world.rig.Run(Seconds(200));
+    EXPECT_GT(world.client->got.size(), had) << carry;
+  }
+}
+
+// A client that has forgotten all, and begins anew with the same port.
+TEST(TcpSplice, ClientsThatBeginAnew) {
+  for (const bool splice : {false, true}) {
+    ServiceConfig config = TcpProxyTo({8080});
+    config.splice = splice;
+    HostileWorld world({}, config);
+    const transport::Tuple tuple = world.EndOf(false).tuple;
+    world.rig.Run(Seconds(5));
+    const auto filter = world.rig.link().filter;
+    world.rig.link().filter = [](int, const ServiceRig::Bytes&) { return false; };
+    world.client->Abort();
+    world.rig.link().filter = filter;
+    struct : transport::TcpHandler {
+      void OnConnected(transport::TcpSocket, Nanos) override { connected = true; }
+      bool connected = false;
+    } again;
+    transport::TcpSocket socket;
+    ASSERT_EQ(
+        world.rig.tcp().Connect(tuple.local, tuple.remote, {}, &again, world.rig.now(), socket),
+        SocketError::kNone);
+    EXPECT_TRUE(world.rig.RunUntil([&] { return again.connected; }, Seconds(10))) << splice;
+    world.rig.Run(Seconds(2));
+    EXPECT_EQ(world.server.errors, 1u) << splice;
+    EXPECT_EQ(world.rig.set().usage().relays, 1u) << splice;
+  }
+}
+
+// The far end's window is smaller than what the proxy has offered, and data for that is on its way.
+TEST(TcpSplice, WindowsShrink) {
+  for (const bool splice : {false, true}) {
+    ServiceConfig config = TcpProxyTo({8080});
+    config.splice = splice;
+    SinkWorld world({}, 4000, config);
+    world.client->Say(std::string(300'000, 'y'));
+    world.client->Finish();
+    EXPECT_TRUE(world.rig.RunUntil([&] { return world.client->closed; }, Seconds(60)))
+        << splice << " " << world.sink.received;
+    EXPECT_EQ(world.client->error, SocketError::kNone);
+    EXPECT_EQ(world.sink.received, 300'001u);
+    EXPECT_EQ(world.rig.Leftovers(), "");
+  }
+}
+
+// RFC 7323: to each peer the proxy's clock does not go back, when a splice begins or ends, and what
+// it echoes the peer has said.
+TEST(Rfc7323, ClocksOfASplice) {
+  for (const uint32_t carry : {0u, 3u}) {
+    for (const bool drained : {false, true}) {
+      HostileWorld world(Carrying(carry));
+      struct Clock {
+        uint32_t said = 0;
+        uint32_t of_peer = 0;
+        bool known = false;
+      };
+      std::map<uint32_t, Clock> clocks;  // by ports, the peer's first
+      size_t seen = 0;
+      world.rig.link().filter = [&](int from, const ServiceRig::Bytes& packet) {
+        const uint8_t* const tcp = packet.data() + 20;
+        if (packet[9] != 6 || (tcp[13] & (wire::kTcpSyn | wire::kTcpRst)) != 0) return true;
+        if (tcp[12] >> 4 != 8 || LoadBe32(tcp + 20) != 0x0101080a) return true;
+        const uint32_t value = LoadBe32(tcp + 24);
+        const uint32_t echo = LoadBe32(tcp + 28);
+        const uint32_t ports = LoadBe32(tcp);
+        Clock& clock = clocks[from == 0 ? ports : ports << 16 | ports >> 16];
+        if (from == 0) {
+          clock.of_peer = value;
+          clock.known = true;
+          return true;
+        }
+        if (clock.said != 0) {
+          EXPECT_GE(static_cast<int32_t>(value - clock.said), 0);
+        }
+        if (clock.known) {
+          EXPECT_LE(static_cast<int32_t>(echo - clock.of_peer), 0);
+        }
+        clock.said = value;
+        ++seen;
+        return true;
+      };
+      TextClient second(world.rig, ServiceRig::Proxy(80), "z");
+      for (int i = 0; i < 10; ++i) {
+        world.rig.Run(Millis(i * 700));
+        ASSERT_TRUE(world.Says("y"));
+        second.Say("z");
+      }
+      world.rig.Run(Seconds(1));
+      EXPECT_EQ(world.spliced(), 2u);
+      if (drained) {
+        world.rig.Apply({});
+        world.rig.Run(Seconds(40));
+      } else {
+        world.client->Finish();
+        second.Finish();
+        world.rig.Run(Seconds(2));
+      }
+      EXPECT_TRUE(world.client->closed);
+      EXPECT_EQ(world.spliced(), 0u);
+      EXPECT_GT(seen, 30u);
+    }
   }
 }
 

@@ -16,9 +16,8 @@ namespace sluice::transport {
 struct Carried {
   uint64_t packets = 0;
   uint64_t bytes = 0;  // with their IP headers
-  // Of TCP, as it came: the end of the data that came farthest, and the latest acknowledgment. They are
-  // believed, so a segment moves them only where both are near what is there (16 MiB): others are a
-  // stranger's, or damaged. A relay may come farther than that between two times that it is told.
+  // Of TCP, as it came: the end of the data that came last or farthest, and the acknowledgment. They may go
+  // back; a user judges them, since a stranger's segment may have told them, by `bytes` and the like.
   uint32_t end = 0;
   uint32_t ack = 0;
 };

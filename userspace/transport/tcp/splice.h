@@ -31,6 +31,7 @@ struct Splice {
     wire::TcpSeq end;
     wire::TcpSeq ack;
     wire::TcpSeq fin_end;
+    wire::TcpSeq said;  // the acknowledgment that came last, which need not be true
     uint32_t ts_value = 0;  // of the segments that came by here
     bool fin = false;
     bool fin_acked = false;

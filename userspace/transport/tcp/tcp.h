@@ -356,7 +356,8 @@ class Tcp final : private RelayUser {
   void BeginSplice(Tcb& t, const Segment& s, Nanos now);
   packet::Verdict PassOn(Tcb& t, packet::Packet& p, Nanos now);
   void Forward(packet::Packet& p, const Relayed& relayed, bool may_carry, Nanos now);
-  static uint32_t Note(Splice::Side& side, TcpSeq end, TcpSeq ack);
+  static uint32_t Note(Splice::Side& side, TcpSeq end);
+  static void NoteAcks(Splice& splice);
   static void NoteTimestamp(Splice::Side& side, const wire::TcpView& tcp);
   static void NoteFin(Splice& splice, size_t from, TcpSeq end);
   static void NoteFinAck(Splice& splice, size_t from, TcpSeq ack);

@@ -44,6 +44,12 @@ bool IsAtRest(const Tcb& t) {
          !t.waits_for_end && !t.unfinished && t.owned && !t.ecn_enabled;
 }
 
+// Windows of `from`'s peer are told in the unit that `to`'s peer knows, and are not to vanish in
+// it.
+bool TellsWindows(const Tcb& from, const Tcb& to) {
+  return from.snd_wnd_shift >= to.rcv_wnd_shift || from.max_snd_wnd >= 4u << to.rcv_wnd_shift;
+}
+
 }  // namespace
 
 SocketError Tcp::Join(TcpSocket a, TcpSocket b) {
@@ -70,6 +76,7 @@ bool Tcp::MaySplice(const Tcb& t, const Segment& s, Nanos now) const {
   if (!IsAtRest(t) || !IsAtRest(u) || !u.EverythingAcked()) return false;
   if (t.ts_enabled != u.ts_enabled || t.sack_enabled != u.sack_enabled) return false;
   if (t.ts_enabled && (!s.options.has_timestamps || PawsRejects(t, s, now))) return false;
+  if (!TellsWindows(t, u) || !TellsWindows(u, t)) return false;
   return s.payload <= u.snd_wnd && t.advertised_mss <= LargestPayload(u) &&
          u.advertised_mss <= LargestPayload(t) && splices_.used() < splices_.capacity();
 }
@@ -104,7 +111,7 @@ void Tcp::BeginSplice(Tcb& t, const Segment& s, Nanos now) {
     side.map.seq = to.snd_nxt - from.rcv_nxt;
     side.map.ack = to.rcv_nxt - from.snd_nxt;
     side.end = from.rcv_nxt;
-    side.ack = from.snd_nxt;
+    side.ack = side.said = from.snd_nxt;
     side.ts_value = from.ts_recent;
   };
   Splice::Side& from_t = splice.sides[0];
@@ -166,7 +173,9 @@ Verdict Tcp::PassOn(Tcb& t, packet::Packet& p, Nanos now) {
   uint32_t news = 0;
   if (plausible) [[likely]] {
     NoteTimestamp(side, *view);
-    news = Note(side, seq + payload, ack);
+    news = Note(side, seq + payload);
+    side.said = ack;
+    NoteAcks(splice);
     if ((flags & wire::kTcpFin) != 0) NoteFin(splice, from, seq + payload + 1);
   }
   const bool closing = side.fin || splice.sides[1 - from].fin;
@@ -181,13 +190,23 @@ Verdict Tcp::PassOn(Tcb& t, packet::Packet& p, Nanos now) {
 }
 
 // What is new of it, in bytes.
-uint32_t Tcp::Note(Splice::Side& side, TcpSeq end, TcpSeq ack) {
-  if (ack.After(side.ack)) side.ack = ack;
+uint32_t Tcp::Note(Splice::Side& side, TcpSeq end) {
   if (side.fin) end = Earlier(end, side.fin_end - 1);
   if (!end.After(side.end)) return 0;
   const uint32_t news = end - side.end;
   side.end = end;
   return news;
+}
+
+// Nobody acknowledges what has not come by. What the layer below has carried of it may be told
+// later.
+void Tcp::NoteAcks(Splice& splice) {
+  for (size_t i = 0; i < 2; ++i) {
+    Splice::Side& side = splice.sides[i];
+    const Splice::Side& other = splice.sides[1 - i];
+    const TcpSeq most = (other.fin ? other.fin_end : other.end) + other.map.seq;
+    if (side.said.After(side.ack) && side.said.AtOrBefore(most)) side.ack = side.said;
+  }
 }
 
 void Tcp::NoteTimestamp(Splice::Side& side, const wire::TcpView& tcp) {
@@ -247,14 +266,19 @@ void Tcp::OnCarried(uint64_t token, const Carried& carried, Nanos now) {
   const Tcb& t = tcbs_[static_cast<uint32_t>(token)];
   Splice& splice = splices_[t.splice];
   Splice::Side& side = splice.sides[splice.sides[0].connection == token ? 0 : 1];
-  // The layer below has judged each segment by the one before it; all together may have come far.
-  const uint32_t news = Note(side, TcpSeq(carried.end), TcpSeq(carried.ack));
   const uint64_t headers =
       IpHeaderSize(t.tuple.is_v4()) + wire::TcpView::kMinSize + (side.map.timestamps != 0 ? 12 : 0);
+  const uint64_t payload = carried.bytes - std::min(carried.bytes, carried.packets * headers);
+  // It may have come far, but not farther than by what has been carried, and what was lost before.
+  uint32_t news = 0;
+  if (TcpSeq(carried.end) - side.end <= payload + kPlausible)
+    news = Note(side, TcpSeq(carried.end));
+  side.said = TcpSeq(carried.ack);
+  NoteAcks(splice);
   counters_.segments_received.Add(carried.packets);
   counters_.segments_sent.Add(carried.packets);
   counters_.segments_spliced.Add(carried.packets);
-  if (news > 0 || carried.bytes > carried.packets * headers) TellRelayed(t, news, now);
+  if (payload > 0 || news > 0) TellRelayed(t, news, now);
 }
 
 // Nothing is left of it but two connections without a peer.
