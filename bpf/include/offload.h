@@ -47,6 +47,7 @@ enum {
 /* What find found out about a frame. */
 struct sluice_offload_packet {
   struct sluice_offload_cell* cell;
+  struct sluice_offload_cell* numbers; /* of a splice: the cell that has them, of all CPUs */
   const struct sluice_splice* splice; /* null: the entry has none */
   __u32 ip_bytes;
   __u32 frame_bytes; /* without the padding */
@@ -174,7 +175,8 @@ SLUICE_INLINE int sluice_offload_may_go(const __u8* l4, const __u8* end,
   if (a->flags & SLUICE_OFFLOAD_SPLICE && !sluice_offload_find_splice(l4, end, a->id, p, copy))
     return 0;
   p->cell = sluice_offload_in_force(a, p->ip_bytes);
-  return p->cell != 0;
+  p->numbers = p->splice ? sluice_offload_get_cell(a->id) : p->cell;
+  return p->cell && p->numbers;
 }
 
 /* In the modes of routes: whether a source of this kind goes to the worker, who drops it or asks
@@ -442,12 +444,12 @@ SLUICE_INLINE int sluice_offload_rewrite6(__u8* data, const __u8* end, __u32 sum
 /* What the segment's numbers say of how far a splice has come. Nobody has looked at windows: where one
  * of both is far from what was there, it is a stranger's, or damaged. */
 SLUICE_INLINE void sluice_offload_note(const struct sluice_offload_packet* p) {
-  const __u32 end = p->end - p->cell->last_end;
-  const __u32 ack = p->ack - p->cell->last_ack;
+  const __u32 end = p->end - p->numbers->last_end;
+  const __u32 ack = p->ack - p->numbers->last_ack;
   if (end + SLUICE_SPLICE_NEAR > 2 * SLUICE_SPLICE_NEAR) return;
   if (ack + SLUICE_SPLICE_NEAR > 2 * SLUICE_SPLICE_NEAR) return;
-  if ((__s32)end > 0) p->cell->last_end = p->end;
-  if ((__s32)ack > 0) p->cell->last_ack = p->ack;
+  if ((__s32)end > 0) p->numbers->last_end = p->end;
+  if ((__s32)ack > 0) p->numbers->last_ack = p->ack;
 }
 
 /* Counts the packet, which is on its way. */

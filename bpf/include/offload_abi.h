@@ -145,8 +145,10 @@ struct sluice_offload_cell {
   __u32 epoch;      /* 0: no entry lives with this id */
   __u32 completed;  /* of `packets`: partial checksums completed (modulo 2^32) */
   /* Of a splice, in host order, the latest of each (modulo 2^32): acknowledgment numbers, and ends of
-   * the data, as they came. User space writes what they begin with before an entry lives, and what
-   * others have come to where a CPU is far behind. */
+   * the data, as they came. In the cell of CPU 0, for all CPUs, so that a connection may move between
+   * them however fast it is: without atomics, so when two CPUs are at it at once, one that is a little
+   * older may stand there until the next segment. User space writes what they begin with before an
+   * entry lives, and what segments that went by a worker have come to. */
   __u32 last_ack;
   __u32 last_end;
 };

@@ -202,7 +202,7 @@ class OffloadRelayRandomTest : public ::testing::TestWithParam<bool> {
       rig_->memory().cell(cpu, id).last_end = numbers.end;
     }
   }
-  // The segment's numbers are noted on one CPU, if both are near, and only of a splice.
+  // The segment's numbers are noted in one place, if both are near, and only of a splice.
   void CheckNumbers(const Relay& relay, const Bytes& frame, const Numbers& begun) {
     Numbers expected = begun;
     if (relay.splice) {
@@ -222,6 +222,7 @@ class OffloadRelayRandomTest : public ::testing::TestWithParam<bool> {
       const Numbers noted{cell.last_ack, cell.last_end};
       if (noted == begun) continue;
       ++changed;
+      ASSERT_EQ(cpu, 0u) << "which has the numbers of all";
       ASSERT_EQ(noted.ack, expected.ack);
       ASSERT_EQ(noted.end, expected.end);
     }

@@ -414,6 +414,42 @@ def test_xdp_carries_a_udp_session(family):
         sluice.check_accounts()
 
 
+# On veth XDP runs where the sender does: the connection moves between CPUs, far more than a window on
+# each. All is counted, and its end is believed.
+def test_a_spliced_connection_moves_between_cpus():
+    cpus = sorted(os.sched_getaffinity(0))
+    if len(cpus) < 2:
+        pytest.skip("there is one CPU only")
+    service = {"tcp_proxy": "load", "listen": f"{ROUTER[4]}:6500", "backends": "10.77.2.2:9000"}
+    got = []
+    def serve(s):
+        with s:
+            s.sendall(s.recv(1))
+            got.append(1 + sum(iter(lambda: len(s.recv(1 << 20)), 0)))
+    with Rig(hosts=2, queues=2) as rig, Sluice(
+            rig, flow_offload="on", workers={"count": 2}, services=[service]) as sluice:
+        block = bytes(1 << 20)
+        try:
+            with serving(rig, "h2", "10.77.2.2", 9000, serve), connected(rig, 4, 6500) as s:
+                s.sendall(b"x")
+                assert s.recv(1) == b"x"
+                for turn in range(6):
+                    os.sched_setaffinity(0, {cpus[turn % 2]})
+                    for _ in range(100):
+                        s.sendall(block)
+                s.shutdown(socket.SHUT_WR)
+                assert s.recv(1) == b""
+        finally:
+            os.sched_setaffinity(0, cpus)
+        total = 1 + (600 << 20)
+        assert got == [total]
+        wait_for(lambda: active(sluice, "load") == 0, lambda: sluice.show("sockets"))
+        assert carried(sluice)[0] > 600 << 20 >> 16, "XDP has carried it"
+        counted = sluice.get("sluice_service_bytes_total", service="load", direction="in")
+        assert counted == total
+        sluice.check_accounts()
+
+
 # The server itself goes on, so that whoever answers is known.
 def test_xdp_gives_back_sessions_of_a_backend_that_is_down():
     port = 6500

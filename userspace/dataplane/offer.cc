@@ -98,7 +98,13 @@ void Pipeline::OfferRelay(const Packet& p, Family family, const IpAddress& next_
   const bool by_routes = mode == SLUICE_OFFLOAD_DESTINATION || mode == SLUICE_OFFLOAD_PAIR;
   if (judged || !by_routes || !out.offload_output || !HasPlainForm(p)) return;
   const tables::Route& route = tables_.routes.Get(tables::RouteId{p.route_id});
-  if (route.paths.size() != 1 || !offload_.WantsRelay(relayed)) return;
+  if (route.paths.size() != 1) return;
+  if (!offload_.WantsRelay(relayed)) {
+    if (relayed.splice != nullptr) {
+      offload_.NoteSegment(*relayed.handle, NumbersOf(p, *relayed.splice));
+    }
+    return;
+  }
   const Mac* const mac = neighbors_.Peek(p.out, next_hop);
   if (mac == nullptr || offload_.IsClosed(p.out)) return;
   // What a trace looks at is the packet that has come, and it comes as long as it does.

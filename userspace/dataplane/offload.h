@@ -118,6 +118,8 @@ class Offload final : private tables::FlowTable::Observer {
   // `way` is that of the packet which leaves. `begin`: of a splice, the packet's.
   void PromoteRelay(const transport::Relayed& relayed, const OffloadWay& way,
                     const TcpNumbers& begin);
+  // A segment of a splice has gone by the worker.
+  void NoteSegment(const transport::RelayHandle& handle, const TcpNumbers& numbers);
   void EndRelay(transport::RelayHandle& handle, Nanos now);
 
   // The rules that entries count for are about to go: their counts are fetched, and they count for no
@@ -217,7 +219,7 @@ class Offload final : private tables::FlowTable::Observer {
   bool IsOf(const Entry& e, const tables::OffloadChange& key, const sluice_splice* splice) const;
   void Leave(Entry& e);
   void Tell(Entry& e);
-  void BeginNumbers(Entry& e, const TcpNumbers& begin);
+  void MoveNumbers(Entry& e, const TcpNumbers& numbers);
   void SeeNumbers(Entry& e);
   void ScanOne(Entry& e, const tables::Snapshot& snapshot, stages::Neighbors& neighbors);
   void Adapt(const Entry& e);

@@ -40,14 +40,6 @@ bool SameKey(const OffloadChange& a, const OffloadChange& b) {
 // Of sequence numbers (RFC 9293 section 3.4).
 uint32_t Later(uint32_t a, uint32_t b) { return static_cast<int32_t>(b - a) > 0 ? b : a; }
 
-void BringAfter(uint32_t& number, uint32_t latest) {
-  constexpr int32_t kFar = SLUICE_SPLICE_NEAR / 4;
-  const uint32_t now = __atomic_load_n(&number, __ATOMIC_RELAXED);
-  if (static_cast<int32_t>(latest - now) > kFar) {
-    __atomic_store_n(&number, latest, __ATOMIC_RELAXED);
-  }
-}
-
 }  // namespace
 
 bool Offload::WantsRelay(const transport::Relayed& relayed) {
@@ -88,8 +80,11 @@ void Offload::PromoteRelay(const transport::Relayed& relayed, const OffloadWay& 
     if (reuse == kNoEntry) {
       memory_.splices[first_id_ + IdOf(*e)] = *relayed.splice;
       e->latest = begin;
+      Cell(0, *e).last_end = begin.end;  // nobody else is at an id at rest
+      Cell(0, *e).last_ack = begin.ack;
+    } else {
+      MoveNumbers(*e, begin);
     }
-    BeginNumbers(*e, begin);
   }
   e->flow = tables::kNoFlow;
   e->heat = kNoEntry;
@@ -139,30 +134,24 @@ void Offload::Tell(Entry& e) {
       {.packets = packets, .bytes = bytes, .end = e.latest.end, .ack = e.latest.ack}, now_);
 }
 
-// What XDP's numbers are later than. It does not write to the cells of an id that is not in force.
-void Offload::BeginNumbers(Entry& e, const TcpNumbers& begin) {
-  e.latest = {Later(e.latest.end, begin.end), Later(e.latest.ack, begin.ack)};
-  for (uint32_t cpu = 0; cpu < memory_.cpus; ++cpu) {
-    sluice_offload_cell& cell = Cell(cpu, e);
-    __atomic_store_n(&cell.last_end, e.latest.end, __ATOMIC_RELAXED);
-    __atomic_store_n(&cell.last_ack, e.latest.ack, __ATOMIC_RELAXED);
-  }
+void Offload::NoteSegment(const transport::RelayHandle& handle, const TcpNumbers& numbers) {
+  if (handle.entry != 0) MoveNumbers(entries_[handle.entry - 1], numbers);
 }
 
-// Those of all CPUs that are furthest on. A CPU that is far behind is brought after: XDP there would not
-// believe what it gets next.
+// XDP believes what is near to what it has: it must have what comes by the worker, too.
+void Offload::MoveNumbers(Entry& e, const TcpNumbers& numbers) {
+  e.latest = {Later(e.latest.end, numbers.end), Later(e.latest.ack, numbers.ack)};
+  SeeNumbers(e);
+  sluice_offload_cell& cell = Cell(0, e);
+  __atomic_store_n(&cell.last_end, e.latest.end, __ATOMIC_RELAXED);
+  __atomic_store_n(&cell.last_ack, e.latest.ack, __ATOMIC_RELAXED);
+}
+
 void Offload::SeeNumbers(Entry& e) {
   if ((e.order.action().flags & SLUICE_OFFLOAD_SPLICE) == 0) return;
-  for (uint32_t cpu = 0; cpu < memory_.cpus; ++cpu) {
-    const sluice_offload_cell& cell = Cell(cpu, e);
-    e.latest = {Later(e.latest.end, __atomic_load_n(&cell.last_end, __ATOMIC_RELAXED)),
-                Later(e.latest.ack, __atomic_load_n(&cell.last_ack, __ATOMIC_RELAXED))};
-  }
-  for (uint32_t cpu = 0; cpu < memory_.cpus; ++cpu) {
-    sluice_offload_cell& cell = Cell(cpu, e);
-    BringAfter(cell.last_end, e.latest.end);
-    BringAfter(cell.last_ack, e.latest.ack);
-  }
+  const sluice_offload_cell& cell = Cell(0, e);
+  e.latest = {Later(e.latest.end, __atomic_load_n(&cell.last_end, __ATOMIC_RELAXED)),
+              Later(e.latest.ack, __atomic_load_n(&cell.last_ack, __ATOMIC_RELAXED))};
 }
 
 }  // namespace sluice::dataplane
