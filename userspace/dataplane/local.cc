@@ -215,8 +215,16 @@ void Pipeline::FromSocket(Packet& p, const IpAddress& way, const transport::Rela
     if (!judgement.accepted()) [[unlikely]] return RefuseOfSocket(p, family, judgement);
   }
   if (p.fragment_size == 0) {
-    if (relayed != nullptr && offload_.enabled()) {
-      OfferRelay(p, family, next_hop, *relayed, snapshot);
+    if (relayed != nullptr) {
+      // Its sender does not know this way.
+      const tables::Route& route = tables_.routes.Get(tables::RouteId{p.route_id});
+      if (p.l3_length() > MtuOf(route, snapshot.at(p.out), family)) [[unlikely]] {
+        return RefuseOfSocket(p, family,
+                              Judgement::Drop(family == Family::kIpv4
+                                                  ? DropReason::kFragmentationNeeded
+                                                  : DropReason::kPacketTooBig));
+      }
+      if (offload_.enabled()) OfferRelay(p, family, next_hop, *relayed, snapshot);
     }
     return Output(p, family, next_hop, snapshot, now);
   }

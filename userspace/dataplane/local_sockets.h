@@ -56,6 +56,7 @@ class LocalSockets final : public transport::IpLayer {
     // may be carried by XDP; null: not.
     virtual void FromSocket(packet::Packet& p, const IpAddress& next_hop,
                             const transport::Relayed* relayed, Nanos now) = 0;
+    virtual void TellRelayed(transport::RelayHandle& handle, Nanos now) = 0;
     virtual void EndRelayed(transport::RelayHandle& handle, Nanos now) = 0;
   };
 
@@ -131,6 +132,9 @@ class LocalSockets final : public transport::IpLayer {
   void Output(packet::Packet& p, Nanos now) override { Send(p, nullptr, now); }
   void OutputRelayed(packet::Packet& p, const transport::Relayed& relayed, Nanos now) override {
     Send(p, &relayed, now);
+  }
+  void TellRelayed(transport::RelayHandle& handle, Nanos now) override {
+    exit_.TellRelayed(handle, now);
   }
   void EndRelayed(transport::RelayHandle& handle, Nanos now) override {
     exit_.EndRelayed(handle, now);

@@ -14,8 +14,8 @@
 //
 // Relays of sockets (offload_relay.cc, transport/common/relayed.h) have one entry per direction too, by
 // the connection's key, where there are no rules. Their packets count as this machine's: received for it,
-// and generated. Their user is told of them from Scan and from EndRelay, and nowhere else, since all other
-// calls may come from within the user's own.
+// and generated. Their user is told of them from Scan, TellRelay and EndRelay, and nowhere else, since all
+// other calls may come from within the user's own.
 //
 // Limits. `ids` entries; when few are free, idle ones go sooner (IdleLimit), and at the limit flows
 // stay with the worker (refused_full). A full ring of orders: the same, later (refused_ring).
@@ -120,6 +120,7 @@ class Offload final : private tables::FlowTable::Observer {
                     const TcpNumbers& begin);
   // A segment of a splice has gone by the worker.
   void NoteSegment(const transport::RelayHandle& handle, const TcpNumbers& numbers);
+  void TellRelay(const transport::RelayHandle& handle, Nanos now);
   void EndRelay(transport::RelayHandle& handle, Nanos now);
 
   // The rules that entries count for are about to go: their counts are fetched, and they count for no

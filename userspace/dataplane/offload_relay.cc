@@ -97,6 +97,14 @@ void Offload::PromoteRelay(const transport::Relayed& relayed, const OffloadWay& 
   relayed.handle->entry = IdOf(*e) + 1;
 }
 
+void Offload::TellRelay(const transport::RelayHandle& handle, Nanos now) {
+  if (handle.entry == 0) return;
+  now_ = now;
+  Entry& e = entries_[handle.entry - 1];
+  Harvest(e);
+  Tell(e);
+}
+
 void Offload::EndRelay(transport::RelayHandle& handle, Nanos now) {
   if (handle.entry == 0) {
     handle.packets = 0;

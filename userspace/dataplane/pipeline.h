@@ -235,6 +235,9 @@ class Pipeline : private LocalSockets::Exit {
   bool Copy(const Packet& p, Packet& copy);
   void FromSocket(Packet& p, const IpAddress& next_hop, const transport::Relayed* relayed,
                   Nanos now) override;
+  void TellRelayed(transport::RelayHandle& handle, Nanos now) override {
+    offload_.TellRelay(handle, now);
+  }
   void EndRelayed(transport::RelayHandle& handle, Nanos now) override {
     offload_.EndRelay(handle, now);
   }

@@ -74,6 +74,8 @@ struct ListLinks {
 struct Tcb {
   using TcpSeq = wire::TcpSeq;
 
+  Tcb() {}  // NOLINT: there is a union
+
   Tuple tuple;
   TcpState state = TcpState::kClosed;
   Recovery recovery = Recovery::kOpen;

@@ -173,11 +173,11 @@ Verdict Tcp::PassOn(Tcb& t, packet::Packet& p, Nanos now) {
     side.said = ack;
     NoteAcks(side, other);
     NoteAcks(other, side);
-    if ((flags & wire::kTcpFin) != 0) NoteFin(side, other, seq + payload + 1, now);
     if (other.fin && ack == other.fin_end + other.map.seq) {
       other.fin_acked = true;
       side.ack = ack;
     }
+    if ((flags & wire::kTcpFin) != 0) NoteFin(side, other, seq + payload + 1, now);
   }
   // Half closed it may be carried; what acknowledges a FIN is to come by here.
   const bool waits = side.fin != side.fin_acked || other.fin != other.fin_acked;
