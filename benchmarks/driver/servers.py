@@ -10,7 +10,7 @@ from rig import DUT_CPU, DUT_NS, IN_IF, OUT_IF, RigError, in_namespace, run, ste
 
 FRONT, BACK = "198.18.0.1", rig.NEXT_HOP[4]
 # By which the clients ask, and where the backend listens.
-HTTP, HTTP_BACK, DNS, IPERF = 80, 8080, 53, 5201
+HTTP, HTTP_BACK, DNS, SESSIONS, IPERF = 80, 8080, 53, 54, 5201
 _PROXIES = {"web": (HTTP, HTTP_BACK), "bulk": (IPERF, IPERF)}
 _READY_SECONDS = 10
 # A veth wakes its NAPI for every frame, where a network card waits for a while (`ethtool -c`: rx-usecs,
@@ -41,10 +41,12 @@ class SluiceServer(SluiceDevice):
         proxies = "".join(
             f"  - tcp_proxy: {name}\n    listen: {FRONT}:{port}\n    backends: [{BACK}:{back}]\n"
             for name, (port, back) in _PROXIES.items())
-        # As config/dns-forwarder.yaml has it.
+        # The first as config/dns-forwarder.yaml has it.
         return (f"{self.limits}services:\n{proxies}  - udp_proxy: dns\n    listen: {FRONT}:{DNS}\n"
                 f"    backends: [{BACK}:{DNS}]\n    replies: 1\n    idle_timeout: 10s\n"
-                "    max_connections: 8192\n")
+                "    max_connections: 8192\n"
+                f"  - udp_proxy: sessions\n    listen: {FRONT}:{SESSIONS}\n"
+                f"    backends: [{BACK}:{DNS}]\n")
 
     def arrange(self, _, moderated):
         """Whatever the hosts' offloads: with XDP on the interfaces there are none."""

@@ -223,12 +223,13 @@ def _iperf_server():
         process.communicate()
 
 
-def dns(bench, server, seconds):
+def dns(bench, server, seconds, port=DNS):
     path = os.path.join(bench.work, "names.txt")
     with open(path, "w", encoding="ascii") as file:
         file.writelines(f"host{i}.example.com A\n" for i in range(NAMES))
+
     def ask(length):
-        said = _ask(length, "dnsperf", "-s", FRONT, "-p", str(DNS), "-d", path, "-c",
+        said = _ask(length, "dnsperf", "-s", FRONT, "-p", str(port), "-d", path, "-c",
                     str(CONNECTIONS), "-T", "1", "-q", "128", "-b", "4096", "-t", "1", "-l",
                     str(max(1, round(length))))
         found = [re.search(rf"Queries {what}:\s+(\d+)", said) for what in ("completed", "lost")]

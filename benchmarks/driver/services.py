@@ -4,7 +4,7 @@
     requests      on 64 connections that stay open
     bulk          one stream, either way, with the hosts' offloads off and on
     latency       of requests at half of what haproxy can do
-    dns           queries through udp_proxy and through dnsdist
+    dns           queries through udp_proxy and through dnsdist: a session for each, and for each client
     memory        of a connection on which nothing happens
 """
 
@@ -16,7 +16,7 @@ import statistics
 
 import report
 import service_ends as ends
-from servers import Dnsdist, Haproxy, HaproxySplice, SluiceServer
+from servers import DNS, SESSIONS, Dnsdist, Haproxy, HaproxySplice, SluiceServer
 
 SLUICE, HAPROXY = SluiceServer.name, Haproxy.name
 IDLE = 8000  # a process of this machine may have some 20,000 descriptors
@@ -52,7 +52,11 @@ CASES = [Case("connections", "new connections", "thousand/s", 1e3, (Haproxy,), 3
               (Haproxy,), 2.0,
               lambda bench, server, seconds: ends.http(server, seconds, close=False)),
          *_bulk_cases(),
-         Case("dns", "DNS queries", "thousand/s", 1e3, (Dnsdist,), 3.0, ends.dns)]
+         Case("dns", "DNS queries, a session for each", "thousand/s", 1e3, (Dnsdist,), 3.0, ends.dns),
+         Case("dns-sessions", "DNS queries, of clients with a session each", "thousand/s", 1e3,
+              (Dnsdist,), 3.0, lambda bench, server, seconds:
+              ends.dns(bench, server, seconds,
+                       SESSIONS if isinstance(server, SluiceServer) else DNS))]
 
 
 def compare(bench, options):
