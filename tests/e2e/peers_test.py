@@ -23,6 +23,7 @@ from rig import Rig, Sluice, growing, inside, wait_for
 
 ROUTER = {4: "10.77.1.1", 6: "fd77:0:0:1::1"}
 FAMILIES = pytest.mark.parametrize("family", [4, 6], ids=["ipv4", "ipv6"])
+EITHER = pytest.mark.parametrize("name,port", [("raw", 81), ("ended", 83)])
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER with 0: closing resets
 SESSIONS = 2048
 
@@ -35,6 +36,8 @@ SERVICES = [
     {"tcp_proxy": "files", "listen": listen(80), "backends": "10.77.2.2:8080"},
     {"tcp_proxy": "ssh", "listen": listen(2222), "backends": "[fd77:0:0:2::2]:22"},
     {"tcp_proxy": "raw", "listen": listen(81), "backends": "10.77.2.2:9000"},
+    # Both connections of a relay end here all the time.
+    {"tcp_proxy": "ended", "listen": listen(83), "backends": "10.77.2.2:9000", "splice": "off"},
     # For ends that vanish.
     {"tcp_proxy": "brief", "listen": listen(82), "backends": "10.77.2.2:9000",
      "idle_timeout": "500ms"},
@@ -324,41 +327,47 @@ def send_until_reset(s, at_least=0):
 
 # Many who do not read, each with a server that has no end of data for it: they have their part of
 # the memory, and whoever reads is served as ever.
-def test_readers_that_stop(rig, sluice, files):
+@EITHER
+def test_readers_that_stop(rig, sluice, files, name, port):
     backend, server = serve(rig, "send")
     with server, contextlib.ExitStack() as stack:
-        readers = [stack.enter_context(connected(rig, 81)) for _ in range(100)]
+        readers = [stack.enter_context(connected(rig, port)) for _ in range(100)]
         for s in readers:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             assert s.recv(1)
         def kept():
             return sluice.get("sluice_frames", state="sockets")
-        wait_for(lambda: kept() > 1000, lambda: f"{kept()} frames wait for readers")
+        if name == "ended":
+            wait_for(lambda: kept() > 1000, lambda: f"{kept()} frames wait for readers")
+        else:  # the senders keep it themselves
+            wait_for(lambda: kept() == 0, lambda: f"{kept()} frames wait for readers")
         files.port = 80
         for family in (4, 6):
             files.check_download("h1", ROUTER[family])
         files.port = 8080
         assert kept() <= sluice.get("sluice_table_limit", table="frames") / 2
-        assert active(sluice, "raw") == len(readers)
+        assert active(sluice, name) == len(readers)
     wait_for(lambda: len(backend.ended) == len(readers), lambda: str(len(backend.ended)))
-    wait_for(lambda: active(sluice, "raw") == 0, "they have ended")
+    wait_for(lambda: active(sluice, name) == 0, "they have ended")
 
 
 # The network between is full of data when one end resets.
-def test_client_resets_in_mid_download(rig, sluice):
+@EITHER
+def test_client_resets_in_mid_download(rig, sluice, name, port):
     backend, server = serve(rig, "send")
-    with server, growing(sluice, "sluice_service_failures_total", 1, service="raw",
+    with server, growing(sluice, "sluice_service_failures_total", 1, service=name,
                          reason="client_reset"):
-        with connected(rig, 81) as s:
+        with connected(rig, port) as s:
             got = 0
             while got < 5_000_000:
                 got += len(s.recv(1 << 16))
             s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         wait_for(lambda: backend.ended == ["ConnectionResetError"], lambda: str(backend.ended))
-    wait_for(lambda: active(sluice, "raw") == 0, "it has ended")
+    wait_for(lambda: active(sluice, name) == 0, "it has ended")
 
 
-def test_backend_resets_in_mid_upload(rig, sluice):
+@EITHER
+def test_backend_resets_in_mid_upload(rig, sluice, name, port):
     def serve_and_reset(s):
         got = 0
         while got < 5_000_000:
@@ -366,10 +375,10 @@ def test_backend_resets_in_mid_upload(rig, sluice):
         s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         s.close()
     with serving(rig, "h2", "10.77.2.2", 9000, serve_and_reset), growing(
-            sluice, "sluice_service_failures_total", 1, service="raw", reason="backend_reset"):
-        with connected(rig, 81) as s:
+            sluice, "sluice_service_failures_total", 1, service=name, reason="backend_reset"):
+        with connected(rig, port) as s:
             send_until_reset(s, 5_000_000)
-    wait_for(lambda: active(sluice, "raw") == 0, "it has ended")
+    wait_for(lambda: active(sluice, name) == 0, "it has ended")
 
 
 # An end that says nothing any more is given up after the idle timeout, and the other end is told.
