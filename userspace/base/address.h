@@ -78,17 +78,21 @@ enum class Family : uint8_t { kIpv4 = 4, kIpv6 = 6 };
 
 // Either kind, as tables and messages need it. An IPv4 address is kept in `v6.lo`, `v6.hi` zero.
 struct IpAddress {
-  Family family = Family::kIpv4;
   Ipv6 bits;
+  Family family = Family::kIpv4;  // last, so that what follows an address can lie in its padding
 
   constexpr IpAddress() = default;
-  constexpr IpAddress(Ipv4 a) : family(Family::kIpv4), bits(0, a.value) {}  // NOLINT: a widening
-  constexpr IpAddress(Ipv6 a) : family(Family::kIpv6), bits(a) {}           // NOLINT: a widening
+  constexpr IpAddress(Ipv4 a) : bits(0, a.value), family(Family::kIpv4) {}  // NOLINT: a widening
+  constexpr IpAddress(Ipv6 a) : bits(a), family(Family::kIpv6) {}           // NOLINT: a widening
 
   constexpr bool is_v4() const { return family == Family::kIpv4; }
   constexpr Ipv4 v4() const { return Ipv4(static_cast<uint32_t>(bits.lo)); }
   constexpr Ipv6 v6() const { return bits; }
-  constexpr auto operator<=>(const IpAddress&) const = default;
+  constexpr bool operator==(const IpAddress&) const = default;
+  constexpr std::strong_ordering operator<=>(const IpAddress& o) const {
+    const auto families = family <=> o.family;
+    return families != 0 ? families : bits <=> o.bits;
+  }
 };
 
 // A prefix; bits below `length` are zero in a canonical one (see Canonical).

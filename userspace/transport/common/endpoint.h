@@ -10,7 +10,7 @@
 namespace sluice::transport {
 
 struct Endpoint {
-  IpAddress address;
+  [[no_unique_address]] IpAddress address;  // the port lies in its padding
   uint16_t port = 0;
   constexpr bool operator==(const Endpoint&) const = default;
 };

@@ -95,11 +95,11 @@ struct TcpSocketOptions {
   bool reset_on_close = false;       // Close() resets, as SO_LINGER with 0
   uint16_t max_segment = 0;          // 0: what the path allows
   std::optional<EcnMode> ecn;        // none: the worker's; counts for the handshake
+  uint32_t receive_buffer_max = 0;   // 0: the worker's
   Nanos keepalive_idle = Seconds(7200);
   Nanos keepalive_interval = Seconds(75);
   Nanos user_timeout;                // RFC 5482's local value; zero: data_give_up
-  uint32_t receive_buffer_max = 0;   // 0: the worker's
-  uint32_t send_buffer_max = 0;
+  uint32_t send_buffer_max = 0;      // 0: the worker's
   // As TCP_NOTSENT_LOWAT: OnWritable comes when less than half of so many bytes wait to be sent for the
   // first time. Until then sending takes what makes so many, or a burst: half of the largest window that
   // the peer has offered, at most 64 KiB. 0: the worker's.

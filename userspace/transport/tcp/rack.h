@@ -16,18 +16,18 @@ struct Rack {
   static constexpr uint8_t kReoWndPersist = 16;  // section 6.2, step 4
 
   Nanos xmit_time;       // RACK.xmit_ts: of the segment sent last of those that arrived
-  wire::TcpSeq end_seq;  // RACK.end_seq: its end
   Nanos rtt;             // RACK.rtt
+  wire::TcpSeq end_seq;  // RACK.end_seq: the end of that segment
   wire::TcpSeq fack;     // RACK.fack: the highest that is known to have arrived
   wire::TcpSeq prior_fack;
+  wire::TcpSeq dsack_round;
+  Nanos due;               // when what the last walk for losses has found not yet to be lost will be
+  bool news = false;       // something has arrived since that walk began
   bool valid = false;
   bool reordering_seen = false;
   uint8_t reo_wnd_mult = 1;
   uint8_t reo_wnd_persist = kReoWndPersist;
   bool dsack_round_valid = false;
-  wire::TcpSeq dsack_round;
-  bool news = false;       // something has arrived since the last walk for losses began
-  Nanos due;               // when what that walk has found not yet to be lost will be
 
   // RACK_sent_after: by time, and by sequence among those sent at once.
   static bool SentAfter(Nanos t1, wire::TcpSeq seq1, Nanos t2, wire::TcpSeq seq2) {

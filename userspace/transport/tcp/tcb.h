@@ -1,7 +1,8 @@
 // One connection: the transmission control block (RFC 9293 section 3.3.1).
 //
 // Data only; what happens to it is in tcp.h. Names are the RFCs' terms. About 1 KiB, in a slab of
-// the worker; segments, send and receive buffers are elsewhere and are counted where they are.
+// the worker, with few holes, as memory per connection counts; segments, send and receive buffers are
+// elsewhere and are counted where they are.
 #ifndef SLUICE_TRANSPORT_TCP_TCB_H_
 #define SLUICE_TRANSPORT_TCP_TCB_H_
 
@@ -103,6 +104,7 @@ struct Tcb {
   bool waits_to_write = false;        // ... for Write, which needs little
   bool in_accept_queue = false;
   bool orphan = false;                // closed by its program, and not done
+  bool more_to_come = false;          // within SendMore: what is not a full segment waits
   Nanos orphan_progress;              // when it last got rid of something
 
   // Send sequence variables.
@@ -118,7 +120,6 @@ struct Tcb {
   bool fin_queued = false;  // after the data written so far comes a FIN
   bool fin_sent = false;
   TcpSeq snd_small_end;     // the end of the last segment that was not full (Nagle)
-  bool more_to_come = false;  // within SendMore: what is not a full segment waits
   TcpSeq push_seq;          // the end of what Send has written: there belongs a PSH
 
   // Receive sequence variables.
@@ -137,6 +138,7 @@ struct Tcb {
   uint16_t rcv_mss = 536;   // the largest that came
   uint32_t path_mtu = 1500;
   uint32_t link_mtu = 1500;
+  uint32_t snd_buffer_max = 0;
   Nanos path_mtu_expires = Nanos::Max();
   PathProbe path_probe;
 
@@ -155,18 +157,17 @@ struct Tcb {
   bool ecn_echo = false;         // ECE until the peer's CWR (RFC 3168 section 6.1.3)
   bool send_cwr = false;
   wire::TcpSackBlock dsack;      // to be told once; empty: none
+  uint32_t copied = 0;           // what the program has read since copied_since
   Nanos last_invalid_ack = Nanos(INT64_MIN / 2);
 
-  // Receive buffer and its tuning: what the program read in the last round trip.
+  // Receive buffer and its tuning.
   uint32_t rcv_buffer = 0;
   uint32_t rcv_buffer_max = 0;
-  uint32_t copied = 0;
   Nanos copied_since;
   Nanos rcv_rtt;             // round trips as the receiver sees them
   uint32_t rcv_rtt_echo = 0;  // the TSecr that was looked at last
   TcpSeq rcv_rtt_edge;       // without timestamps: a window, timed
   Nanos rcv_rtt_begin;
-  uint32_t snd_buffer_max = 0;
 
   // Loss and congestion.
   RttEstimator rtt;
@@ -178,19 +179,13 @@ struct Tcb {
   Prr prr;
   TcpSeq recovery_point;    // SND.NXT when the reduction began
   uint32_t dup_acks = 0;    // without SACK
-  // Whether the window was in use, in this flight of data: more waited for it, or by how much was out.
-  bool cwnd_limited = false;
   uint32_t most_out = 0;
   TcpSeq usage_end;         // of that flight
-  bool undo_possible = false;
-  bool undo_ts_valid = false;
   uint32_t undo_ts = 0;           // TSval of the first retransmission since the reduction
   // What the last ACK with SACK blocks has told, from segment to segment: what is told again costs nothing.
   std::array<wire::TcpSackBlock, wire::TcpOptions::kMaxSackBlocks> sack_told{};
   uint32_t undo_retransmits = 0;  // of them, not yet shown by D-SACK to have been needless
   TcpSeq tlp_end_seq;
-  bool tlp_in_flight = false;
-  bool tlp_is_retransmission = false;
   Nanos pacing_next;        // when the next burst may go
   Nanos last_sent;
   Nanos last_received;
@@ -201,6 +196,12 @@ struct Tcb {
   uint8_t timeouts_in_a_row = 0;
   uint8_t keepalives_unanswered = 0;
   uint8_t persist_backoff = 0;
+  bool undo_possible = false;
+  bool undo_ts_valid = false;
+  bool tlp_in_flight = false;
+  bool tlp_is_retransmission = false;
+  // Whether the window was in use, in this flight of data: more waited for it, or by how much was out.
+  bool cwnd_limited = false;
 
   Scoreboard scoreboard;
   SendBuffer send;
