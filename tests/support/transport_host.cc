@@ -135,7 +135,7 @@ void TransportHost::EndRelayed(transport::RelayHandle& handle, Nanos now) {
 
 // What bpf/include/offload.h carries: ACKs with or without data, whose only option timestamps are.
 bool TransportHost::Carry(packet::Packet& p, Nanos now) {
-  if (carriers_.empty() || p.l4_protocol != wire::kProtocolTcp) return false;
+  if (!carrying_ || carriers_.empty() || p.l4_protocol != wire::kProtocolTcp) return false;
   const auto tcp = wire::TcpView::Parse({p.l4(), p.segment_length - size_t{p.l4_offset}});
   if (!tcp || (tcp->flags() & ~wire::kTcpPsh) != wire::kTcpAck) return false;
   const transport::IpEnds ends = transport::EndsOf(p);
@@ -159,7 +159,7 @@ bool TransportHost::Carry(packet::Packet& p, Nanos now) {
     ++carried_;
     transport::TranslateSegment(p, c.relayed.leaves, *c.relayed.splice, 64);
     Output(p, now);
-    if (now - c.told >= Millis(100)) Tell(c, now);
+    if (now - c.told >= options_.tell_every) Tell(c, now);
     return true;
   }
   return false;
