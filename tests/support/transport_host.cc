@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <utility>
 
 #include "base/rng.h"
 #include "stages/fragment/refragment.h"
@@ -58,6 +59,9 @@ bool TransportHost::Deliver(const Bytes& bytes, Nanos now) {
   if (Carry(p, now)) return true;
   const bool claimed = stack_->Claims(p);
   const packet::Verdict verdict = stack_->Receive(p, now);
+  for (const auto& [tuple, sequence] : std::exchange(too_large_, {})) {
+    stack_->OnRefused(wire::kProtocolTcp, tuple, sequence, options_.mtu, now);
+  }
   const bool ports = p.l4_protocol == wire::kProtocolTcp || p.l4_protocol == wire::kProtocolUdp;
   if (ports && claimed == (verdict.kind() == packet::Verdict::Kind::kContinue)) std::abort();
   switch (verdict.kind()) {
@@ -92,6 +96,13 @@ void TransportHost::Output(packet::Packet& p, Nanos now) {
 }
 
 void TransportHost::OutputRelayed(packet::Packet& p, const transport::Relayed& relayed, Nanos now) {
+  if (p.l3_length() > options_.mtu) {  // told when the stack is not in the middle of sending
+    const wire::TcpView tcp(p.l4());
+    if (relayed.splice != nullptr) too_large_.push_back({relayed.leaves, tcp.sequence()});
+    packet::FreePacket(pool_, p);
+    return;
+  }
+  if (relayed.handle == nullptr) return Output(p, now);
   if (on_relayed) on_relayed(relayed);
   transport::RelayHandle& handle = *relayed.handle;
   const bool may_carry = options_.carry_after != 0 && relayed.splice != nullptr;

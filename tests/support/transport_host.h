@@ -13,6 +13,7 @@
 #include <functional>
 #include <list>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "base/reason.h"
@@ -92,6 +93,7 @@ class TransportHost : public transport::IpLayer {
   uint64_t carried_ = 0;
   bool carrying_ = true;
   std::list<Carrier> carriers_;
+  std::vector<std::pair<transport::Tuple, uint32_t>> too_large_;  // segments of splices
   bool routes_ = true;
 };
 

@@ -294,6 +294,26 @@ TEST(TcpSplice, BeforeItEndsByTimeTheLayerBelowIsAsked) {
   EXPECT_EQ(world.rig.failed("web", ServiceFailure::kIdleTimeout), 1u);
 }
 
+// Our own link takes less than it did, and what is sent again while a FIN is not acknowledged is told of it
+// as everything else is.
+TEST(TcpSplice, TooLargeForOurLinkBehindAFin) {
+  HostileWorld world;
+  world.rig.link().host(1).set_mtu(600);
+  world.rig.link().quality(1).mtu = 600;
+  world.rig.link().quality(1).icmp = false;
+  world.rig.link().filter = [lost = false](int from, const ServiceRig::Bytes& packet) mutable {
+    if (from != 0 || packet.size() < 1000 || lost) return true;
+    lost = true;
+    return false;
+  };
+  world.client->Say(std::string(1000, 'y'));
+  world.client->Finish();
+  ASSERT_TRUE(world.rig.RunUntil([&] { return world.client->closed; }, Seconds(60)));
+  EXPECT_EQ(world.client->error, SocketError::kNone);
+  EXPECT_EQ(world.server.received, "x" + std::string(1000, 'y'));
+  EXPECT_EQ(world.rig.tcp().counters().black_holes.Read(), 0u);
+}
+
 // Both FINs cross, and one's acknowledgment is lost: who sends its FIN again is told so, and not
 // reset.
 TEST(TcpSplice, ClosedFromBothEndsAtOnce) {

@@ -246,8 +246,9 @@ void Tcp::Forward(packet::Packet& p, const Relayed& relayed, bool may_carry, Nan
   out.l4_protocol = p.l4_protocol;
   out.l3_offset = p.l3_offset;
   out.l4_offset = p.l4_offset;
-  if (may_carry) return ip_.OutputRelayed(out, relayed, now);
-  ip_.Output(out, now);
+  Relayed how = relayed;
+  if (!may_carry) how.handle = nullptr;
+  ip_.OutputRelayed(out, how, now);
 }
 
 void Tcp::TellRelayed(const Tcb& t, uint32_t bytes, Nanos now) {
