@@ -452,12 +452,13 @@ SLUICE_INLINE void sluice_offload_note(const struct sluice_offload_packet* p) {
   if ((__s32)ack > 0) p->numbers->last_ack = p->ack;
 }
 
-/* Counts the packet, which is on its way. */
+/* Counts the packet, which is on its way. Its numbers come first: user space looks for new ones only
+ * where there are new packets. */
 SLUICE_INLINE void sluice_offload_count(const struct sluice_offload_packet* p) {
-  ++p->cell->packets;
+  if (p->splice) sluice_offload_note(p);
   p->cell->bytes += p->ip_bytes;
   if (p->partial) ++p->cell->completed;
-  if (p->splice) sluice_offload_note(p);
+  ++p->cell->packets;
 }
 
 #endif /* SLUICE_BPF_INCLUDE_OFFLOAD_H_ */

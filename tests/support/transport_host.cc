@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <utility>
 
 #include "base/rng.h"
 #include "stages/fragment/refragment.h"
@@ -58,6 +59,9 @@ bool TransportHost::Deliver(const Bytes& bytes, Nanos now) {
   if (Carry(p, now)) return true;
   const bool claimed = stack_->Claims(p);
   const packet::Verdict verdict = stack_->Receive(p, now);
+  for (const auto& [tuple, sequence] : std::exchange(too_large_, {})) {
+    stack_->OnRefused(wire::kProtocolTcp, tuple, sequence, options_.mtu, now);
+  }
   const bool ports = p.l4_protocol == wire::kProtocolTcp || p.l4_protocol == wire::kProtocolUdp;
   if (ports && claimed == (verdict.kind() == packet::Verdict::Kind::kContinue)) std::abort();
   switch (verdict.kind()) {
@@ -92,6 +96,13 @@ void TransportHost::Output(packet::Packet& p, Nanos now) {
 }
 
 void TransportHost::OutputRelayed(packet::Packet& p, const transport::Relayed& relayed, Nanos now) {
+  if (p.l3_length() > options_.mtu) {  // told when the stack is not in the middle of sending
+    const wire::TcpView tcp(p.l4());
+    if (relayed.splice != nullptr) too_large_.push_back({relayed.leaves, tcp.sequence()});
+    packet::FreePacket(pool_, p);
+    return;
+  }
+  if (relayed.handle == nullptr) return Output(p, now);
   if (on_relayed) on_relayed(relayed);
   transport::RelayHandle& handle = *relayed.handle;
   const bool may_carry = options_.carry_after != 0 && relayed.splice != nullptr;
@@ -135,7 +146,7 @@ void TransportHost::EndRelayed(transport::RelayHandle& handle, Nanos now) {
 
 // What bpf/include/offload.h carries: ACKs with or without data, whose only option timestamps are.
 bool TransportHost::Carry(packet::Packet& p, Nanos now) {
-  if (carriers_.empty() || p.l4_protocol != wire::kProtocolTcp) return false;
+  if (!carrying_ || carriers_.empty() || p.l4_protocol != wire::kProtocolTcp) return false;
   const auto tcp = wire::TcpView::Parse({p.l4(), p.segment_length - size_t{p.l4_offset}});
   if (!tcp || (tcp->flags() & ~wire::kTcpPsh) != wire::kTcpAck) return false;
   const transport::IpEnds ends = transport::EndsOf(p);
@@ -159,7 +170,7 @@ bool TransportHost::Carry(packet::Packet& p, Nanos now) {
     ++carried_;
     transport::TranslateSegment(p, c.relayed.leaves, *c.relayed.splice, 64);
     Output(p, now);
-    if (now - c.told >= Millis(100)) Tell(c, now);
+    if (now - c.told >= options_.tell_every) Tell(c, now);
     return true;
   }
   return false;

@@ -13,6 +13,7 @@
 #include <functional>
 #include <list>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "base/reason.h"
@@ -38,6 +39,7 @@ class TransportHost : public transport::IpLayer {
     // After so many packets of a relay's direction, further plain ones do not come up to the stack, as
     // if XDP carried them. 0: all do.
     uint32_t carry_after = 0;
+    Nanos tell_every = Millis(100);  // what it has carried, unasked
   };
 
   explicit TransportHost(const Options& options);
@@ -57,6 +59,8 @@ class TransportHost : public transport::IpLayer {
   uint64_t dropped(DropReason r) const { return dropped_[static_cast<size_t>(r)]; }
   uint64_t unclaimed() const { return unclaimed_; }
   uint64_t carried() const { return carried_; }
+  // Its entries are not in force any more: everything comes up again.
+  void StopCarrying() { carrying_ = false; }
   void set_mtu(uint32_t mtu) { options_.mtu = mtu; }
   void set_routes(bool there) { routes_ = there; }
 
@@ -87,7 +91,9 @@ class TransportHost : public transport::IpLayer {
   std::array<uint64_t, kDropReasonCount> dropped_{};
   uint64_t unclaimed_ = 0;
   uint64_t carried_ = 0;
+  bool carrying_ = true;
   std::list<Carrier> carriers_;
+  std::vector<std::pair<transport::Tuple, uint32_t>> too_large_;  // segments of splices
   bool routes_ = true;
 };
 

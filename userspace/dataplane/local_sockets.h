@@ -52,8 +52,8 @@ class LocalSockets final : public transport::IpLayer {
   class Exit {
    public:
     virtual ~Exit() = default;
-    // Takes the packet. p.out is none when there is no way to its destination. `relayed`: others like it
-    // may be carried by XDP; null: not.
+    // Takes the packet. p.out is none when there is no way to its destination. `relayed`: it may be too
+    // large for its way, and others like it may be carried by XDP; null: neither.
     virtual void FromSocket(packet::Packet& p, const IpAddress& next_hop,
                             const transport::Relayed* relayed, Nanos now) = 0;
     virtual void TellRelayed(transport::RelayHandle& handle, Nanos now) = 0;

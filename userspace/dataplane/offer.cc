@@ -85,7 +85,8 @@ Offload::TcpNumbers NumbersOf(const packet::Packet& p, const sluice_splice& spli
 // Where rules or the kernel's INPUT could object, each packet is theirs to see.
 void Pipeline::OfferRelay(const Packet& p, Family family, const IpAddress& next_hop,
                           const transport::Relayed& relayed, const Snapshot& snapshot) {
-  if (!relayed.in.valid() || relayed.arrives.local.address.family != family ||
+  if (relayed.handle == nullptr || !relayed.in.valid() ||
+      relayed.arrives.local.address.family != family ||
       relayed.leaves.local.address.family != family) {
     return;
   }

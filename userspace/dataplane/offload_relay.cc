@@ -3,6 +3,7 @@
 
 #include "dataplane/offload.h"
 #include "dataplane/offload_order.h"
+#include "wire/tcp_sequence.h"
 
 namespace sluice::dataplane {
 
@@ -37,8 +38,9 @@ bool SameKey(const OffloadChange& a, const OffloadChange& b) {
                                    : std::memcmp(&a.key6, &b.key6, sizeof a.key6) == 0;
 }
 
-// Of sequence numbers (RFC 9293 section 3.4).
-uint32_t Later(uint32_t a, uint32_t b) { return static_cast<int32_t>(b - a) > 0 ? b : a; }
+uint32_t Later(uint32_t a, uint32_t b) {
+  return wire::Later(wire::TcpSeq(a), wire::TcpSeq(b)).value();
+}
 
 }  // namespace
 

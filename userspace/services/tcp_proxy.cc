@@ -211,8 +211,10 @@ void TcpProxy::OnError(TcpSocket socket, SocketError, Nanos now) {
 void TcpProxy::OnItemTimer(uint32_t index, Nanos now) {
   Relay& r = context_.relays[index];
   if (!r.connected) return OnAttemptFailed(r, now);
-  const Nanos due = r.last_activity + config_->idle_timeout;
-  if (due > now) return context_.timers.Set(TimerKind::kRelay, index, due);
+  const auto due = [&] { return r.last_activity + config_->idle_timeout; };
+  // Something may have been carried since it was last told of.
+  if (due() <= now) tcp().TellCarried(r.client, now);
+  if (due() > now) return context_.timers.Set(TimerKind::kRelay, index, due());
   // Nothing new has come, but what came before may still be on its way out.
   if (const uint32_t rest = Undelivered(r); rest != 0 && rest != r.undelivered) {
     r.undelivered = rest;

@@ -217,6 +217,7 @@ void UdpProxy::OnCarried(uint64_t token, const transport::Carried& carried, Nano
   const uint64_t headers = transport::IpHeaderSize(s.tuple.is_v4()) + wire::UdpView::kSize;
   (in ? stats_->messages_in : stats_->messages_out).Add(carried.packets);
   (in ? stats_->bytes_in : stats_->bytes_out).Add(carried.bytes - carried.packets * headers);
+  udp().CountCarried(carried.packets);
 }
 
 void UdpProxy::EndCarried(UdpSession& s, Nanos now) {

@@ -259,6 +259,61 @@ TEST(TcpSplice, MuchIsCarriedAtOnce) {
   }
 }
 
+// XDP's entries end amid more than a window of which nobody has been told: what comes here next is far
+// ahead of what is known, and is believed.
+TEST(TcpSplice, MuchWasCarriedWhenItComesHereAgain) {
+  ServiceRig::Options options = Carrying(3);
+  options.link.hosts[1].tell_every = Seconds(1000);
+  options.link.forward.delay = options.link.backward.delay = Micros(20);
+  SinkWorld world(options);
+  world.client->Say(std::string(60'000'000, 'y'));
+  ASSERT_TRUE(world.rig.RunUntil([&] { return world.sink.received > 20'000'000; }, Seconds(60)));
+  world.rig.link().host(1).StopCarrying();
+  world.client->Finish();
+  ASSERT_TRUE(world.rig.RunUntil([&] { return world.client->closed; }, Seconds(60)));
+  EXPECT_EQ(world.client->error, SocketError::kNone);
+  world.rig.Run(Seconds(1));
+  EXPECT_EQ(world.sink.received, 60'000'001u);
+  EXPECT_EQ(world.rig.stats("web").bytes_in.Read(), 60'000'001u);
+  EXPECT_EQ(world.proxy().usage().splices, 0u);
+  EXPECT_EQ(world.rig.Leftovers(), "");
+}
+
+// Something has been carried that nobody has told of yet when the time is up.
+TEST(TcpSplice, BeforeItEndsByTimeTheLayerBelowIsAsked) {
+  ServiceRig::Options options = Carrying(3);
+  options.link.hosts[1].tell_every = Seconds(1000);
+  HostileWorld world(options, IdleAfter(Seconds(10)));
+  for (int i = 0; i < 8; ++i) {
+    ASSERT_TRUE(world.Says("y")) << i;
+    world.rig.Run(Seconds(4));
+  }
+  EXPECT_GT(world.rig.link().host(1).carried(), 8u);
+  EXPECT_EQ(world.rig.failed("web", ServiceFailure::kIdleTimeout), 0u);
+  world.rig.Run(Seconds(15));
+  EXPECT_EQ(world.rig.failed("web", ServiceFailure::kIdleTimeout), 1u);
+}
+
+// Our own link takes less than it did, and what is sent again while a FIN is not acknowledged is told of it
+// as everything else is.
+TEST(TcpSplice, TooLargeForOurLinkBehindAFin) {
+  HostileWorld world;
+  world.rig.link().host(1).set_mtu(600);
+  world.rig.link().quality(1).mtu = 600;
+  world.rig.link().quality(1).icmp = false;
+  world.rig.link().filter = [lost = false](int from, const ServiceRig::Bytes& packet) mutable {
+    if (from != 0 || packet.size() < 1000 || lost) return true;
+    lost = true;
+    return false;
+  };
+  world.client->Say(std::string(1000, 'y'));
+  world.client->Finish();
+  ASSERT_TRUE(world.rig.RunUntil([&] { return world.client->closed; }, Seconds(60)));
+  EXPECT_EQ(world.client->error, SocketError::kNone);
+  EXPECT_EQ(world.server.received, "x" + std::string(1000, 'y'));
+  EXPECT_EQ(world.rig.tcp().counters().black_holes.Read(), 0u);
+}
+
 // Both FINs cross, and one's acknowledgment is lost: who sends its FIN again is told so, and not
 // reset.
 TEST(TcpSplice, ClosedFromBothEndsAtOnce) {

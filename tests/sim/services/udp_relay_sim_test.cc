@@ -146,6 +146,10 @@ TEST_F(UdpRelay, WhatIsCarriedCountsAndKeepsTheSession) {
   EXPECT_EQ(stats().messages_out.Read(), 1u + 120);
   EXPECT_EQ(stats().bytes_in.Read(), bytes_in + 60 * (Tier::kSize - 28));
   EXPECT_EQ(stats().bytes_out.Read(), bytes_out + 120 * (Tier::kSize - 28));
+  // The sockets' too.
+  const transport::UdpCounters& sockets = rig.link().host(1).udp().counters();
+  EXPECT_EQ(sockets.datagrams_received.Read(), 2u + 180);
+  EXPECT_EQ(sockets.datagrams_sent.Read(), 2u + 180);
   rig.Run(Seconds(11));
   EXPECT_EQ(stats().active.Read(), 0u);
   EXPECT_EQ(tier.size(), 0u) << "it ends with the session";

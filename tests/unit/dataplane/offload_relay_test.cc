@@ -425,6 +425,19 @@ TEST_F(OffloadRelayTest, WhatXdpCannotCarryIsNotPromoted) {
   EXPECT_EQ(Drain(), 0u);
 }
 
+// Whether others may be carried or not (a FIN, say), a segment of a splice is as large as its sender likes.
+TEST_F(OffloadRelayTest, WhatIsTooLargeForItsWayIsRefused) {
+  transport::Relayed alone = Spliced();
+  alone.handle = nullptr;
+  Relay(alone, 20);
+  EXPECT_EQ(Drain(), 0u);
+  EXPECT_EQ(sent.size(), 20u);
+  world.Unicast("203.0.113.0/26", {Via(kWan, kWanIndex, "192.0.2.254")}, nullptr, 69);
+  for (const transport::Relayed& r : {alone, Spliced()}) Relay(r);
+  EXPECT_EQ(sent.size(), 20u);
+  EXPECT_EQ(counters->generated_dropped.Read(), 2u);
+}
+
 TEST_F(OffloadRelayTest, WhileTracedTheyAreLeftToTheWorker) {
   TraceSession session;
   pipeline->Trace(&session);

@@ -34,8 +34,8 @@ class IpLayer {
   // identification that its FragmentNote has; RFC 7739 wants one that cannot be guessed).
   virtual void Output(packet::Packet& p, Nanos now) = 0;
 
-  // As Output, of a packet that goes out as it has come in but for its headers: further ones of its kind
-  // may be carried below, without coming up. The default: they are not.
+  // As Output, of a packet that goes out as it has come in but for its headers: its size is not the stack's
+  // choice, and further ones of its kind may be carried below, without coming up. The default: they are not.
   virtual void OutputRelayed(packet::Packet& p, const Relayed&, Nanos now) { Output(p, now); }
   // What has been carried so far is told before this returns.
   virtual void TellRelayed(RelayHandle&, Nanos) {}

@@ -22,8 +22,8 @@ struct Carried {
   uint32_t ack = 0;
 };
 
-// Whoever relays. Called from the layer's own timer, and within EndRelayed; no call of the stack's
-// is allowed in it.
+// Whoever relays. Called from the layer's own timer, and within TellRelayed and EndRelayed; no call of
+// the stack's that sends, opens or ends anything is allowed in it.
 class RelayUser {
  public:
   virtual ~RelayUser() = default;
@@ -43,7 +43,7 @@ struct Relayed {
   Tuple leaves;      // local: ours; remote: where it goes
   uint8_t protocol;  // TCP or UDP
   const sluice_splice* splice = nullptr;  // of TCP
-  RelayHandle* handle = nullptr;
+  RelayHandle* handle = nullptr;  // null: others like it are not to be carried
   RelayUser* user = nullptr;
   uint64_t token = 0;  // for OnCarried
 };

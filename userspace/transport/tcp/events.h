@@ -38,8 +38,10 @@ class TcpHandler {
   // The connection is gone; its data can still be read, and the socket is to be closed.
   virtual void OnError(TcpSocket, SocketError, Nanos) {}
   // Spliced connections (Tcp::Join): data has passed that came on this one, of which so many bytes had not
-  // come before, and no call of the stack's is allowed in it; and both ends have finished: close both sockets.
+  // come before. Comes at any time, within Abort, Close and TellCarried as well, and no call of the stack's is
+  // allowed in it.
   virtual void OnRelayed(TcpSocket, uint32_t, Nanos) {}
+  // Both ends have finished: close both sockets.
   virtual void OnSpliceEnded(TcpSocket, Nanos) {}
   virtual void OnAcceptable(TcpListenerId, Nanos) {}  // Accept would succeed
 };

@@ -153,6 +153,9 @@ class Tcp final : private RelayUser {
   // one family; for others nothing happens. Once per connection. Abort ends both; Send and Shutdown
   // say kInvalid once they are spliced.
   SocketError Join(TcpSocket a, TcpSocket b);
+  // What the layer below has carried of the two is told (OnRelayed) before this returns; by itself it tells
+  // a little later.
+  void TellCarried(TcpSocket socket, Nanos now);
   SocketError SetHandler(TcpSocket socket, TcpHandler* handler);
   SocketError SetOptions(TcpSocket socket, const TcpSocketOptions& options, Nanos now);
   // Of the connections that begin from now on.
@@ -362,6 +365,7 @@ class Tcp final : private RelayUser {
   void NoteFin(SpliceSide& side, SpliceSide& other, TcpSeq end, Nanos now);
   static TcpSeq PeersNext(const SpliceSide& side);
   void TellRelayed(const Tcb& t, uint32_t bytes, Nanos now);
+  void TellCarried(Tcb& t, Nanos now);
   void OnCarried(uint64_t token, const Carried& carried, Nanos now) override;
   void DissolveSplice(Tcb& t, Nanos now);
   void CloseSplice(Tcb& t, Nanos now);

@@ -142,8 +142,7 @@ Verdict Tcp::PassOn(Tcb& t, packet::Packet& p, Nanos now) {
   // Where the state may change, everything is to be known, and right.
   if ((flags & kOdd) != 0) [[unlikely]] {
     if (!L4ChecksumOf(frames_.arena(), p, EndsOf(p))) return Verdict::Drop(DropReason::kChecksum);
-    ip_.TellRelayed(side.handle, now);
-    ip_.TellRelayed(other.handle, now);
+    TellCarried(t, now);
   }
   const Relayed relayed = {.in = p.in,
                            .arrives = t.tuple,
@@ -164,8 +163,16 @@ Verdict Tcp::PassOn(Tcb& t, packet::Packet& p, Nanos now) {
     return Verdict::Local();
   }
   const TcpSeq ack(view->acknowledgment());
-  const bool plausible = (flags & (wire::kTcpSyn | wire::kTcpAck)) == wire::kTcpAck &&
-                         IsNear(seq + payload, side.end) && IsNear(ack, side.ack);
+  const auto is_plausible = [&] {
+    return (flags & (wire::kTcpSyn | wire::kTcpAck)) == wire::kTcpAck &&
+           IsNear(seq + payload, side.end) && IsNear(ack, side.ack);
+  };
+  bool plausible = is_plausible();
+  if (!plausible) [[unlikely]] {
+    // More than that may have been carried since the layer below has last told of it.
+    TellCarried(t, now);
+    plausible = is_plausible();
+  }
   uint32_t news = 0;
   if (plausible) [[likely]] {
     NoteTimestamp(side, *view);
@@ -239,12 +246,24 @@ void Tcp::Forward(packet::Packet& p, const Relayed& relayed, bool may_carry, Nan
   out.l4_protocol = p.l4_protocol;
   out.l3_offset = p.l3_offset;
   out.l4_offset = p.l4_offset;
-  if (may_carry) return ip_.OutputRelayed(out, relayed, now);
-  ip_.Output(out, now);
+  Relayed how = relayed;
+  if (!may_carry) how.handle = nullptr;
+  ip_.OutputRelayed(out, how, now);
 }
 
 void Tcp::TellRelayed(const Tcb& t, uint32_t bytes, Nanos now) {
   if (t.handler != nullptr) t.handler->OnRelayed(IdOf(t), bytes, now);
+}
+
+// Of both, since acknowledgments of one are judged by the data of the other.
+void Tcp::TellCarried(Tcb& t, Nanos now) {
+  ip_.TellRelayed(t.side.handle, now);
+  ip_.TellRelayed(tcbs_[t.partner].side.handle, now);
+}
+
+void Tcp::TellCarried(TcpSocket socket, Nanos now) {
+  Tcb* const t = Resolve(socket);
+  if (t != nullptr && t->spliced) TellCarried(*t, now);
 }
 
 void Tcp::OnCarried(uint64_t token, const Carried& carried, Nanos now) {
@@ -320,7 +339,7 @@ void Tcp::BreakSplice(Tcb& t, Nanos now) {
 
 // Rules have reset t's peer; the other one is the program's to reset.
 void Tcp::SeverSplice(Tcb& t, TcpSeq sequence, Nanos now) {
-  ip_.TellRelayed(t.side.handle, now);
+  TellCarried(t, now);
   if (!IsNear(sequence, t.side.end)) return;
   DissolveSplice(t, now);
   Fail(t, SocketError::kReset);

@@ -120,6 +120,11 @@ class Udp {
   IoResult SendRelayed(UdpSocket socket, const Endpoint& remote, std::span<const uint8_t> data,
                        Relayed relayed, Nanos now);
   void EndRelayed(RelayHandle& handle, Nanos now) { ip_.EndRelayed(handle, now); }
+  // So many more have been received and sent, below.
+  void CountCarried(uint64_t datagrams) {
+    counters_.datagrams_received.Add(datagrams);
+    counters_.datagrams_sent.Add(datagrams);
+  }
 
   // One datagram, copied: cut to `out` if longer (the result says how much was copied).
   IoResult Receive(UdpSocket socket, std::span<uint8_t> out, Endpoint& from);
