@@ -1,5 +1,5 @@
-// The flow tier against the worker's own stages, over random flows and packets with all that must
-// go to a worker: the same bytes, and the right counts.
+// The flow tier, natively and in the kernel, against the worker's own stages, over random flows and
+// packets with all that must go to a worker: the same bytes, and the right counts.
 //
 // SLUICE_OFFLOAD_PACKETS sets how many packets (40,000 without it, 1,000,000 in CI),
 // SLUICE_OFFLOAD_SEED the seed.
@@ -17,6 +17,7 @@
 
 #include "base/rng.h"
 #include "support/offload_flow.h"
+#include "support/offload_native.h"
 #include "support/offload_rig.h"
 #include "support/router_world.h"
 
@@ -93,9 +94,9 @@ class OffloadRandomTest : public ::testing::TestWithParam<bool> {
     }
     rig_->Apply(changes);
     // There are no relays; to look for them changes nothing.
-    const uint32_t relays = rng_.Chance(1, 2) ? SLUICE_OFFLOAD_RELAYS : 0;
-    ASSERT_TRUE(rig_->program().SetOffload(
-        SLUICE_OFFLOAD_WORD(mode_, mode_, kSlot, complete_ ? 1 : 0) | relays));
+    word_ = SLUICE_OFFLOAD_WORD(mode_, mode_, kSlot, complete_ ? 1 : 0);
+    if (rng_.Chance(1, 2)) word_ |= SLUICE_OFFLOAD_RELAYS;
+    ASSERT_TRUE(rig_->program().SetOffload(word_));
   }
 
   std::string NameOf(const tables::FlowTuple& t) const {
@@ -144,8 +145,11 @@ class OffloadRandomTest : public ::testing::TestWithParam<bool> {
 
   void Check(const Bytes& frame) {
     const OffloadFlow* const flow = Expected(frame);
+    Bytes native = frame;
+    ASSERT_EQ(test::ForwardsNatively(rig_->maps(), word_, native), flow != nullptr);
     if (flow == nullptr) {
       ++to_worker_;
+      ASSERT_EQ(native, frame);
       ASSERT_FALSE(rig_->Forwards(frame)) << test::ToHex(frame);
       ASSERT_EQ(rig_->frame(), frame) << "changed, and not sent";
       return;
@@ -166,6 +170,7 @@ class OffloadRandomTest : public ::testing::TestWithParam<bool> {
     counts.bytes += IpBytes(frame);
     counts.completed += completed;
     completed_ += completed;
+    ASSERT_EQ(native, expected) << "of " << test::ToHex(frame);
     ASSERT_TRUE(rig_->Forwards(frame)) << test::ToHex(frame);
     ASSERT_EQ(rig_->frame(), expected) << "of " << test::ToHex(frame);
     ASSERT_EQ(rig_->Cell(flow->id), counts);
@@ -178,6 +183,7 @@ class OffloadRandomTest : public ::testing::TestWithParam<bool> {
   Ipv4 own_;
   sluice_offload_mode mode_ = SLUICE_OFFLOAD_FLOW;
   bool complete_ = false;
+  uint32_t word_ = 0;
   uint32_t epoch_ = 0;
   std::map<std::string, OffloadFlow> flows_;
   std::map<std::string, bool> stale_;
