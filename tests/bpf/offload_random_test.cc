@@ -3,6 +3,7 @@
 //
 // SLUICE_OFFLOAD_PACKETS sets how many packets (40,000 without it, 1,000,000 in CI),
 // SLUICE_OFFLOAD_SEED the seed.
+#include "support/environment.h"
 #include "support/offload_random.h"
 
 #include <gtest/gtest.h>
@@ -32,11 +33,6 @@ using test::OffloadRig;
 
 constexpr uint8_t kSlot = 5;
 const Ipv4 kOwnAddress{0x0a000001};
-
-uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
-  const char* const text = std::getenv(name);
-  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
-}
 
 class OffloadRandomTest : public ::testing::TestWithParam<bool> {
  protected:
@@ -176,7 +172,7 @@ class OffloadRandomTest : public ::testing::TestWithParam<bool> {
     ASSERT_EQ(rig_->Cell(flow->id), counts);
   }
 
-  uint64_t seed_ = FromEnvironment("SLUICE_OFFLOAD_SEED", 1);
+  uint64_t seed_ = test::FromEnvironment("SLUICE_OFFLOAD_SEED", 1);
   Rng rng_{seed_};
   test::RouterWorld world_;
   std::unique_ptr<OffloadRig> rig_;
@@ -197,7 +193,7 @@ INSTANTIATE_TEST_SUITE_P(Entry, OffloadRandomTest, ::testing::Bool(),
 
 TEST_P(OffloadRandomTest, SameAsTheWorkersStages) {
   SCOPED_TRACE("SLUICE_OFFLOAD_SEED=" + std::to_string(seed_));
-  const uint64_t packets = FromEnvironment("SLUICE_OFFLOAD_PACKETS", 40'000) / 2;
+  const uint64_t packets = test::FromEnvironment("SLUICE_OFFLOAD_PACKETS", 40'000) / 2;
   for (uint64_t i = 0; i < packets && !HasFailure(); ++i) {
     if (i % 2000 == 0) NewRound();
     ASSERT_NO_FATAL_FAILURE(Check(NewFrame())) << "packet " << i;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/rng.h"
+#include "support/environment.h"
 #include "support/offload_native.h"
 #include "support/offload_random.h"
 #include "support/offload_relay.h"
@@ -26,11 +27,6 @@ using test::Relay;
 
 constexpr uint8_t kSlot = 5;
 const Ipv4 kOwnAddress{0x0a000001};
-
-uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
-  const char* const text = std::getenv(name);
-  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
-}
 
 class OffloadRelayRandomTest : public ::testing::TestWithParam<bool> {
  protected:
@@ -256,7 +252,7 @@ class OffloadRelayRandomTest : public ::testing::TestWithParam<bool> {
     completed_ += completed;
   }
 
-  uint64_t seed_ = FromEnvironment("SLUICE_OFFLOAD_SEED", 1);
+  uint64_t seed_ = test::FromEnvironment("SLUICE_OFFLOAD_SEED", 1);
   Rng rng_{seed_};
   std::unique_ptr<OffloadRig> rig_;
   sluice_offload_mode mode_ = SLUICE_OFFLOAD_FLOW;
@@ -273,7 +269,7 @@ INSTANTIATE_TEST_SUITE_P(Entry, OffloadRelayRandomTest, ::testing::Bool(),
 
 TEST_P(OffloadRelayRandomTest, SameAsFieldByField) {
   SCOPED_TRACE("SLUICE_OFFLOAD_SEED=" + std::to_string(seed_));
-  const uint64_t packets = FromEnvironment("SLUICE_OFFLOAD_PACKETS", 40'000) / 4;
+  const uint64_t packets = test::FromEnvironment("SLUICE_OFFLOAD_PACKETS", 40'000) / 4;
   const auto natively = [&](Bytes& frame) {
     return test::ForwardsNatively(rig_->maps(), word_, frame);
   };

@@ -24,25 +24,13 @@ using test::Bytes;
 using test::OffloadRig;
 using test::PacketBuilder;
 using test::Relay;
+using test::TupleOf;
 
 constexpr uint32_t Word(sluice_offload_mode mode, uint32_t slot = 0, uint32_t complete = 1) {
   return SLUICE_OFFLOAD_WORD(mode, mode, slot, complete);
 }
 constexpr uint32_t kRoutes = Word(SLUICE_OFFLOAD_DESTINATION);
 constexpr uint32_t kRelays = kRoutes | SLUICE_OFFLOAD_RELAYS;
-
-tables::FlowTuple Tuple(const char* source, uint16_t source_port, const char* destination,
-                        uint16_t destination_port, uint8_t protocol) {
-  tables::FlowTuple t;
-  const IpAddress from = *ParseIpAddress(source);
-  t.family = from.family;
-  t.source = from.bits;
-  t.destination = ParseIpAddress(destination)->bits;
-  t.source_port = source_port;
-  t.destination_port = destination_port;
-  t.protocol = protocol;
-  return t;
-}
 
 // What a segment says.
 struct Segment {
@@ -91,8 +79,8 @@ class OffloadRelayTest : public ::testing::Test {
     const tables::OffloadMemory memory = rig_->memory();
     std::fill_n(memory.cells, size_t{memory.cpus} * memory.ids, sluice_offload_cell{});
     std::fill(std::begin(memory.state->own4), std::end(memory.state->own4), 0);
-    tcp4_.flow.in = Tuple("10.0.0.2", 4000, "192.0.2.1", 443, 6);
-    tcp4_.flow.out = Tuple("192.0.2.1", 50001, "198.51.100.7", 8443, 6);
+    tcp4_.flow.in = TupleOf("10.0.0.2", 4000, "192.0.2.1", 443, 6);
+    tcp4_.flow.out = TupleOf("192.0.2.1", 50001, "198.51.100.7", 8443, 6);
     tcp4_.splice = sluice_splice{.seq = 0x10203040,
                                  .ack = 0xfedcba98,
                                  .tsval = 77,
@@ -101,8 +89,8 @@ class OffloadRelayTest : public ::testing::Test {
                                  .window_right = 0,
                                  .timestamps = 1,
                                  .reserved = {}};
-    tcp6_.flow.in = Tuple("2001:db8::2", 4000, "2001:db8:1::1", 443, 6);
-    tcp6_.flow.out = Tuple("2001:db8:1::1", 50001, "2001:db8:7::7", 8443, 6);
+    tcp6_.flow.in = TupleOf("2001:db8::2", 4000, "2001:db8:1::1", 443, 6);
+    tcp6_.flow.out = TupleOf("2001:db8:1::1", 50001, "2001:db8:7::7", 8443, 6);
     tcp6_.splice = sluice_splice{.seq = 1,
                                  .ack = 0xffffffff,
                                  .tsval = 1234,  // of no meaning
@@ -111,10 +99,10 @@ class OffloadRelayTest : public ::testing::Test {
                                  .window_right = 3,
                                  .timestamps = 0,
                                  .reserved = {}};
-    udp4_.flow.in = Tuple("10.0.0.2", 4000, "192.0.2.1", 53, 17);
-    udp4_.flow.out = Tuple("192.0.2.1", 50001, "198.51.100.7", 5353, 17);
-    udp6_.flow.in = Tuple("2001:db8::2", 4000, "2001:db8:1::1", 53, 17);
-    udp6_.flow.out = Tuple("2001:db8:1::1", 50001, "2001:db8:7::7", 5353, 17);
+    udp4_.flow.in = TupleOf("10.0.0.2", 4000, "192.0.2.1", 53, 17);
+    udp4_.flow.out = TupleOf("192.0.2.1", 50001, "198.51.100.7", 5353, 17);
+    udp6_.flow.in = TupleOf("2001:db8::2", 4000, "2001:db8:1::1", 53, 17);
+    udp6_.flow.out = TupleOf("2001:db8:1::1", 50001, "2001:db8:7::7", 5353, 17);
     uint32_t id = 0;
     for (Relay* relay : {&tcp4_, &tcp6_, &udp4_, &udp6_}) {
       relay->flow.id = ++id;

@@ -21,21 +21,9 @@ using test::Bytes;
 using test::OffloadFlow;
 using test::OffloadRig;
 using test::PacketBuilder;
+using test::TupleOf;
 
 constexpr uint32_t kFlowMode = SLUICE_OFFLOAD_WORD(SLUICE_OFFLOAD_FLOW, SLUICE_OFFLOAD_FLOW, 0, 1);
-
-tables::FlowTuple Tuple(const char* source, uint16_t source_port, const char* destination,
-                        uint16_t destination_port, uint8_t protocol) {
-  tables::FlowTuple t;
-  const IpAddress from = *ParseIpAddress(source);
-  t.family = from.family;
-  t.source = from.bits;
-  t.destination = ParseIpAddress(destination)->bits;
-  t.source_port = source_port;
-  t.destination_port = destination_port;
-  t.protocol = protocol;
-  return t;
-}
 
 // A masqueraded TCP connection with IPv4 (id 1), and a plain UDP one with IPv6 (id 2).
 class OffloadTest : public ::testing::Test {
@@ -49,10 +37,10 @@ class OffloadTest : public ::testing::Test {
     std::fill(std::begin(memory.state->own4), std::end(memory.state->own4), 0);
     counts_ = *rig_->program().ReadCounts();
     tcp4_.id = 1;
-    tcp4_.in = Tuple("10.0.0.2", 4000, "198.51.100.7", 443, 6);
-    tcp4_.out = Tuple("192.0.2.1", 50001, "198.51.100.7", 443, 6);
+    tcp4_.in = TupleOf("10.0.0.2", 4000, "198.51.100.7", 443, 6);
+    tcp4_.out = TupleOf("192.0.2.1", 50001, "198.51.100.7", 443, 6);
     udp6_.id = 2;
-    udp6_.in = udp6_.out = Tuple("2001:db8::2", 4000, "2001:db8:7::7", 53, 17);
+    udp6_.in = udp6_.out = TupleOf("2001:db8::2", 4000, "2001:db8:7::7", 53, 17);
     for (const OffloadFlow* flow : {&tcp4_, &udp6_}) {
       rig_->Live(flow->id, flow->epoch);
       rig_->Apply({MakeChange(*flow, rig_->memory())});
@@ -299,9 +287,9 @@ TEST_F(OffloadTest, CompletesAnyLength) {
 TEST_F(OffloadTest, RouteModesJudgeAddresses) {
   OffloadFlow to4, to6;
   to4.id = 3;
-  to4.in = to4.out = Tuple("10.0.0.2", 0, "198.51.100.9", 0, 0);
+  to4.in = to4.out = TupleOf("10.0.0.2", 0, "198.51.100.9", 0, 0);
   to6.id = 4;
-  to6.in = to6.out = Tuple("2001:db8::2", 0, "2001:db8:9::9", 0, 0);
+  to6.in = to6.out = TupleOf("2001:db8::2", 0, "2001:db8:9::9", 0, 0);
   for (const OffloadFlow* flow : {&to4, &to6}) {
     rig_->Live(flow->id, flow->epoch);
     rig_->Apply({MakeChange(*flow, rig_->memory(), SLUICE_OFFLOAD_DESTINATION)});

@@ -20,6 +20,19 @@
 
 namespace sluice::test {
 
+inline tables::FlowTuple TupleOf(const char* source, uint16_t source_port, const char* destination,
+                                 uint16_t destination_port, uint8_t protocol) {
+  tables::FlowTuple t;
+  const IpAddress from = *ParseIpAddress(source);
+  t.family = from.family;
+  t.source = from.bits;
+  t.destination = ParseIpAddress(destination)->bits;
+  t.source_port = source_port;
+  t.destination_port = destination_port;
+  t.protocol = protocol;
+  return t;
+}
+
 inline tables::FlowTuple Turned(tables::FlowTuple t) {
   std::swap(t.source, t.destination);
   std::swap(t.source_port, t.destination_port);

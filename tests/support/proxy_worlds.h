@@ -28,6 +28,17 @@ inline tables::ServiceConfig TcpProxyTo(const std::vector<uint16_t>& ports,
   return c;
 }
 
+// Service `dns`, which listens on port 53; sessions end by time.
+inline tables::ServiceConfig UdpProxyTo(const std::vector<uint16_t>& ports) {
+  tables::ServiceConfig c;
+  c.name = "dns";
+  c.kind = tables::ServiceKind::kUdpProxy;
+  c.listen = {ServiceRig::Proxy(53)};
+  c.idle_timeout = Seconds(30);
+  for (const uint16_t port : ports) c.backends.push_back({ServiceRig::Backend(port)});
+  return c;
+}
+
 // BulkTransfer through the proxy: from a client of `proxy_port` to a server at `backend_port`.
 struct ProxiedTransfer {
   ProxiedTransfer(ServiceRig& r, uint16_t backend_port, uint64_t up, uint64_t down,

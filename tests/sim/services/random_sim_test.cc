@@ -1,21 +1,16 @@
 // Everything at once, at random (support/service_chaos.h): nothing is left at the end.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-
+#include "support/environment.h"
 #include "support/service_chaos.h"
 
 namespace sluice::test {
 namespace {
 
-uint64_t Seeds() {
-  const char* const text = std::getenv("SLUICE_SERVICE_SEEDS");
-  return text == nullptr ? 30 : std::strtoull(text, nullptr, 10);
-}
-
 TEST(ServicesAtRandom, NothingIsLeft) {
+  const uint64_t seeds = FromEnvironment("SLUICE_SERVICE_SEEDS", 30);
   uint64_t answered = 0;
-  for (uint64_t seed = 1; seed <= Seeds(); ++seed) {
+  for (uint64_t seed = 1; seed <= seeds; ++seed) {
     ServiceRig::Options options;
     options.seed = options.link.seed = seed;
     // Chargen fills whatever link there is.
@@ -41,7 +36,7 @@ TEST(ServicesAtRandom, NothingIsLeft) {
     EXPECT_EQ(chaos.Finish(), "") << "seed " << seed;
     answered += chaos.answered();
   }
-  EXPECT_GT(answered, 30 * Seeds());
+  EXPECT_GT(answered, 30 * seeds);
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "support/packet_builder.h"
 #include "support/proxy_worlds.h"
 #include "support/service_rig.h"
+#include "support/splice_world.h"
 #include "wire/tcp.h"
 
 namespace sluice::test {
@@ -28,22 +29,10 @@ ServiceConfig IdleAfter(Nanos time) {
   return config;
 }
 
-// A client that has had an answer, so that its relay is spliced.
-struct HostileWorld {
-  explicit HostileWorld(const ServiceRig::Options& options = {},
-                        ServiceConfig config = TcpProxyTo({8080}))
-      : rig(options), server(rig, ServiceRig::Backend(8080), "s") {
-    rig.Apply({std::move(config)});
-    client = std::make_unique<TextClient>(rig, ServiceRig::Proxy(80), "x");
-    EXPECT_TRUE(rig.RunUntil([&] { return client->got == "s:x"; }, Seconds(30)));
-  }
-  transport::Tcp& proxy() { return rig.link().host(1).tcp(); }
-  uint32_t spliced() { return proxy().usage().splices; }
-  bool Says(const std::string& text) {
-    client->Say(text);
-    const std::string all = client->got + text;
-    return rig.RunUntil([&] { return client->got == all; }, Seconds(30));
-  }
+// Of whose peers a stranger knows all but the numbers.
+struct HostileWorld : SplicedWorld {
+  using SplicedWorld::SplicedWorld;
+
   // The peers' own ends: of the client, of the backend.
   const transport::Tcb& EndOf(bool backend) {
     const transport::Tcb* found = nullptr;
@@ -66,10 +55,6 @@ struct HostileWorld {
                           .Build());
     rig.Run(Millis(100));
   }
-
-  ServiceRig rig;
-  NamedServer server;
-  std::unique_ptr<TextClient> client;
 };
 
 // Answers the first byte, and takes what comes after it; finishes when its client does.
@@ -109,17 +94,21 @@ struct SinkWorld {
     EXPECT_TRUE(rig.RunUntil([&] { return client->got == "s"; }, Seconds(30)));
   }
   transport::Tcp& proxy() { return rig.link().host(1).tcp(); }
+  // The client, which has said one byte before, finishes: `more` arrived and was counted, all has ended.
+  void FinishesAfter(uint64_t more) {
+    client->Finish();
+    ASSERT_TRUE(rig.RunUntil([&] { return client->closed; }, Seconds(60)));
+    EXPECT_EQ(client->error, SocketError::kNone);
+    rig.Run(Seconds(1));
+    EXPECT_EQ(sink.received, more + 1);
+    EXPECT_EQ(rig.stats("web").bytes_in.Read(), more + 1);
+    EXPECT_EQ(proxy().usage().splices, 0u);
+  }
 
   ServiceRig rig;
   Sink sink;
   std::unique_ptr<TextClient> client;
 };
-
-ServiceRig::Options Carrying(uint32_t after) {
-  ServiceRig::Options options;
-  options.link.hosts[1].carry_after = after;
-  return options;
-}
 
 // A FIN counts when its receiver has acknowledged it, not because somebody has sent one.
 TEST(Rfc5961, SpliceSurvivesBlindFins) {
@@ -235,14 +224,8 @@ TEST(TcpSplice, MuchIsCarriedAtOnce) {
     SinkWorld world(options);
     world.client->Say(std::string(60'000'000, 'y'));
     if (!severed) {
-      world.client->Finish();
-      ASSERT_TRUE(world.rig.RunUntil([&] { return world.client->closed; }, Seconds(60)));
-      EXPECT_EQ(world.client->error, SocketError::kNone);
-      world.rig.Run(Seconds(1));
-      EXPECT_EQ(world.sink.received, 60'000'001u);
-      EXPECT_EQ(world.rig.stats("web").bytes_in.Read(), 60'000'001u);
+      ASSERT_NO_FATAL_FAILURE(world.FinishesAfter(60'000'000));
       EXPECT_GT(world.rig.link().host(1).carried(), 40'000u);
-      EXPECT_EQ(world.proxy().usage().splices, 0u);
       EXPECT_EQ(world.rig.Leftovers(), "");
       continue;
     }
@@ -269,13 +252,7 @@ TEST(TcpSplice, MuchWasCarriedWhenItComesHereAgain) {
   world.client->Say(std::string(60'000'000, 'y'));
   ASSERT_TRUE(world.rig.RunUntil([&] { return world.sink.received > 20'000'000; }, Seconds(60)));
   world.rig.link().host(1).StopCarrying();
-  world.client->Finish();
-  ASSERT_TRUE(world.rig.RunUntil([&] { return world.client->closed; }, Seconds(60)));
-  EXPECT_EQ(world.client->error, SocketError::kNone);
-  world.rig.Run(Seconds(1));
-  EXPECT_EQ(world.sink.received, 60'000'001u);
-  EXPECT_EQ(world.rig.stats("web").bytes_in.Read(), 60'000'001u);
-  EXPECT_EQ(world.proxy().usage().splices, 0u);
+  ASSERT_NO_FATAL_FAILURE(world.FinishesAfter(60'000'000));
   EXPECT_EQ(world.rig.Leftovers(), "");
 }
 

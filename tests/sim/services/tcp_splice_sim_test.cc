@@ -10,6 +10,7 @@
 #include "support/packet_builder.h"
 #include "support/proxy_worlds.h"
 #include "support/service_rig.h"
+#include "support/splice_world.h"
 #include "wire/tcp.h"
 
 namespace sluice::test {
@@ -19,26 +20,13 @@ using services::ServiceFailure;
 using tables::ServiceConfig;
 using transport::SocketError;
 
-// A client that has had an answer, so that its relay is spliced.
-struct SplicedWorld {
-  explicit SplicedWorld(const ServiceRig::Options& options = {}, ServiceConfig config = TcpProxyTo({8080}))
-      : rig(options), server(rig, ServiceRig::Backend(8080), "s") {
-    rig.Apply({std::move(config)});
-    client = std::make_unique<TextClient>(rig, ServiceRig::Proxy(80), "x");
-    EXPECT_TRUE(rig.RunUntil([&] { return client->got == "s:x"; }, Seconds(30)));
-  }
-  transport::Tcp& proxy() { return rig.link().host(1).tcp(); }
-  uint32_t spliced() { return proxy().usage().splices; }
-  bool Says(const std::string& text) {
-    client->Say(text);
-    const std::string all = client->got + text;
-    return rig.RunUntil([&] { return client->got == all; }, Seconds(30));
-  }
-
-  ServiceRig rig;
-  NamedServer server;
-  std::unique_ptr<TextClient> client;
-};
+// Of one family on both sides.
+ServiceConfig TcpProxyOf(bool v6) {
+  ServiceConfig config = TcpProxyTo({});
+  config.listen = {ServiceRig::Proxy(80, v6)};
+  config.backends = {{ServiceRig::Backend(8080, v6)}};
+  return config;
+}
 
 // Gives back all of what one client sends, as fast as that takes it, and then its FIN.
 struct Echo : transport::TcpHandler {
@@ -74,12 +62,6 @@ struct Echo : transport::TcpHandler {
   std::string pending;
   bool ended = false;
 };
-
-ServiceRig::Options Carrying(uint32_t after) {
-  ServiceRig::Options options;
-  options.link.hosts[1].carry_after = after;
-  return options;
-}
 
 TEST(TcpSplice, BeginsWithTheFirstAnswer) {
   SplicedWorld world;
@@ -140,10 +122,7 @@ TEST(TcpSplice, TransfersOverBadLinks) {
           q->corrupt = 20;
         }
         ServiceRig rig(options);
-        ServiceConfig config = TcpProxyTo({});
-        config.listen = {ServiceRig::Proxy(80, v6)};
-        config.backends = {{ServiceRig::Backend(8080, v6)}};
-        rig.Apply({config});
+        rig.Apply({TcpProxyOf(v6)});
         Echo server(rig, ServiceRig::Backend(8080, v6));
         std::string text;
         for (int i = 0; i < 100'000; ++i) text += std::to_string(i);
@@ -303,10 +282,7 @@ TEST(TcpSplice, TooLargeForTheWay) {
     ServiceRig::Options options;
     options.link.v6 = v6;
     ServiceRig rig(options);
-    ServiceConfig config = TcpProxyTo({});
-    config.listen = {ServiceRig::Proxy(80, v6)};
-    config.backends = {{ServiceRig::Backend(8080, v6)}};
-    rig.Apply({config});
+    rig.Apply({TcpProxyOf(v6)});
     Echo server(rig, ServiceRig::Backend(8080, v6));
     TextClient client(rig, ServiceRig::Proxy(80, v6), "x");
     ASSERT_TRUE(rig.RunUntil([&] { return client.got == "x"; }, Seconds(5)));

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "support/packet_builder.h"
+#include "support/proxy_worlds.h"
 #include "support/service_rig.h"
 #include "support/udp_ends.h"
 
@@ -17,20 +18,10 @@ using ::testing::ElementsAre;
 using services::ServiceFailure;
 using tables::ServiceConfig;
 
-ServiceConfig Dns(const std::vector<uint16_t>& ports) {
-  ServiceConfig c;
-  c.name = "dns";
-  c.kind = tables::ServiceKind::kUdpProxy;
-  c.listen = {ServiceRig::Proxy(53)};
-  c.idle_timeout = Seconds(30);
-  for (const uint16_t port : ports) c.backends.push_back({ServiceRig::Backend(port)});
-  return c;
-}
-
 TEST(UdpProxy, AnswersFindTheirClients) {
   ServiceRig rig;
   UdpServer server(rig, ServiceRig::Backend(5353), "s");
-  rig.Apply({Dns({5353})});
+  rig.Apply({UdpProxyTo({5353})});
   std::vector<std::unique_ptr<UdpClient>> clients;
   for (int i = 0; i < 50; ++i) clients.push_back(std::make_unique<UdpClient>(rig));
   for (int round = 0; round < 2; ++round) {
@@ -62,7 +53,7 @@ TEST(UdpProxy, AnswersFindTheirClients) {
 TEST(UdpProxy, FamiliesMix) {
   ServiceRig rig;
   UdpServer server(rig, ServiceRig::Backend(5353, /*v6=*/true), "six");
-  ServiceConfig config = Dns({});
+  ServiceConfig config = UdpProxyTo({});
   config.backends = {{ServiceRig::Backend(5353, true)}};
   rig.Apply({config});
   UdpClient client(rig);
@@ -75,7 +66,7 @@ TEST(UdpProxy, FamiliesMix) {
 TEST(UdpProxy, ListensToGroups) {
   ServiceRig rig;
   UdpServer server(rig, ServiceRig::Backend(5353), "s");
-  ServiceConfig config = Dns({5353});
+  ServiceConfig config = UdpProxyTo({5353});
   config.listen = {{*ParseIpAddress("239.1.2.3"), 53}};
   rig.Apply({config});
   UdpClient client(rig);
@@ -95,7 +86,7 @@ TEST(UdpProxy, ListensToGroups) {
 TEST(UdpProxy, TrafficKeepsASession) {
   ServiceRig rig;
   UdpServer server(rig, ServiceRig::Backend(5353), "s");
-  rig.Apply({Dns({5353})});
+  rig.Apply({UdpProxyTo({5353})});
   UdpClient client(rig);
   for (int i = 0; i < 5; ++i) {
     client.Say(53, "q");
@@ -108,7 +99,7 @@ TEST(UdpProxy, SessionsAreBalanced) {
   ServiceRig rig;
   UdpServer a(rig, ServiceRig::Backend(5301), "a");
   UdpServer b(rig, ServiceRig::Backend(5302), "b");
-  ServiceConfig config = Dns({5301, 5302});
+  ServiceConfig config = UdpProxyTo({5301, 5302});
   config.backends[1].weight = 3;
   rig.Apply({config});
   std::vector<std::unique_ptr<UdpClient>> clients;
@@ -128,7 +119,7 @@ TEST(UdpProxy, LimitEvictsTheIdlest) {
     if (worker_limit) options.limits.udp_sessions = 10;
     ServiceRig rig(options);
     UdpServer server(rig, ServiceRig::Backend(5353), "s");
-    ServiceConfig config = Dns({5353});
+    ServiceConfig config = UdpProxyTo({5353});
     if (!worker_limit) config.max_connections = 10;
     rig.Apply({config});
     std::vector<std::unique_ptr<UdpClient>> clients;
@@ -162,10 +153,10 @@ TEST(UdpProxy, AFloodOfOneServiceLeavesRoomForAnother) {
   options.limits.udp_sessions = 20;
   ServiceRig rig(options);
   UdpServer server(rig, ServiceRig::Backend(5353), "s");
-  ServiceConfig flooded = Dns({5353});
+  ServiceConfig flooded = UdpProxyTo({5353});
   flooded.name = "flooded";
   flooded.listen = {ServiceRig::Proxy(54)};
-  rig.Apply({flooded, Dns({5353})});
+  rig.Apply({flooded, UdpProxyTo({5353})});
   std::vector<std::unique_ptr<UdpClient>> clients;
   for (int i = 0; i < 40; ++i) {
     clients.push_back(std::make_unique<UdpClient>(rig));
@@ -205,7 +196,7 @@ TEST(UdpProxy, FloodOfClients) {
   options.link.hosts[1].config.udp.sockets = 40;  // fewer still
   ServiceRig rig(options);
   UdpServer server(rig, ServiceRig::Backend(5353), "s");
-  rig.Apply({Dns({5353})});
+  rig.Apply({UdpProxyTo({5353})});
   uint64_t answered = 0;
   rig.link().filter = [&](int from, const Bytes& p) {
     if (from == 1 && p.size() > 28 && p[9] == 17 && p[20] == 0 && p[21] == 53) ++answered;
@@ -234,7 +225,7 @@ TEST(UdpProxy, PortsRunOut) {
   ServiceRig rig(options);
   UdpServer a(rig, ServiceRig::Backend(5301), "s");
   UdpServer b(rig, ServiceRig::Backend(5302), "s");
-  rig.Apply({Dns({5301, 5302})});
+  rig.Apply({UdpProxyTo({5301, 5302})});
   std::vector<std::unique_ptr<UdpClient>> clients;
   for (int i = 0; i < 500; ++i) {
     clients.push_back(std::make_unique<UdpClient>(rig));
@@ -254,7 +245,7 @@ TEST(UdpProxy, SessionMayEndAfterItsReplies) {
   ServiceRig rig;
   UdpServer server(rig, ServiceRig::Backend(5353), "s");
   server.answers = 3;
-  ServiceConfig config = Dns({5353});
+  ServiceConfig config = UdpProxyTo({5353});
   config.replies = 2;
   rig.Apply({config});
   UdpClient client(rig);
@@ -269,7 +260,7 @@ TEST(UdpProxy, SessionMayEndAfterItsReplies) {
 TEST(UdpProxy, RepliesAreOfEachDatagram) {
   ServiceRig rig;
   UdpServer server(rig, ServiceRig::Backend(5353), "s");
-  ServiceConfig config = Dns({5353});
+  ServiceConfig config = UdpProxyTo({5353});
   config.replies = 1;
   rig.Apply({config});
   UdpClient client(rig);
@@ -286,7 +277,7 @@ TEST(UdpProxy, StrangersAreNotHeard) {
   ServiceRig rig;
   UdpServer server(rig, ServiceRig::Backend(5353), "s");
   server.answers = 0;
-  rig.Apply({Dns({5353})});
+  rig.Apply({UdpProxyTo({5353})});
   UdpClient client(rig);
   client.Say(53, "q");
   rig.Run(Seconds(1));
@@ -305,7 +296,7 @@ TEST(UdpProxy, StrangersAreNotHeard) {
 TEST(UdpProxy, UnreachableBackend) {
   ServiceRig rig;
   UdpServer good(rig, ServiceRig::Backend(5302), "good");
-  rig.Apply({Dns({5301, 5302})});
+  rig.Apply({UdpProxyTo({5301, 5302})});
   Bytes seen;
   rig.link().filter = [&](int from, const Bytes& p) {
     if (from == 1 && p[9] == 17 && p[22] == 5301 >> 8 && p[23] == (5301 & 0xff)) seen = p;
@@ -338,7 +329,7 @@ TEST(UdpProxy, LossyLink) {
   options.link.forward.duplicate = options.link.backward.reorder = 500;
   ServiceRig rig(options);
   UdpServer server(rig, ServiceRig::Backend(5353), "s");
-  rig.Apply({Dns({5353})});
+  rig.Apply({UdpProxyTo({5353})});
   std::vector<std::unique_ptr<UdpClient>> clients;
   for (int i = 0; i < 100; ++i) clients.push_back(std::make_unique<UdpClient>(rig));
   const auto answered = [](const auto& c) { return !c->got.empty(); };
@@ -359,14 +350,14 @@ TEST(UdpProxy, DrainsWhileAnotherListens) {
   ServiceRig rig;
   UdpServer server(rig, ServiceRig::Backend(5353), "old");
   server.answers = 0;
-  ServiceConfig config = Dns({5353});
+  ServiceConfig config = UdpProxyTo({5353});
   config.drain_timeout = Seconds(10);
   rig.Apply({config});
   UdpClient client(rig);
   client.Say(53, "q");
   rig.Run(Seconds(1));
   UdpServer next(rig, ServiceRig::Backend(5354), "new");
-  ServiceConfig other = Dns({5354});
+  ServiceConfig other = UdpProxyTo({5354});
   other.name = "dns2";
   rig.Apply({other});
   EXPECT_FALSE(rig.set().Drained());

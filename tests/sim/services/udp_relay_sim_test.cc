@@ -7,6 +7,7 @@
 #include <string>
 
 #include "support/packet_builder.h"
+#include "support/proxy_worlds.h"
 #include "support/service_rig.h"
 #include "support/udp_ends.h"
 #include "wire/protocol.h"
@@ -17,16 +18,6 @@ namespace {
 using ::testing::ElementsAre;
 using services::ServiceFailure;
 using tables::ServiceConfig;
-
-ServiceConfig Dns(const std::vector<uint16_t>& ports) {
-  ServiceConfig c;
-  c.name = "dns";
-  c.kind = tables::ServiceKind::kUdpProxy;
-  c.listen = {ServiceRig::Proxy(53)};
-  c.idle_timeout = Seconds(30);
-  for (const uint16_t port : ports) c.backends.push_back({ServiceRig::Backend(port)});
-  return c;
-}
 
 // The layer below host 1: it carries what it is offered, from the first packet on, and tells of it at
 // the end, or when the test says so.
@@ -105,7 +96,7 @@ class UdpRelay : public testing::Test {
 };
 
 TEST_F(UdpRelay, BothDirectionsAreOffered) {
-  Start(Dns({5353}));
+  Start(UdpProxyTo({5353}));
   ASSERT_EQ(tier.size(), 2u);
   const transport::Relayed up = tier.Towards(5353)->relayed;
   const transport::Relayed down = tier.Towards(kClientPort)->relayed;
@@ -122,7 +113,7 @@ TEST_F(UdpRelay, BothDirectionsAreOffered) {
 
 // Where any address is listened on, the one that was asked is what counts.
 TEST_F(UdpRelay, AnyAddress) {
-  ServiceConfig config = Dns({5353});
+  ServiceConfig config = UdpProxyTo({5353});
   config.listen = {{Ipv4(), 53}};
   Start(config);
   ASSERT_EQ(tier.size(), 2u);
@@ -131,7 +122,7 @@ TEST_F(UdpRelay, AnyAddress) {
 }
 
 TEST_F(UdpRelay, WhatIsCarriedCountsAndKeepsTheSession) {
-  Start(Dns({5353}));
+  Start(UdpProxyTo({5353}));
   const uint64_t bytes_in = stats().bytes_in.Read();
   const uint64_t bytes_out = stats().bytes_out.Read();
   for (int i = 0; i < 6; ++i) {
@@ -158,7 +149,7 @@ TEST_F(UdpRelay, WhatIsCarriedCountsAndKeepsTheSession) {
 
 // Something has been carried that nobody has told of yet when the time is up.
 TEST_F(UdpRelay, BeforeASessionEndsTheTierIsAsked) {
-  Start(Dns({5353}));
+  Start(UdpProxyTo({5353}));
   tier.Towards(5353)->packets = 1;
   rig.Run(Seconds(30));
   EXPECT_EQ(stats().active.Read(), 1u);
@@ -170,7 +161,7 @@ TEST_F(UdpRelay, BeforeASessionEndsTheTierIsAsked) {
 }
 
 TEST_F(UdpRelay, InUseItIsNotTheIdlest) {
-  ServiceConfig config = Dns({5353});
+  ServiceConfig config = UdpProxyTo({5353});
   config.max_connections = 2;
   Start(config);
   UdpClient second(rig), third(rig);
@@ -187,14 +178,14 @@ TEST_F(UdpRelay, InUseItIsNotTheIdlest) {
 }
 
 TEST_F(UdpRelay, WhoCountsRepliesSeesThem) {
-  ServiceConfig config = Dns({5353});
+  ServiceConfig config = UdpProxyTo({5353});
   config.replies = 2;
   Start(config);
   EXPECT_EQ(tier.offered, 0u);
 }
 
 TEST_F(UdpRelay, OnceRepliesAreToBeCountedTheyComeHere) {
-  ServiceConfig config = Dns({5353});
+  ServiceConfig config = UdpProxyTo({5353});
   Start(config);
   ASSERT_EQ(tier.size(), 2u);
   config.replies = 2;
@@ -204,12 +195,12 @@ TEST_F(UdpRelay, OnceRepliesAreToBeCountedTheyComeHere) {
 
 TEST_F(UdpRelay, GroupsAndOtherFamiliesAreNot) {
   UdpServer six(rig, ServiceRig::Backend(5353, /*v6=*/true), "six");
-  ServiceConfig config = Dns({});
+  ServiceConfig config = UdpProxyTo({});
   config.backends = {{ServiceRig::Backend(5353, true)}};
   Start(config);
   EXPECT_THAT(client.got, ElementsAre("six:q"));
   EXPECT_EQ(tier.offered, 0u);
-  config = Dns({5353});
+  config = UdpProxyTo({5353});
   config.listen = {{*ParseIpAddress("239.1.2.3"), 53}};
   rig.Apply({config});
   client.SayTo(config.listen[0], "q");
@@ -221,7 +212,7 @@ TEST_F(UdpRelay, GroupsAndOtherFamiliesAreNot) {
 TEST_F(UdpRelay, Ipv6) {
   UdpServer six(rig, ServiceRig::Backend(5353, /*v6=*/true), "six");
   UdpClient client6(rig, 7001, /*v6=*/true);
-  ServiceConfig config = Dns({});
+  ServiceConfig config = UdpProxyTo({});
   config.listen = {ServiceRig::Proxy(53, true)};
   config.backends = {{ServiceRig::Backend(5353, true)}};
   rig.Apply({config});
@@ -237,7 +228,7 @@ TEST_F(UdpRelay, Ipv6) {
 // What does not go in one packet is not like what XDP carries.
 TEST_F(UdpRelay, LargeDatagramsAreNotOffered) {
   rig.link().host(1).set_mtu(600);
-  rig.Apply({Dns({5353})});
+  rig.Apply({UdpProxyTo({5353})});
   client.Say(53, std::string(1000, 'x'));
   rig.Run(Seconds(1));
   EXPECT_EQ(server.asked, 0) << "in fragments, which the simulated host does not put together";
@@ -251,7 +242,7 @@ TEST_F(UdpRelay, APathThatIsNarrowerThanThought) {
     if (from == 1 && LoadBe16(&p[22]) == 5353) seen = p;
     return true;
   };
-  Start(Dns({5353}));
+  Start(UdpProxyTo({5353}));
   ASSERT_EQ(tier.size(), 2u);
   tier.Towards(5353)->packets = 2;
   seen[6] |= 0x40;  // as the client has sent it, what is carried must not be fragmented
@@ -275,7 +266,7 @@ TEST_F(UdpRelay, ABackendThatIsFoundDown) {
   UdpServer other(rig, ServiceRig::Backend(5354), "o");
   NamedServer checked(rig, ServiceRig::Backend(5353), "s");
   NamedServer other_checked(rig, ServiceRig::Backend(5354), "o");
-  ServiceConfig config = Dns({5353, 5354});
+  ServiceConfig config = UdpProxyTo({5353, 5354});
   config.health = {.kind = tables::HealthCheckConfig::Kind::kTcp,
                    .interval = Seconds(1),
                    .timeout = Millis(500),
@@ -310,7 +301,7 @@ TEST_F(UdpRelay, AnUnreachableBackend) {
     if (from == 1 && LoadBe16(&p[22]) == 5353) seen = p;
     return true;
   };
-  Start(Dns({5353}));
+  Start(UdpProxyTo({5353}));
   tier.Towards(5353)->packets = 1;
   rig.link().Inject(
       1, PacketBuilder().Ipv4("10.0.0.1", "10.0.0.2").Icmp(3, 3).Payload(seen).Build());
@@ -323,7 +314,7 @@ TEST_F(UdpRelay, AnUnreachableBackend) {
 
 // A service that is taken away drains: what is carried goes on until then.
 TEST_F(UdpRelay, DrainsAndEnds) {
-  ServiceConfig config = Dns({5353});
+  ServiceConfig config = UdpProxyTo({5353});
   config.drain_timeout = Seconds(10);
   Start(config);
   rig.Apply({});
