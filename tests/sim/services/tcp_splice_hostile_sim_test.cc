@@ -203,6 +203,26 @@ TEST(Rfc5961, AcksOfTheUnsentDoNotCount) {
   EXPECT_TRUE(world.rig.RunUntil([&] { return world.server.errors == 1; }, Seconds(1)));
 }
 
+// A damaged one that would change the state goes nowhere, and is counted as nothing but dropped.
+TEST(TcpSplice, DamagedFinsAreNotPassedOn) {
+  HostileWorld world;
+  world.rig.Run(Seconds(1));  // the last ACK has come by
+  const transport::Tcb& t = world.EndOf(false);
+  const uint64_t sent = world.proxy().counters().segments_sent.Read();
+  const uint64_t passed = world.proxy().counters().segments_spliced.Read();
+  world.rig.link().Inject(1, PacketBuilder()
+                                 .Ipv4(t.tuple.local.address.v4(), t.tuple.remote.address.v4())
+                                 .Tcp(t.tuple.local.port, 80, wire::kTcpFin | wire::kTcpAck)
+                                 .Sequence(t.snd_nxt.value(), t.rcv_nxt.value())
+                                 .BadChecksum()
+                                 .Build());
+  world.rig.Run(Millis(100));
+  EXPECT_EQ(world.rig.link().host(1).dropped(DropReason::kChecksum), 1u);
+  EXPECT_EQ(world.proxy().counters().segments_sent.Read(), sent);
+  EXPECT_EQ(world.proxy().counters().segments_spliced.Read(), passed);
+  EXPECT_TRUE(world.Says("y"));
+}
+
 // A segment without an acknowledgment has nothing in that field.
 TEST(TcpSplice, NumbersOfSynsDoNotCount) {
   HostileWorld world;

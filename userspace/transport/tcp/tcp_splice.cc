@@ -128,9 +128,6 @@ void Tcp::BeginSplice(Tcb& t, const Segment& s, Nanos now) {
 Verdict Tcp::PassOn(Tcb& t, packet::Packet& p, Nanos now) {
   const auto view = wire::TcpView::Parse(FirstPieceOf(p));
   if (!view) return Verdict::Drop(DropReason::kTcpHeader);
-  counters_.segments_received.Add();
-  counters_.segments_sent.Add();
-  counters_.segments_spliced.Add();
   Tcb& u = tcbs_[t.partner];
   SpliceSide& side = t.side;
   SpliceSide& other = u.side;
@@ -144,6 +141,9 @@ Verdict Tcp::PassOn(Tcb& t, packet::Packet& p, Nanos now) {
     if (!L4ChecksumOf(frames_.arena(), p, EndsOf(p))) return Verdict::Drop(DropReason::kChecksum);
     TellCarried(t, now);
   }
+  counters_.segments_received.Add();
+  counters_.segments_sent.Add();
+  counters_.segments_spliced.Add();
   const Relayed relayed = {.in = p.in,
                            .arrives = t.tuple,
                            .leaves = u.tuple,
